@@ -1,0 +1,1 @@
+"""Whole Flax models filled from recipes."""

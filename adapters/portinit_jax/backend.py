@@ -1,0 +1,100 @@
+"""What the core asks of JAX: keys, one compiled computation a call, placement."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from portinit.backends import Backend, Draw, Evaluable, Words, key_words, orthonormal
+from portinit.dtypes import dtype_name, float_format
+from portinit.keys import Key
+
+
+class JaxBackend(Backend):
+    """JAX arrays, traced or not; every call is one jitted computation."""
+
+    def default_dtype(self) -> str:
+        return dtype_name(jnp.result_type(float))
+
+    def native_dtype(self, name: str) -> Any:
+        return jnp.dtype(name)
+
+    def words(self, key: Any) -> Words:
+        if isinstance(key, Key) or not isinstance(key, jax.Array):
+            high, low = key_words(key)
+            return jnp.asarray(_signed(high)), jnp.asarray(_signed(low))
+        data = lax.bitcast_convert_type(_key_data(key), jnp.int32)
+        return data[0], data[1]
+
+    def cast(self, x: Any, dtype: str) -> Any:
+        native = jnp.dtype(dtype)
+        if native.itemsize >= x.dtype.itemsize:
+            return x.astype(native)
+        # XLA may drop a rounding when the caller widens the result again in the same
+        # computation (xla_allow_excess_precision); it cannot see through the bits.
+        bits = lax.bitcast_convert_type(x.astype(native), f"uint{8 * native.itemsize}")
+        return lax.bitcast_convert_type(lax.optimization_barrier(bits), native)
+
+    def complex(self, real: Any, imag: Any, dtype: str) -> Any:
+        return lax.complex(real, imag)
+
+    def orthonormal(self, matrix: Any, gain: float) -> Any:
+        # Single precision is not enough: a square Gaussian matrix is ill-conditioned.
+        with jax.enable_x64(True):
+            return orthonormal(jnp, matrix, gain, jnp.dtype)
+
+    def run(self, initializer: Evaluable, draw: Draw, out_sharding: Any = None) -> Any:
+        if float_format_bits(draw.dtype) == 64 and not jax.config.jax_enable_x64:
+            raise TypeError(
+                f"{draw.dtype} in JAX needs 64-bit mode: jax.config.update('jax_enable_x64', True)"
+            )
+        high, low = draw.key
+        return _run(initializer, draw.grid, draw.dtype, out_sharding, high, low)
+
+
+def float_format_bits(dtype: str) -> int:
+    """The sampling width of a dtype; 32 for those that are not drawn."""
+    try:
+        return float_format(dtype).bits
+    except TypeError:
+        return 32
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _run(
+    initializer: Evaluable, grid: Any, dtype: str, out_sharding: Any, high: Any, low: Any
+) -> Any:
+    values = initializer.values(Draw(BACKEND, (high, low), grid, dtype))
+    if out_sharding is None:
+        return values
+    return jax.sharding.reshard(values, out_sharding)
+
+
+def _signed(word: int) -> Any:
+    return jnp.uint32(word).view(jnp.int32)
+
+
+def _key_data(key: jax.Array) -> jax.Array:
+    """The uint32 words of a typed or raw key, checked."""
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        impl = str(jax.random.key_impl(key))
+        if "threefry" not in impl and "fry" not in impl:
+            raise TypeError(
+                "a key must be a threefry2x32 key, whose bits are the same on every platform; "
+                f"got one of {impl}. Convert it: "
+                "jax.random.wrap_key_data(jax.random.bits(key, (2,)), impl='threefry2x32')"
+            )
+        key = jax.random.key_data(key)
+    if key.dtype != jnp.uint32 or key.shape != (2,):
+        raise TypeError(
+            "a key must be a single JAX key, typed or raw uint32 of shape (2,); "
+            f"got dtype {key.dtype}, shape {key.shape}"
+        )
+    return key
+
+
+BACKEND = JaxBackend(jnp)

@@ -1,0 +1,30 @@
+"""torch.nn.init's functions, from portinit's stream: ``import portinit_torch as init``."""
+
+from portinit_torch.init import calculate_gain as calculate_gain
+from portinit_torch.init import constant as constant
+from portinit_torch.init import constant_ as constant_
+from portinit_torch.init import dirac as dirac
+from portinit_torch.init import dirac_ as dirac_
+from portinit_torch.init import eye as eye
+from portinit_torch.init import eye_ as eye_
+from portinit_torch.init import fill_ as fill_
+from portinit_torch.init import kaiming_normal as kaiming_normal
+from portinit_torch.init import kaiming_normal_ as kaiming_normal_
+from portinit_torch.init import kaiming_uniform as kaiming_uniform
+from portinit_torch.init import kaiming_uniform_ as kaiming_uniform_
+from portinit_torch.init import normal as normal
+from portinit_torch.init import normal_ as normal_
+from portinit_torch.init import ones_ as ones_
+from portinit_torch.init import orthogonal as orthogonal
+from portinit_torch.init import orthogonal_ as orthogonal_
+from portinit_torch.init import sparse as sparse
+from portinit_torch.init import sparse_ as sparse_
+from portinit_torch.init import trunc_normal_ as trunc_normal_
+from portinit_torch.init import uniform as uniform
+from portinit_torch.init import uniform_ as uniform_
+from portinit_torch.init import xavier_normal as xavier_normal
+from portinit_torch.init import xavier_normal_ as xavier_normal_
+from portinit_torch.init import xavier_uniform as xavier_uniform
+from portinit_torch.init import xavier_uniform_ as xavier_uniform_
+from portinit_torch.init import zeros_ as zeros_
+from portinit_torch.keys import key_from_generator as key_from_generator

@@ -1,0 +1,333 @@
+"""The functions of torch.nn.init, drawn from portinit's stream.
+
+Names, arguments, defaults, return values, warnings and error types are torch.nn.init's. What is
+added is the keyword ``key``: a :class:`portinit.Key` that fixes the values on every device and in
+every framework. Without it two words are drawn from ``generator``, or from torch's default
+generator, so ``torch.manual_seed`` governs as before.
+
+Each function fills the tensor in place, of any device, floating dtype and strides, outside
+autograd, and returns it. Meta tensors have nothing to fill and are returned as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Generator, Tensor
+
+import portinit
+from portinit import Initializer, Key
+from portinit.gains import NONLINEARITIES
+from portinit_torch.keys import key_from_generator
+
+_R = TypeVar("_R")
+_P = ParamSpec("_P")
+
+
+def fill_(
+    tensor: Tensor,
+    initializer: Initializer,
+    generator: Generator | None = None,
+    *,
+    key: Any = None,
+    layout: portinit.Layout | str = "torch",
+) -> Tensor:
+    """Fill a tensor in place with any portinit initializer.
+
+    Args:
+        tensor: a tensor of any device, floating dtype and strides.
+        initializer: what to fill it with.
+        generator: where the key comes from when none is given.
+        key: a :class:`portinit.Key`.
+        layout: how the tensor's axes are a PyTorch parameter's: as they are, if not told.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError, TypeError: from the initializer; the tensor is untouched.
+
+    >>> fill_(torch.empty(2), portinit.constant(3), key=portinit.key(0))
+    tensor([3., 3.])
+    """
+    if tensor.is_meta:
+        return tensor
+    if key is None:
+        key = key_from_generator(generator)
+    with torch.no_grad():
+        values = initializer(
+            key,
+            tuple(tensor.shape),
+            tensor.dtype,
+            xp=torch,
+            device=tensor.device,
+            layout=layout,
+        )
+        return tensor.copy_(values)
+
+
+def calculate_gain(
+    nonlinearity: str | Callable[[Any], Any], param: int | float | None = None
+) -> float:
+    """As :func:`portinit.calculate_gain`: torch's table, and any function's gain."""
+    if isinstance(nonlinearity, str) and nonlinearity not in NONLINEARITIES:
+        raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
+    return portinit.calculate_gain(nonlinearity, param)
+
+
+def _require_floating(tensor: Tensor, name: str) -> None:
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        raise NotImplementedError(
+            f'"{name}" needs a floating or complex tensor, got {tensor.dtype}'
+        )
+
+
+def uniform_(
+    tensor: Tensor,
+    a: float = 0.0,
+    b: float = 1.0,
+    generator: Generator | None = None,
+    *,
+    key: Key | None = None,
+) -> Tensor:
+    """U[a, b); see :class:`portinit.uniform`."""
+    _require_floating(tensor, "uniform_")
+    return fill_(tensor, _scheme(portinit.uniform, a, b), generator, key=key)
+
+
+def normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    generator: Generator | None = None,
+    *,
+    key: Key | None = None,
+) -> Tensor:
+    """N(mean, std^2); see :class:`portinit.normal`."""
+    _require_floating(tensor, "normal_")
+    return fill_(tensor, _scheme(portinit.normal, mean, std), generator, key=key)
+
+
+def trunc_normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator | None = None,
+    *,
+    key: Key | None = None,
+) -> Tensor:
+    """N(mean, std^2) within the absolute bounds [a, b]; see :class:`portinit.trunc_normal`."""
+    if tensor.is_meta:
+        return tensor
+    _require_floating(tensor, "trunc_normal_")
+    if (mean < a - 2 * std) or (mean > b + 2 * std):
+        warnings.warn(
+            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
+            "The distribution of values may be incorrect.",
+            stacklevel=2,
+        )
+    if std == 0:
+        raise ZeroDivisionError("std must be above 0, got 0")
+    return fill_(tensor, _scheme(portinit.trunc_normal, mean, std, a, b), generator, key=key)
+
+
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """Every element ``val``."""
+    with torch.no_grad():
+        return tensor.fill_(val)
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    """Every element 1."""
+    return constant_(tensor, 1.0)
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    """Every element 0."""
+    return constant_(tensor, 0.0)
+
+
+def eye_(tensor: Tensor) -> Tensor:
+    """The identity matrix; see :class:`portinit.eye`."""
+    if tensor.ndim != 2:
+        raise ValueError("Only tensors with 2 dimensions are supported")
+    return fill_(tensor, portinit.eye(), key=_UNUSED)
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """The Dirac delta of a convolution; see :class:`portinit.dirac`."""
+    if tensor.ndim not in (3, 4, 5):
+        raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
+    if tensor.shape[0] % groups != 0:
+        raise ValueError("dim 0 must be divisible by groups")
+    return fill_(tensor, portinit.dirac(groups), key=_UNUSED)
+
+
+_UNUSED = portinit.key(0)
+
+
+def _scheme(make: Callable[_P, Initializer], *args: _P.args, **kwargs: _P.kwargs) -> Initializer:
+    """Numbers that torch's samplers refuse are RuntimeErrors there."""
+    try:
+        return make(*args, **kwargs)
+    except ValueError as error:
+        raise RuntimeError(str(error)) from error
+
+
+def _require_fans(tensor: Tensor) -> None:
+    if tensor.ndim < 2:
+        raise ValueError(
+            "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions"
+        )
+
+
+def _fill_scheme(
+    tensor: Tensor, initializer: Initializer, generator: Generator | None, key: Key | None
+) -> Tensor:
+    """Fill with a scheme; a tensor without elements has no fans and nothing to fill."""
+    _require_floating(tensor, type(initializer).__name__ + "_")
+    return tensor if tensor.numel() == 0 else fill_(tensor, initializer, generator, key=key)
+
+
+def xavier_uniform_(
+    tensor: Tensor,
+    gain: float = 1.0,
+    generator: Generator | None = None,
+    *,
+    key: Key | None = None,
+) -> Tensor:
+    """U(+-gain * sqrt(6 / (fan_in + fan_out))); see :class:`portinit.xavier_uniform`."""
+    _require_fans(tensor)
+    return _fill_scheme(tensor, _scheme(portinit.xavier_uniform, gain), generator, key)
+
+
+def xavier_normal_(
+    tensor: Tensor,
+    gain: float = 1.0,
+    generator: Generator | None = None,
+    *,
+    key: Key | None = None,
+) -> Tensor:
+    """N(0, gain^2 * 2 / (fan_in + fan_out)); see :class:`portinit.xavier_normal`."""
+    _require_fans(tensor)
+    return _fill_scheme(tensor, _scheme(portinit.xavier_normal, gain), generator, key)
+
+
+def _kaiming_is_no_op(tensor: Tensor) -> bool:
+    if 0 in tensor.shape:
+        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
+        return True
+    return False
+
+
+def _require_kaiming(tensor: Tensor, mode: str, nonlinearity: Any, a: float) -> None:
+    valid_modes = ["fan_in", "fan_out"]
+    if mode.lower() not in valid_modes:
+        raise ValueError(f"Mode {mode} not supported, please use one of {valid_modes}")
+    _require_fans(tensor)
+    calculate_gain(nonlinearity, a)
+
+
+def kaiming_uniform_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str | Callable[[Any], Any] = "leaky_relu",
+    generator: Generator | None = None,
+    *,
+    key: Key | None = None,
+) -> Tensor:
+    """U(+-gain * sqrt(3 / fan)); see :class:`portinit.kaiming_uniform`."""
+    if _kaiming_is_no_op(tensor):
+        return tensor
+    _require_kaiming(tensor, mode, nonlinearity, a)
+    scheme = portinit.kaiming_uniform(a, mode, nonlinearity)
+    return _fill_scheme(tensor, scheme, generator, key)
+
+
+def kaiming_normal_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str | Callable[[Any], Any] = "leaky_relu",
+    generator: Generator | None = None,
+    *,
+    key: Key | None = None,
+) -> Tensor:
+    """N(0, gain^2 / fan); see :class:`portinit.kaiming_normal`."""
+    if _kaiming_is_no_op(tensor):
+        return tensor
+    _require_kaiming(tensor, mode, nonlinearity, a)
+    scheme = portinit.kaiming_normal(a, mode, nonlinearity)
+    return _fill_scheme(tensor, scheme, generator, key)
+
+
+def orthogonal_(
+    tensor: Tensor,
+    gain: float = 1,
+    generator: Generator | None = None,
+    *,
+    key: Key | None = None,
+) -> Tensor:
+    """A (semi-)orthogonal matrix, trailing axes flattened; see :class:`portinit.orthogonal`."""
+    if tensor.ndim < 2:
+        raise ValueError("Only tensors with 2 or more dimensions are supported")
+    return _fill_scheme(tensor, _scheme(portinit.orthogonal, gain), generator, key)
+
+
+def sparse_(
+    tensor: Tensor,
+    sparsity: float,
+    std: float = 0.01,
+    generator: Generator | None = None,
+    *,
+    key: Key | None = None,
+) -> Tensor:
+    """N(0, std^2) with a fraction of each column zero; see :class:`portinit.sparse`.
+
+    As in torch, a sparsity above 1 zeroes everything and a negative one, -s, all but the
+    fraction s.
+    """
+    if tensor.ndim != 2:
+        raise ValueError("Only tensors with 2 dimensions are supported")
+    rows = tensor.shape[0]
+    if rows and not 0 <= sparsity <= 1:
+        # torch slices a permutation of the rows, and slices accept any bound.
+        sparsity = len(range(rows)[: math.ceil(sparsity * rows)]) / rows
+    return _fill_scheme(tensor, _scheme(portinit.sparse, sparsity, std), generator, key)
+
+
+def _deprecated(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    name = function.__name__
+    old = name.removesuffix("_")
+
+    def renamed(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        warnings.warn(
+            f"`nn.init.{old}` is now deprecated in favor of `nn.init.{name}`.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return function(*args, **kwargs)
+
+    renamed.__name__ = renamed.__qualname__ = old
+    renamed.__doc__ = f"Deprecated in favour of :func:`{name}`."
+    return renamed
+
+
+uniform = _deprecated(uniform_)
+normal = _deprecated(normal_)
+constant = _deprecated(constant_)
+eye = _deprecated(eye_)
+dirac = _deprecated(dirac_)
+xavier_uniform = _deprecated(xavier_uniform_)
+xavier_normal = _deprecated(xavier_normal_)
+kaiming_uniform = _deprecated(kaiming_uniform_)
+kaiming_normal = _deprecated(kaiming_normal_)
+orthogonal = _deprecated(orthogonal_)
+sparse = _deprecated(sparse_)

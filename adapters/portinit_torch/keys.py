@@ -1,0 +1,19 @@
+"""Keys out of torch's generators."""
+
+from __future__ import annotations
+
+import torch
+
+from portinit import Key
+
+
+def key_from_generator(generator: torch.Generator | None = None) -> Key:
+    """A key of two words drawn from a generator; torch's default CPU generator if none is given.
+
+    The words are drawn where the generator lives, so with the default generator a seed gives the
+    same key, and so the same weights, on every device.
+    """
+    device = "cpu" if generator is None else generator.device
+    words = torch.empty(2, dtype=torch.int64, device=device)
+    high, low = words.random_(0, 1 << 32, generator=generator).tolist()
+    return Key(high, low)

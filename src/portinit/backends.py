@@ -1,0 +1,181 @@
+"""Where the core meets a framework: namespaces, keys, dtypes and devices.
+
+Algorithms know only an array namespace ``xp``. What the array API leaves open (what a key is,
+whether to compile, how to place the result) a framework's adapter answers with a subclass of
+:class:`Backend`. The core never imports a framework: an adapter is imported when an object of its
+framework is already at hand.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any, Protocol
+
+import array_api_compat.numpy
+import numpy as np
+
+from portinit.dtypes import dtype_name
+from portinit.grids import Grid
+from portinit.keys import Key
+
+Words = tuple[Any, Any]
+
+_TILE = 1 << 16  # elements computed at a time: temporaries that stay in the cache
+
+
+class Evaluable(Protocol):
+    """What a backend runs: an initializer."""
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether each element can be computed without the others."""
+
+    def values(self, draw: Any, factor: float = 1.0) -> Any:
+        """The initializer's values for one draw."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One call of an initializer: whose words, which elements, which dtype, where."""
+
+    backend: Backend
+    key: Words
+    grid: Grid
+    dtype: str
+    device: Any = None
+
+    @property
+    def xp(self) -> Any:
+        """The namespace to compute in."""
+        return self.backend.xp
+
+    def on(self, grid: Grid, dtype: str | None = None) -> Draw:
+        """The same draw for other elements, and perhaps another dtype."""
+        return replace(self, grid=grid, dtype=dtype or self.dtype)
+
+
+class Backend:
+    """Eager arrays of one array-API namespace; frameworks refine it."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+
+    def default_dtype(self) -> str:
+        """The dtype of an initializer that is called without one."""
+        return "float32"
+
+    def native_dtype(self, name: str) -> Any:
+        """The namespace's own dtype of a name."""
+        try:
+            return getattr(self.xp, name)
+        except AttributeError:
+            return _extended_dtype(self.xp, name)
+
+    def words(self, key: Any) -> Words:
+        """The two words of a key."""
+        return key_words(key)
+
+    def cast(self, x: Any, dtype: str) -> Any:
+        """Round a real array to a narrower real dtype, to nearest, ties to even."""
+        native = self.native_dtype(dtype)
+        return x if x.dtype == native else self.xp.astype(x, native)
+
+    def complex(self, real: Any, imag: Any, dtype: str) -> Any:
+        """A complex array of two real ones."""
+        return self.xp.astype(real, self.native_dtype(dtype)) + 1j * imag
+
+    def run(self, initializer: Evaluable, draw: Draw, out_sharding: Any = None) -> Any:
+        """Evaluate an initializer, here eagerly."""
+        if out_sharding is not None:
+            raise TypeError(f"out_sharding is for JAX arrays only, got {out_sharding!r}")
+        if draw.grid.size <= _TILE or not initializer.elementwise:
+            return initializer.values(draw)
+        native = self.native_dtype(draw.dtype)
+        out = self.xp.empty(draw.grid.array_shape, dtype=native, device=draw.device)
+        for positions, tile in draw.grid.tiles(_TILE):
+            out[positions] = initializer.values(draw.on(tile))
+        return out
+
+    def orthonormal(self, matrix: Any, gain: float) -> Any:
+        """See :func:`orthonormal`."""
+        return orthonormal(self.xp, matrix, gain, self.native_dtype)
+
+
+def orthonormal(
+    xp: Any, matrix: Any, gain: float, native_dtype: Callable[[str], Any]
+) -> Any:
+    """``gain`` times Q of a tall matrix, R's diagonal positive; factored in double precision."""
+    double = "complex128" if xp.isdtype(matrix.dtype, "complex floating") else "float64"
+    q, r = xp.linalg.qr(xp.astype(matrix, native_dtype(double)), mode="reduced")
+    diagonal = xp.linalg.diagonal(r)
+    size = xp.abs(diagonal)
+    # A zero on the diagonal has no phase; it leaves its column as it is.
+    phase = xp.where(size > 0, diagonal, xp.ones_like(diagonal)) / xp.where(
+        size > 0, size, xp.ones_like(size)
+    )
+    return xp.astype(q * xp.reshape(phase, (1, -1)) * gain, matrix.dtype)
+
+
+def key_words(key: Any) -> Words:
+    """The words of a :class:`Key`, or of a raw uint32 array of shape (2,)."""
+    if isinstance(key, Key):
+        return key.words
+    if isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape == (2,):
+        return int(key[0]), int(key[1])
+    raise TypeError(
+        "a key must be a portinit.Key, a JAX threefry key, or a raw uint32 array of shape (2,); "
+        f"got {_describe(key)}"
+    )
+
+
+def _describe(key: Any) -> str:
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    kind = type(key).__name__
+    return kind if dtype is None else f"{kind} of dtype {dtype} and shape {tuple(shape or ())}"
+
+
+def _extended_dtype(xp: Any, name: str) -> Any:
+    if xp is not array_api_compat.numpy:
+        raise TypeError(f"{xp.__name__} has no dtype {name}")
+    try:
+        ml_dtypes = importlib.import_module("ml_dtypes")
+    except ImportError as error:
+        message = f"{name} in NumPy needs the package ml_dtypes: pip install ml_dtypes"
+        raise ImportError(message) from error
+    return np.dtype(getattr(ml_dtypes, name))
+
+
+_ADAPTERS = {"torch": "portinit_torch", "jax": "portinit_jax", "jaxlib": "portinit_jax"}
+_BACKENDS: dict[Any, Backend] = {array_api_compat.numpy: Backend(array_api_compat.numpy)}
+
+
+def backend_of(key: Any, xp: Any = None) -> Backend:
+    """The backend of a namespace, or else of the kind of key: JAX for JAX's, NumPy for others."""
+    if xp is None:
+        root = type(key).__module__.partition(".")[0]
+        adapter = _ADAPTERS.get(root)
+        name = "jax.numpy" if adapter == "portinit_jax" else "numpy"
+        xp = importlib.import_module(name)
+    if not isinstance(xp, ModuleType):
+        raise TypeError(f"xp must be an array namespace such as numpy or torch, got {xp!r}")
+    root = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+    if root == "numpy":
+        xp = array_api_compat.numpy
+    elif root in _ADAPTERS:
+        return _adapter(_ADAPTERS[root])
+    if xp not in _BACKENDS:
+        _BACKENDS[xp] = Backend(xp)
+    return _BACKENDS[xp]
+
+
+def _adapter(name: str) -> Backend:
+    backend: Backend = importlib.import_module(f"{name}.backend").BACKEND
+    return backend
+
+
+def default_or_named(backend: Backend, dtype: Any) -> str:
+    """The name of a dtype, or of the backend's default where none is given."""
+    return backend.default_dtype() if dtype is None else dtype_name(dtype)

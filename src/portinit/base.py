@@ -1,0 +1,98 @@
+"""What every initializer is: a frozen dataclass called with a key and a shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from portinit.backends import Draw, backend_of, default_or_named
+from portinit.bits import SECOND_STREAM, random_words
+from portinit.dtypes import Format, float_format
+from portinit.grids import Grid
+from portinit.layouts import Layout, as_layout, as_shape
+from portinit.samples import Distribution
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """A rule for the values of a parameter, called with a key and a shape."""
+
+    elementwise: ClassVar[bool] = True
+    """Whether each element can be computed without the others."""
+
+    def __call__(
+        self,
+        key: Any,
+        shape: Sequence[int],
+        dtype: Any = None,
+        out_sharding: Any = None,
+        *,
+        xp: Any = None,
+        device: Any = None,
+        layout: Layout | str | None = None,
+    ) -> Any:
+        """Values for a parameter: the same bits in every framework.
+
+        Args:
+            key: a :class:`portinit.Key`, or a JAX threefry key, typed or raw.
+            shape: the shape of the array.
+            dtype: a floating or complex dtype of any framework, or its name; by default the
+                framework's own default, float32 in NumPy.
+            out_sharding: for JAX, the sharding of the result.
+            xp: the array namespace of the result, such as ``torch``; by default JAX for JAX's
+                keys and NumPy for others.
+            device: where to put the result.
+            layout: how the array's axes are PyTorch's; by default arrays of two or more axes are
+                kernels, (..., in, out). A :class:`portinit.Layout` or one of its names.
+
+        Returns:
+            An array of the namespace.
+
+        Raises:
+            TypeError: the key, dtype or namespace is of the wrong kind.
+            ValueError: the initializer is not defined for the shape.
+        """
+        backend = backend_of(key, xp)
+        grid = Grid.whole(as_shape(shape), as_layout(layout))
+        name = default_or_named(backend, dtype)
+        draw = Draw(backend, backend.words(key), grid, name, device)
+        return backend.run(self, draw, out_sharding)
+
+    def values(self, draw: Draw, factor: float = 1.0) -> Any:
+        """``factor`` times the values at the draw's elements, in its dtype.
+
+        The factor joins the initializer's own constants before anything is rounded: two
+        multiplications after another are folded by one compiler and not by another.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Random(Initializer):
+    """An initializer whose elements are independent draws from one distribution."""
+
+    def law(self, grid: Grid) -> Distribution:
+        """The distribution of a parameter of the grid's shape."""
+        raise NotImplementedError
+
+    def values(self, draw: Draw, factor: float = 1.0) -> Any:
+        distribution = self.law(draw.grid)
+        return sample(draw, distribution if factor == 1 else distribution.scaled(factor))
+
+
+def sample(draw: Draw, distribution: Distribution) -> Any:
+    """Draw from a distribution at the draw's elements; complex numbers are two streams."""
+    fmt = float_format(draw.dtype)
+    if not fmt.is_complex:
+        return draw.backend.cast(_sample_real(draw, distribution, fmt, 0), draw.dtype)
+    law, imag_law = distribution.complex_parts()
+    real = _sample_real(draw, law, fmt, 0)
+    imag = _sample_real(draw, imag_law, fmt, SECOND_STREAM)
+    return draw.backend.complex(real, imag, draw.dtype)
+
+
+def _sample_real(draw: Draw, distribution: Distribution, fmt: Format, stream: int) -> Any:
+    xp, counters = draw.xp, draw.grid.counters(draw.xp, draw.device)
+    words = random_words(xp, draw.key, counters, fmt.bits, stream)
+    return xp.reshape(distribution.sample(xp, words, fmt), draw.grid.array_shape)

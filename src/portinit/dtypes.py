@@ -1,0 +1,78 @@
+"""The floating formats that can be drawn, by name, and rounding to them on the host."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Format:
+    """A dtype: the width it is sampled at, and its own grid of numbers.
+
+    A real number of the format is an integer of ``precision`` bits times a power of two that is
+    at least ``2**(min_exponent - precision + 1)``.
+    """
+
+    name: str
+    bits: int  # width of the sampling arithmetic: 32 or 64
+    precision: int  # significant bits of the format itself
+    min_exponent: int  # exponent of the smallest normal number
+    is_complex: bool = False
+
+    @property
+    def work(self) -> str:
+        """Name of the real dtype that samples are computed in."""
+        return f"float{self.bits}"
+
+    def floor(self, value: float) -> float:
+        """The largest number of the format that is not above ``value``."""
+        if value == 0 or math.isinf(value):
+            return value
+        exponent = max(math.frexp(value)[1] - 1, self.min_exponent)
+        step = exponent - self.precision + 1
+        return math.ldexp(math.floor(math.ldexp(value, -step)), step)
+
+    def ceil(self, value: float) -> float:
+        """The smallest number of the format that is not below ``value``."""
+        return -self.floor(-value)
+
+    def below(self, value: float) -> float:
+        """The largest number of the format that is strictly below ``value``."""
+        floor = self.floor(value)
+        return floor if floor < value else self.floor(math.nextafter(value, -math.inf))
+
+
+_FORMATS = {
+    f.name: f
+    for f in (
+        Format("float32", 32, 24, -126),
+        Format("float64", 64, 53, -1022),
+        Format("bfloat16", 32, 8, -126),
+        Format("float16", 32, 11, -14),
+        Format("float8_e4m3fn", 32, 4, -6),
+        Format("float8_e5m2", 32, 3, -14),
+        Format("complex64", 32, 24, -126, is_complex=True),
+        Format("complex128", 64, 53, -1022, is_complex=True),
+    )
+}
+
+
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype of any framework: ``"bfloat16"`` for ``torch.bfloat16``.
+
+    Accepts names, NumPy dtypes and scalar types, and the dtypes of torch, JAX and
+    array-api-strict.
+    """
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None)
+    name = name or getattr(dtype, "__name__", None) or str(dtype).rpartition(".")[2]
+    return {"float": "float64", "complex": "complex128", "half": "float16"}.get(name, name)
+
+
+def float_format(dtype: Any) -> Format:
+    """The format of a dtype that can be drawn; a TypeError names those that can."""
+    name = dtype_name(dtype)
+    if name not in _FORMATS:
+        raise TypeError(f"dtype must be one of {', '.join(_FORMATS)}; got {name}")
+    return _FORMATS[name]

@@ -1,0 +1,201 @@
+"""Grids: the elements of a parameter that an array, or a part of one, holds.
+
+A grid knows, for each axis of an array, which coordinates of the logical parameter its positions
+have. Everything an initializer needs follows: the counters of its random words, coordinates for
+structured fills, and the way to place a matrix computed in logical order. A slice of an array, a
+flipped axis and a block of a packed parameter are grids again, with the same counters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from array_api_compat import device, is_jax_array
+
+from portinit.bits import signed
+from portinit.fixed import mulhi
+from portinit.layouts import Layout, Shape
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of an array: position ``i`` adds ``indices[i] * weight`` to logical axis ``of``."""
+
+    indices: range
+    of: int
+    weight: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The logical elements at the positions of an array.
+
+    Attributes:
+        shape: the logical shape that fans and structure are defined on.
+        axes: the array's axes, in its own order.
+        strides: counter distance between neighbours along each logical axis.
+        offset: counter of the logical element at the origin.
+        kernel: as :attr:`Layout.kernel`.
+    """
+
+    shape: Shape
+    axes: tuple[Axis, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+    kernel: bool = True
+
+    @classmethod
+    def whole(cls, shape: Shape, layout: Layout) -> Grid:
+        """All elements of an array of ``shape``."""
+        axes: dict[int, Axis] = {}
+        for logical, group in enumerate(layout.groups(len(shape))):
+            weight = 1
+            for axis in reversed(group):
+                indices = range(shape[axis])
+                flipped = layout.flip and logical >= 2
+                axes[axis] = Axis(indices[::-1] if flipped else indices, logical, weight)
+                weight *= shape[axis]
+        logical_shape = layout.logical_shape(shape)
+        ordered = tuple(axes[axis] for axis in range(len(shape)))
+        return cls(logical_shape, ordered, row_major(logical_shape), kernel=layout.kernel)
+
+    @property
+    def array_shape(self) -> Shape:
+        """The shape of the array."""
+        return tuple(len(axis.indices) for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        """The number of the array's elements."""
+        return math.prod(self.array_shape)
+
+    @property
+    def kernel_shape(self) -> Shape:
+        """The shape on which in_axis, out_axis and batch_axis are named."""
+        if not self.kernel or len(self.shape) < 2:
+            return self.shape
+        return (*self.shape[2:], self.shape[1], self.shape[0])
+
+    def logical(self) -> Grid:
+        """The whole parameter in logical order, with this grid's counters."""
+        axes = tuple(Axis(range(n), i, 1) for i, n in enumerate(self.shape))
+        return replace(self, axes=axes)
+
+    def part(self, axis: int, positions: slice) -> Grid:
+        """The elements at some positions along one of the array's axes."""
+        axes = list(self.axes)
+        axes[axis] = replace(axes[axis], indices=axes[axis].indices[positions])
+        return replace(self, axes=tuple(axes))
+
+    def tiles(self, limit: int) -> Iterator[tuple[tuple[slice, ...], Grid]]:
+        """The array in parts of at most ``limit`` elements: their positions and grids."""
+        yield from self._tiles(limit, 0, ())
+
+    def _tiles(
+        self, limit: int, axis: int, done: tuple[slice, ...]
+    ) -> Iterator[tuple[tuple[slice, ...], Grid]]:
+        if self.size <= limit or axis == len(self.axes):
+            yield done, self
+            return
+        length = len(self.axes[axis].indices)
+        step = max(1, limit * length // self.size)
+        for start in range(0, length, step):
+            positions = slice(start, min(start + step, length))
+            yield from self.part(axis, positions)._tiles(limit, axis + 1, (*done, positions))
+
+    def block(self, logical: int, start: int, stop: int) -> tuple[Grid, int, slice]:
+        """The part of the array within ``start <= coordinate < stop`` of a logical axis.
+
+        Returns:
+            A grid whose logical shape is the block's; the array's axis it was cut along; and the
+            block's positions there.
+        """
+        number = self.members(logical)[0]
+        axis = self.axes[number]
+        if start % axis.weight or stop % axis.weight:
+            raise ValueError(
+                f"blocks along axis {logical} must start and stop at multiples of {axis.weight} "
+                f"in this layout; got {start} to {stop}"
+            )
+        first, last = start // axis.weight, stop // axis.weight
+        inside = [i for i, index in enumerate(axis.indices) if first <= index < last]
+        positions = slice(inside[0], inside[-1] + 1) if inside else slice(0, 0)
+        kept = axis.indices[positions]
+        shifted = range(kept.start - first, kept.stop - first, kept.step)
+        axes, shape = list(self.axes), list(self.shape)
+        axes[number], shape[logical] = replace(axis, indices=shifted), stop - start
+        offset = self.offset + start * self.strides[logical]
+        grid = replace(self, shape=tuple(shape), axes=tuple(axes), offset=offset)
+        return grid, number, positions
+
+    def coordinate(self, xp: Any, logical: int, device: Any) -> Any:
+        """Coordinates along one logical axis, int32, broadcastable against the array."""
+        total = xp.zeros((1,) * len(self.axes), dtype=xp.int32, device=device)
+        for number, axis in enumerate(self.axes):
+            if axis.of == logical:
+                total = total + self._positions(xp, number, device) * axis.weight
+        return total
+
+    def counters(self, xp: Any, device: Any) -> tuple[Any, Any]:
+        """High and low words of the elements' 64-bit counters; high is 0 where none reaches it.
+
+        The words come in an array of at least one axis: 0-d arrays overflow with a warning in
+        NumPy.
+        """
+        ones = (1,) * max(1, len(self.axes))
+        low = xp.full(ones, signed(self.offset, 32), dtype=xp.int32, device=device)
+        high = self.offset >> 32
+        wide = self._last_counter() >> 32 != 0
+        for number, axis in enumerate(self.axes):
+            stride = axis.weight * self.strides[axis.of]
+            steps = self._positions(xp, number, device)
+            added = steps * signed(stride, 32)
+            low = low + added
+            if wide:
+                carry = xp.astype((low ^ _LOWEST) < (added ^ _LOWEST), xp.int32)
+                high = high + mulhi(steps, stride & 0xFFFFFFFF, 32) + steps * (stride >> 32) + carry
+        return high, low
+
+    def _positions(self, xp: Any, number: int, device: Any) -> Any:
+        r = self.axes[number].indices
+        vector = xp.arange(r.start, r.stop, r.step, dtype=xp.int32, device=device)
+        return xp.reshape(vector, tuple(-1 if i == number else 1 for i in range(len(self.axes))))
+
+    def _last_counter(self) -> int:
+        ends = zip(self.shape, self.strides, strict=True)
+        return self.offset + sum(max(0, n - 1) * stride for n, stride in ends)
+
+    def members(self, logical: int) -> list[int]:
+        """The array's axes that form a logical axis, slowest first."""
+        numbers = [i for i, axis in enumerate(self.axes) if axis.of == logical]
+        return sorted(numbers, key=lambda i: -self.axes[i].weight)
+
+
+_LOWEST = -(1 << 31)
+
+
+def row_major(shape: Shape) -> tuple[int, ...]:
+    """Strides, in elements, of a row-major array."""
+    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def place(xp: Any, values: Any, grid: Grid) -> Any:
+    """Arrange values computed in logical order, of shape ``grid.shape``, as the grid's array."""
+    order: list[int] = []
+    for logical, size in enumerate(grid.shape):
+        members = grid.members(logical)
+        index = np.zeros(1, dtype=np.int32)
+        for number in members:
+            axis = grid.axes[number]
+            steps = np.arange(axis.indices.start, axis.indices.stop, axis.indices.step)
+            index = (index[:, None] + steps.astype(np.int32) * axis.weight).reshape(-1)
+        if not np.array_equal(index, np.arange(size)):
+            where = xp.asarray(index, device=None if is_jax_array(values) else device(values))
+            values = xp.take(values, where, axis=logical)
+        order += members
+    values = xp.reshape(values, tuple(len(grid.axes[i].indices) for i in order))
+    return xp.permute_dims(values, tuple(order.index(i) for i in range(len(order))))

@@ -1,0 +1,92 @@
+"""What PyTorch's layers start from by themselves, for Flax modules to name.
+
+``nn.Dense(10, kernel_init=layers.linear_weight(), bias_init=layers.linear_bias(fan_in=512))`` is
+what ``torch.nn.Linear(512, 10)`` draws. A bias needs its kernel's fan_in, which Flax does not
+tell it: name it here, or let a recipe find it.
+
+Source: the ``reset_parameters`` of PyTorch 2.13's modules.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from portinit.base import Initializer, Random
+from portinit.combinators import where
+from portinit.grids import Grid
+from portinit.initializers import constant, kaiming_uniform, normal, xavier_uniform, zeros
+from portinit.samples import Uniform
+
+
+def linear_weight() -> Initializer:
+    """The weight of Linear and Bilinear's relative: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    return kaiming_uniform(a=math.sqrt(5))
+
+
+def conv_weight() -> Initializer:
+    """The weight of every convolution, transposed ones too: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+
+    fan_in is axis 1 times the kernel's size: for a transposed convolution that is its outputs.
+    """
+    return kaiming_uniform(a=math.sqrt(5))
+
+
+@dataclass(frozen=True)
+class fan_in_uniform(Random):
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for a fan_in that is not the parameter's own.
+
+    Args:
+        fan_in: the kernel's; none means that a recipe finds the kernel beside the bias.
+
+    Raises:
+        ValueError: a fan_in below 1, or none given outside a recipe.
+    """
+
+    fan_in: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.fan_in is not None and self.fan_in < 1:
+            raise ValueError(f"fan_in must be 1 or more, got {self.fan_in}")
+
+    def law(self, grid: Grid) -> Uniform:
+        if self.fan_in is None:
+            raise ValueError(
+                "a bias outside a recipe needs its kernel's fan_in, as in "
+                "fan_in_uniform(fan_in=512); got none"
+            )
+        bound = 1 / math.sqrt(self.fan_in)
+        return Uniform(-bound, bound)
+
+
+def linear_bias(fan_in: int | None = None) -> Initializer:
+    """The bias of Linear: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), fan_in the layer's inputs."""
+    return fan_in_uniform(fan_in)
+
+
+def conv_bias(fan_in: int | None = None) -> Initializer:
+    """The bias of a convolution; fan_in = in_channels / groups * prod(kernel_size).
+
+    For a transposed convolution PyTorch takes out_channels / groups * prod(kernel_size).
+    """
+    return fan_in_uniform(fan_in)
+
+
+def recurrent(hidden_size: int) -> Initializer:
+    """Every weight and bias of RNN, LSTM, GRU and their cells: U(+-1/sqrt(hidden_size))."""
+    return fan_in_uniform(hidden_size)
+
+
+def attention_in_proj() -> Initializer:
+    """MultiheadAttention's packed in_proj_weight (3E, E): Xavier over the packed matrix."""
+    return xavier_uniform()
+
+
+def embedding(padding_idx: int | None = None) -> Initializer:
+    """Embedding: N(0, 1), the padding row zero. Its layout is ``"rows"``."""
+    return normal() if padding_idx is None else where(padding_idx, zeros, normal())
+
+
+def prelu() -> Initializer:
+    """PReLU's slope: 0.25."""
+    return constant(0.25)

@@ -1,0 +1,262 @@
+"""Distributions, sampled exactly: integers, then one conversion and one multiplication.
+
+Each distribution turns words into values by a map that increases with the word. No step on the
+way rounds differently on two machines: see docs/exactness.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from portinit.bits import signed
+from portinit.dtypes import Format
+from portinit.fixed import binary_point, mulhi, mulhi_signed, to_fixed
+from portinit.quantile import FRACTION_BITS, quantile, rank
+
+_MANTISSA = {32: 24, 64: 53}
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A distribution on the reals, with a way to sample it from words."""
+
+    @property
+    def mean(self) -> float:
+        """The expected value."""
+        raise NotImplementedError
+
+    @property
+    def std(self) -> float:
+        """The standard deviation."""
+        raise NotImplementedError
+
+    def scaled(self, factor: float) -> Distribution:
+        """The distribution of ``factor`` times a draw."""
+        raise NotImplementedError
+
+    def complex_parts(self) -> tuple[Distribution, Distribution]:
+        """The independent real and imaginary parts of a complex draw; as torch defines them."""
+        return self, self
+
+    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
+        """Values in ``fmt.work`` that stay within bounds when rounded to ``fmt``."""
+        raise NotImplementedError
+
+
+def _finite(**arguments: float) -> None:
+    for name, value in arguments.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value}")
+
+
+def _non_negative(**arguments: float) -> None:
+    _finite(**arguments)
+    for name, value in arguments.items():
+        if value < 0:
+            raise ValueError(f"{name} must be 0 or more, got {value}")
+
+
+def _to_float(xp: Any, integers: Any, scale: float, fmt: Format) -> Any:
+    work = getattr(xp, fmt.work)
+    return xp.astype(integers, work) * _rounded(scale, fmt)
+
+
+def _rounded(value: float, fmt: Format) -> float:
+    return float(np.float32(value)) if fmt.bits == 32 else value
+
+
+def _is_normal(scale: float, fmt: Format) -> bool:
+    return scale == 0 or abs(scale) >= (2.0**-126 if fmt.bits == 32 else 2.0**-1022)
+
+
+@dataclass(frozen=True)
+class Constant(Distribution):
+    """All the mass at one value."""
+
+    value: float
+
+    @property
+    def mean(self) -> float:
+        return self.value
+
+    @property
+    def std(self) -> float:
+        return 0.0
+
+    def scaled(self, factor: float) -> Constant:
+        return Constant(self.value * factor)
+
+    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
+        return xp.full_like(words, self.value, dtype=getattr(xp, fmt.work))
+
+
+@dataclass(frozen=True)
+class Uniform(Distribution):
+    """U[a, b): ``a`` can be drawn, ``b`` cannot, whatever the dtype rounds to."""
+
+    a: float
+    b: float
+
+    def __post_init__(self) -> None:
+        _finite(a=self.a, b=self.b)
+        if self.a > self.b:
+            raise ValueError(f"a must be at most b, got a={self.a}, b={self.b}")
+
+    @property
+    def mean(self) -> float:
+        return self.a / 2 + self.b / 2
+
+    @property
+    def std(self) -> float:
+        return (self.b - self.a) / math.sqrt(12)
+
+    def scaled(self, factor: float) -> Uniform:
+        low, high = sorted((self.a * factor, self.b * factor))
+        return Uniform(low, high)
+
+    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
+        if self.a == self.b:
+            return Constant(self.a).sample(xp, words, fmt)
+        x = _to_float(xp, *self._integers(words, fmt), fmt)
+        low, high = fmt.ceil(self.a), fmt.below(self.b)
+        return xp.clip(x, low, high) if low <= high else xp.full_like(x, fmt.floor(self.a))
+
+    def _integers(self, words: Any, fmt: Format) -> tuple[Any, float]:
+        mantissa = _MANTISSA[fmt.bits]
+        top = words >> (fmt.bits - mantissa)
+        if self.a == -self.b and _is_normal(scale := self.b * 2.0 ** (1 - mantissa), fmt):
+            return top, scale
+        # Signed words increase from -2**(bits-1); the offset makes unsigned ones do so too.
+        if self.a == 0 and _is_normal(scale := self.b * 2.0**-mantissa, fmt):
+            return top + (1 << (mantissa - 1)), scale
+        point = binary_point(max(abs(self.a), abs(self.b)), fmt.bits)
+        low, high = to_fixed(self.a, point), to_fixed(self.b, point)
+        unsigned = words ^ signed(1 << (fmt.bits - 1), fmt.bits)
+        return mulhi(unsigned, high - low, fmt.bits) + low, 2.0**-point
+
+
+@dataclass(frozen=True)
+class Normal(Distribution):
+    """N(mean, std^2), given as ``loc`` and ``scale``."""
+
+    loc: float
+    scale: float
+
+    def __post_init__(self) -> None:
+        _finite(mean=self.loc)
+        _non_negative(std=self.scale)
+
+    @property
+    def mean(self) -> float:
+        return self.loc
+
+    @property
+    def std(self) -> float:
+        return self.scale
+
+    def scaled(self, factor: float) -> Normal:
+        # A negative factor mirrors the distribution: the same law, not the negated draws.
+        return Normal(self.loc * factor, self.scale * abs(factor))
+
+    def complex_parts(self) -> tuple[Normal, Normal]:
+        part = self.scale * math.sqrt(0.5)
+        return Normal(self.loc, part), Normal(0.0, part)
+
+    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
+        if self.scale == 0:
+            return Constant(self.loc).sample(xp, words, fmt)
+        return _affine(xp, quantile(xp, words, fmt.bits), self.loc, self.scale, fmt)
+
+
+def _affine(xp: Any, z: Any, loc: float, scale: float, fmt: Format) -> Any:
+    """loc + scale * z for a fixed-point z, rounded once."""
+    fraction = FRACTION_BITS[fmt.bits]
+    step = math.ldexp(scale, -fraction)
+    if loc == 0 and _is_normal(step, fmt):
+        return _to_float(xp, z, step, fmt)
+    point = binary_point(abs(loc) + 16 * scale, fmt.bits)
+    factor = to_fixed(scale, point + fmt.bits - fraction)
+    return _to_float(xp, mulhi_signed(z, factor, fmt.bits) + to_fixed(loc, point), 2.0**-point, fmt)
+
+
+@dataclass(frozen=True)
+class TruncatedNormal(Distribution):
+    """N(loc, scale^2) conditioned on [a, b]; the bounds are absolute."""
+
+    loc: float
+    scale: float
+    a: float
+    b: float
+
+    def __post_init__(self) -> None:
+        _finite(mean=self.loc, std=self.scale)
+        if self.scale <= 0:
+            raise ValueError(f"std must be above 0, got {self.scale}")
+        if math.isnan(self.a) or math.isnan(self.b) or self.a > self.b:
+            raise ValueError(f"a must be at most b, got a={self.a}, b={self.b}")
+
+    @property
+    def _bounds(self) -> tuple[float, float]:
+        return (self.a - self.loc) / self.scale, (self.b - self.loc) / self.scale
+
+    def _moments(self) -> tuple[float, float]:
+        low, high = self._bounds
+        mass = _cdf(high) - _cdf(low)
+        first = (_pdf(low) - _pdf(high)) / mass
+        second = 1 + (_edge(low) - _edge(high)) / mass
+        return first, second - first**2
+
+    @property
+    def mean(self) -> float:
+        return self.loc + self.scale * self._moments()[0]
+
+    @property
+    def std(self) -> float:
+        return self.scale * math.sqrt(self._moments()[1])
+
+    def scaled(self, factor: float) -> TruncatedNormal:
+        low, high = sorted((self.a * factor, self.b * factor))
+        return replace(self, loc=self.loc * factor, scale=self.scale * abs(factor), a=low, b=high)
+
+    def complex_parts(self) -> tuple[TruncatedNormal, TruncatedNormal]:
+        if self.loc:
+            raise TypeError(f"a complex truncated normal must have mean 0, got {self.loc}")
+        part = self.scaled(math.sqrt(0.5))
+        return part, part
+
+    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
+        low, high = _ranks(*self._bounds, fmt.bits)
+        unsigned = words ^ signed(1 << (fmt.bits - 1), fmt.bits)
+        whole = high - low == 1 << fmt.bits
+        c = words if whole else mulhi(unsigned, high - low, fmt.bits) + low
+        x = _affine(xp, quantile(xp, c, fmt.bits), self.loc, self.scale, fmt)
+        return xp.clip(x, fmt.ceil(self.a), fmt.floor(self.b))
+
+
+@lru_cache(maxsize=1024)
+def _ranks(low: float, high: float, bits: int) -> tuple[int, int]:
+    """The words whose quantile lies in [low, high]: a half-open range, never empty."""
+    fraction = FRACTION_BITS[bits]
+    limit = 16.0
+    first = rank(to_fixed(max(-limit, min(low, limit)), fraction), bits)
+    last = rank(to_fixed(max(-limit, min(high, limit)), fraction) + 1, bits)
+    top = (1 << (bits - 1)) - 1
+    first = min(first, top)
+    return first, max(last, first + 1)
+
+
+def _cdf(z: float) -> float:
+    return math.erfc(-z / math.sqrt(2)) / 2
+
+
+def _pdf(z: float) -> float:
+    return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+def _edge(z: float) -> float:
+    return 0.0 if math.isinf(z) else z * _pdf(z)
