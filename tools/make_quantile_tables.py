@@ -25,10 +25,14 @@ mp.mp.dps = 45
 
 
 def upper_quantile(p: mp.mpf) -> mp.mpf:
-    """z with P(Z > z) = p, by Newton's method on log P from the asymptotic start."""
+    """Z with P(Z > z) = p, by Newton's method on log P from the asymptotic start."""
     if p == mp.mpf(1) / 2:
         return mp.mpf(0)
-    z = mp.sqrt(-2 * mp.log(2 * p)) * mp.mpf("0.9") if p < 0.4 else (mp.mpf("0.5") - p) * mp.mpf("2.5")
+    z = (
+        mp.sqrt(-2 * mp.log(2 * p)) * mp.mpf("0.9")
+        if p < 0.4
+        else (mp.mpf("0.5") - p) * mp.mpf("2.5")
+    )
     for _ in range(60):
         tail = mp.erfc(z / mp.sqrt(2)) / 2
         density = mp.npdf(z)

@@ -27,7 +27,7 @@ class JaxBackend(Backend):
         if isinstance(key, Key) or not isinstance(key, jax.Array):
             high, low = key_words(key)
             return jnp.asarray(_signed(high)), jnp.asarray(_signed(low))
-        data = lax.bitcast_convert_type(_key_data(key), jnp.int32)
+        data = lax.bitcast_convert_type(key_data(key), jnp.int32)
         return data[0], data[1]
 
     def cast(self, x: Any, dtype: str) -> Any:
@@ -78,7 +78,7 @@ def _signed(word: int) -> Any:
     return jnp.uint32(word).view(jnp.int32)
 
 
-def _key_data(key: jax.Array) -> jax.Array:
+def key_data(key: jax.Array) -> jax.Array:
     """The uint32 words of a typed or raw key, checked."""
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         impl = str(jax.random.key_impl(key))
@@ -86,7 +86,7 @@ def _key_data(key: jax.Array) -> jax.Array:
             raise TypeError(
                 "a key must be a threefry2x32 key, whose bits are the same on every platform; "
                 f"got one of {impl}. Convert it: "
-                "jax.random.wrap_key_data(jax.random.bits(key, (2,)), impl='threefry2x32')"
+                "jax.random.wrapkey_data(jax.random.bits(key, (2,)), impl='threefry2x32')"
             )
         key = jax.random.key_data(key)
     if key.dtype != jnp.uint32 or key.shape != (2,):

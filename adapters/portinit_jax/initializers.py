@@ -103,7 +103,7 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
 def truncated_normal(
     stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0, upper: Any = 2.0
 ) -> Initializer:
-    """stddev * N(0, 1) within [lower, upper]; see :class:`portinit.truncated_normal`."""
+    """Stddev * N(0, 1) within [lower, upper]; see :class:`portinit.truncated_normal`."""
     bounds = float(stddev), float(lower), float(upper)
     return Typed(portinit.truncated_normal, bounds, dtype)
 

@@ -1,7 +1,9 @@
 """One key, the same initial weights in NumPy, PyTorch and JAX."""
 
 from portinit import layers as layers
+from portinit import recipes as recipes
 from portinit.base import Initializer as Initializer
+from portinit.base import Parameter as Parameter
 from portinit.combinators import assign as assign
 from portinit.combinators import blocks as blocks
 from portinit.combinators import from_safetensors as from_safetensors
@@ -33,6 +35,9 @@ from portinit.initializers import zeros_init as zeros_init
 from portinit.keys import Key as Key
 from portinit.keys import key as key
 from portinit.layouts import Layout as Layout
+from portinit.recipe import Recipe as Recipe
+from portinit.recipe import RecipeError as RecipeError
+from portinit.recipe import Rule as Rule
 from portinit.structured import delta_orthogonal as delta_orthogonal
 from portinit.structured import dirac as dirac
 from portinit.structured import eye as eye

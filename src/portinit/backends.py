@@ -104,9 +104,7 @@ class Backend:
         return orthonormal(self.xp, matrix, gain, self.native_dtype)
 
 
-def orthonormal(
-    xp: Any, matrix: Any, gain: float, native_dtype: Callable[[str], Any]
-) -> Any:
+def orthonormal(xp: Any, matrix: Any, gain: float, native_dtype: Callable[[str], Any]) -> Any:
     """``gain`` times Q of a tall matrix, R's diagonal positive; factored in double precision."""
     double = "complex128" if xp.isdtype(matrix.dtype, "complex floating") else "float64"
     q, r = xp.linalg.qr(xp.astype(matrix, native_dtype(double)), mode="reduced")

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 from portinit.backends import Draw, backend_of, default_or_named
 from portinit.bits import SECOND_STREAM, random_words
 from portinit.dtypes import Format, float_format
 from portinit.grids import Grid
-from portinit.layouts import Layout, as_layout, as_shape
+from portinit.layouts import Layout, Shape, as_layout, as_shape
 from portinit.samples import Distribution
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a model says of one of its parameters.
+
+    Attributes:
+        name: its name, as PyTorch would write it: ``layers.0.weight``.
+        shape: its shape in PyTorch.
+        kind: the kind of layer that owns it: ``"linear"``, ``"conv"``, ``"conv_transpose"``,
+            ``"bilinear"``, ``"embedding"``, ``"norm"``, ``"recurrent"``, ``"attention"``,
+            ``"prelu"``; none if unknown.
+        fan_in: the fan_in of the kernel beside it, or a recurrent layer's hidden size.
+        padding_idx: the padding row of an embedding.
+    """
+
+    name: str
+    shape: Shape
+    kind: str | None = None
+    fan_in: int | None = None
+    padding_idx: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +78,12 @@ class Initializer:
         grid = Grid.whole(as_shape(shape), as_layout(layout))
         name = default_or_named(backend, dtype)
         draw = Draw(backend, backend.words(key), grid, name, device)
+        self.check(grid, name)
         return backend.run(self, draw, out_sharding)
+
+    def check(self, grid: Grid, dtype: str) -> None:
+        """Raise what :meth:`values` would, computing nothing: a TypeError or ValueError."""
+        raise NotImplementedError
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         """``factor`` times the values at the draw's elements, in its dtype.
@@ -67,6 +93,35 @@ class Initializer:
         """
         raise NotImplementedError
 
+    def __str__(self) -> str:
+        """The call that makes it, with the arguments that differ from their defaults."""
+        given = [
+            f"{field.name}={_in_code(getattr(self, field.name))}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+    def bound(self, parameter: Parameter) -> Initializer:
+        """This initializer with what only the model knows filled in; see :mod:`portinit.layers`.
+
+        Parts that are initializers are bound in turn.
+        """
+        changed = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Initializer):
+                changed[field.name] = value.bound(parameter)
+            elif isinstance(value, tuple) and value and isinstance(value[0], Initializer):
+                changed[field.name] = tuple(part.bound(parameter) for part in value)
+        return replace(self, **changed) if changed else self
+
+
+def _in_code(value: Any) -> str:
+    if isinstance(value, tuple) and any(isinstance(item, Initializer) for item in value):
+        return "(" + "".join(f"{item}, " for item in value).rstrip() + ")"
+    return str(value) if isinstance(value, Initializer) else repr(value)
+
 
 @dataclass(frozen=True)
 class Random(Initializer):
@@ -75,6 +130,11 @@ class Random(Initializer):
     def law(self, grid: Grid) -> Distribution:
         """The distribution of a parameter of the grid's shape."""
         raise NotImplementedError
+
+    def check(self, grid: Grid, dtype: str) -> None:
+        law = self.law(grid)
+        if float_format(dtype).is_complex:
+            law.complex_parts()
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         distribution = self.law(draw.grid)

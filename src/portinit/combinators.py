@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from portinit.backends import Draw
 from portinit.base import Initializer
-from portinit.grids import place
+from portinit.grids import Grid, place
 from portinit.layouts import Shape
 
 
@@ -42,6 +43,9 @@ class scaled(Initializer):
     @property
     def elementwise(self) -> bool:  # type: ignore[override]
         return self.initializer.elementwise
+
+    def check(self, grid: Grid, dtype: str) -> None:
+        self.initializer.check(grid, dtype)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         return self.initializer.values(draw, self.factor * factor)
@@ -88,21 +92,26 @@ class blocks(Initializer):
     def elementwise(self) -> bool:  # type: ignore[override]
         return all(initializer.elementwise for initializer in self.initializers)
 
+    def check(self, grid: Grid, dtype: str) -> None:
+        for initializer, block, _, _ in self._blocks(grid):
+            initializer.check(block, dtype)
+
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        shape = draw.grid.shape
-        if not 0 <= self.axis < len(shape):
-            raise ValueError(f"blocks along axis {self.axis} need that axis, got shape {shape}")
-        pieces, start, along = [], 0, 0
-        for initializer, size in zip(
-            self.initializers, self._sizes(shape[self.axis]), strict=True
-        ):
-            grid, along, positions = draw.grid.block(self.axis, start, start + size)
-            piece = initializer.values(draw.on(grid), factor)
-            pieces.append((positions.start, piece))
-            start += size
+        pieces = []
+        for initializer, block, along, positions in self._blocks(draw.grid):
+            pieces.append((positions.start, initializer.values(draw.on(block), factor)))
         # A flipped axis holds the blocks in reverse.
         ordered = [piece for _, piece in sorted(pieces, key=operator.itemgetter(0))]
         return draw.xp.concat(ordered, axis=along)
+
+    def _blocks(self, grid: Grid) -> Iterator[tuple[Initializer, Grid, int, slice]]:
+        if not 0 <= self.axis < len(grid.shape):
+            raise ValueError(f"blocks along axis {self.axis} need that axis, got {grid.shape}")
+        start = 0
+        sizes = self._sizes(grid.shape[self.axis])
+        for initializer, size in zip(self.initializers, sizes, strict=True):
+            yield initializer, *grid.block(self.axis, start, start + size)
+            start += size
 
     def _sizes(self, total: int) -> tuple[int, ...]:
         count = len(self.initializers)
@@ -152,22 +161,27 @@ class where(Initializer):
     def elementwise(self) -> bool:  # type: ignore[override]
         return self.inside.elementwise and self.outside.elementwise
 
+    def check(self, grid: Grid, dtype: str) -> None:
+        self._ranges(grid.shape)
+        self.inside.check(grid, dtype)
+        self.outside.check(grid, dtype)
+
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        mask = self._mask(draw)
         inside, outside = (i.values(draw, factor) for i in (self.inside, self.outside))
-        return draw.xp.where(mask, inside, outside)
+        return draw.xp.where(self._mask(draw), inside, outside)
 
     def _mask(self, draw: Draw) -> Any:
-        shape = draw.grid.shape
-        if len(self.index) > len(shape):
-            raise ValueError(f"an index of {len(self.index)} axes is too long for shape {shape}")
-        mask: Any = draw.xp.ones((1,) * len(shape), dtype=draw.xp.bool, device=draw.device)
-        for axis, bound in enumerate(self.index):
-            chosen = slice(*bound) if isinstance(bound, tuple) else _row(bound, shape[axis])
-            start, stop, _ = chosen.indices(shape[axis])
+        ones = (1,) * len(draw.grid.axes)
+        mask: Any = draw.xp.ones(ones, dtype=draw.xp.bool, device=draw.device)
+        for axis, (start, stop) in enumerate(self._ranges(draw.grid.shape)):
             coordinate = draw.grid.coordinate(draw.xp, axis, draw.device)
             mask = mask & (coordinate >= start) & (coordinate < stop)
         return mask
+
+    def _ranges(self, shape: Shape) -> list[tuple[int, int]]:
+        if len(self.index) > len(shape):
+            raise ValueError(f"an index of {len(self.index)} axes is too long for shape {shape}")
+        return [_range(bound, size) for bound, size in zip(self.index, shape, strict=False)]
 
 
 def _bound(item: Any) -> Bound:
@@ -180,10 +194,12 @@ def _bound(item: Any) -> Bound:
     return operator.index(item)
 
 
-def _row(number: int, size: int) -> slice:
-    if not -size <= number < size:
-        raise ValueError(f"index {number} is out of bounds for a size of {size}")
-    return slice(number % size, number % size + 1)
+def _range(bound: Bound, size: int) -> tuple[int, int]:
+    if isinstance(bound, tuple):
+        return slice(*bound).indices(size)[:2]
+    if not -size <= bound < size:
+        raise ValueError(f"index {bound} is out of bounds for a size of {size}")
+    return bound % size, bound % size + 1
 
 
 @dataclass(frozen=True)
@@ -195,8 +211,14 @@ class assigned(Initializer):
     data: bytes = field(repr=False)
     elementwise: ClassVar[bool] = False
 
+    def check(self, grid: Grid, dtype: str) -> None:
+        _require_shape(self.shape, grid.shape)
+
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         return _place_given(draw, self.array(), factor)
+
+    def __str__(self) -> str:
+        return f"assigned({'x'.join(map(str, self.shape))} {np.dtype(self.dtype).name})"
 
     def array(self) -> np.ndarray[Any, Any]:
         """The values, in PyTorch's order."""
@@ -216,14 +238,21 @@ class from_safetensors(Initializer):
     name: str
     elementwise: ClassVar[bool] = False
 
+    def check(self, grid: Grid, dtype: str) -> None:
+        _require_shape(self._read().shape, grid.shape)
+
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        from safetensors.numpy import safe_open  # noqa: PLC0415 (an extra, not for the core)
+        return _place_given(draw, self._read(), factor)
+
+    def _read(self) -> np.ndarray[Any, Any]:
+        from safetensors import safe_open  # an extra: not for the core to need
 
         with safe_open(self.file, framework="numpy") as tensors:
-            if self.name not in tensors.keys():  # noqa: SIM118 (not a mapping)
+            if self.name not in tensors.keys():
                 names = ", ".join(sorted(tensors.keys()))
                 raise ValueError(f"{self.file} holds {names}; got the name {self.name!r}")
-            return _place_given(draw, tensors.get_tensor(self.name), factor)
+            values: np.ndarray[Any, Any] = tensors.get_tensor(self.name)
+            return values
 
 
 def assign(values: Any) -> Initializer:
@@ -246,9 +275,12 @@ def assign(values: Any) -> Initializer:
     return assigned(array.dtype.str, np.shape(values), array.tobytes())
 
 
+def _require_shape(given: Shape, wanted: Shape) -> None:
+    if tuple(given) != wanted:
+        raise ValueError(f"given values must have the shape to fill, {wanted}; got {given}")
+
+
 def _place_given(draw: Draw, array: np.ndarray[Any, Any], factor: float) -> Any:
-    if array.shape != draw.grid.shape:
-        raise ValueError(f"given values have shape {array.shape}, got {draw.grid.shape} to fill")
     if factor != 1:
         array = array * factor
     if array.dtype == np.float64 and draw.dtype != "float64":

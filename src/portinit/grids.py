@@ -39,14 +39,14 @@ class Grid:
         axes: the array's axes, in its own order.
         strides: counter distance between neighbours along each logical axis.
         offset: counter of the logical element at the origin.
-        kernel: as :attr:`Layout.kernel`.
+        layout: where the array's axes and the roles of PyTorch's come from.
     """
 
     shape: Shape
     axes: tuple[Axis, ...]
     strides: tuple[int, ...]
+    layout: Layout
     offset: int = 0
-    kernel: bool = True
 
     @classmethod
     def whole(cls, shape: Shape, layout: Layout) -> Grid:
@@ -61,7 +61,7 @@ class Grid:
                 weight *= shape[axis]
         logical_shape = layout.logical_shape(shape)
         ordered = tuple(axes[axis] for axis in range(len(shape)))
-        return cls(logical_shape, ordered, row_major(logical_shape), kernel=layout.kernel)
+        return cls(logical_shape, ordered, row_major(logical_shape), layout)
 
     @property
     def array_shape(self) -> Shape:
@@ -76,9 +76,7 @@ class Grid:
     @property
     def kernel_shape(self) -> Shape:
         """The shape on which in_axis, out_axis and batch_axis are named."""
-        if not self.kernel or len(self.shape) < 2:
-            return self.shape
-        return (*self.shape[2:], self.shape[1], self.shape[0])
+        return self.layout.kernel_shape(self.shape)
 
     def logical(self) -> Grid:
         """The whole parameter in logical order, with this grid's counters."""

@@ -381,6 +381,9 @@ class constant(Initializer):
 
     val: float = 0.0
 
+    def check(self, grid: Grid, dtype: str) -> None:
+        """Any shape and dtype will do."""
+
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         native = draw.backend.native_dtype(draw.dtype)
         val = self.val if factor == 1 else self.val * factor
@@ -395,11 +398,19 @@ class _Fixed(constant):
     def __call__(self) -> _Fixed: ...
     @overload
     def __call__(
-        self, key: Any, shape: Sequence[int], dtype: Any = ..., out_sharding: Any = ..., **where: Any
+        self,
+        key: Any,
+        shape: Sequence[int],
+        dtype: Any = ...,
+        out_sharding: Any = ...,
+        **where: Any,
     ) -> Any: ...
     def __call__(self, *arguments: Any, **where: Any) -> Any:
         """Itself when called with nothing, as in PyTorch and Flax; else the values."""
         return super().__call__(*arguments, **where) if arguments or where else self
+
+    def __str__(self) -> str:
+        return repr(self)
 
     def __repr__(self) -> str:
         return {0.0: "zeros()", 1.0: "ones()"}.get(self.val, f"constant(val={self.val})")

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from portinit.base import Initializer, Random
-from portinit.combinators import where
+from portinit.backends import Draw
+from portinit.base import Initializer, Parameter, Random
+from portinit.combinators import blocks, where
 from portinit.grids import Grid
 from portinit.initializers import constant, kaiming_uniform, normal, xavier_uniform, zeros
 from portinit.samples import Uniform
@@ -48,6 +50,14 @@ class fan_in_uniform(Random):
     def __post_init__(self) -> None:
         if self.fan_in is not None and self.fan_in < 1:
             raise ValueError(f"fan_in must be 1 or more, got {self.fan_in}")
+
+    def bound(self, parameter: Parameter) -> Initializer:
+        fan_in = parameter.fan_in if self.fan_in is None else self.fan_in
+        if fan_in is None:
+            raise ValueError(
+                f"{parameter.name} needs a kernel beside it for its fan_in, found none"
+            )
+        return fan_in_uniform(fan_in)
 
     def law(self, grid: Grid) -> Uniform:
         if self.fan_in is None:
@@ -85,6 +95,48 @@ def attention_in_proj() -> Initializer:
 def embedding(padding_idx: int | None = None) -> Initializer:
     """Embedding: N(0, 1), the padding row zero. Its layout is ``"rows"``."""
     return normal() if padding_idx is None else where(padding_idx, zeros, normal())
+
+
+@dataclass(frozen=True)
+class padded(Initializer):
+    """An embedding table whose padding row, where a recipe finds one, is zero.
+
+    Args:
+        initializer: for the other rows.
+    """
+
+    initializer: Initializer
+
+    def bound(self, parameter: Parameter) -> Initializer:
+        table = self.initializer.bound(parameter)
+        row = parameter.padding_idx
+        return table if row is None else where(row, zeros, table)
+
+    def check(self, grid: Grid, dtype: str) -> None:
+        self.initializer.check(grid, dtype)
+
+    def values(self, draw: Draw, factor: float = 1.0) -> Any:
+        return self.initializer.values(draw, factor)
+
+
+@dataclass(frozen=True)
+class per_gate(Initializer):
+    """A packed recurrent weight, one initializer a gate; a recipe finds the number of gates.
+
+    Args:
+        initializer: for each gate's block of hidden_size rows.
+    """
+
+    initializer: Initializer
+
+    def bound(self, parameter: Parameter) -> Initializer:
+        if not parameter.fan_in:
+            raise ValueError(f"{parameter.name} needs a recurrent layer's hidden size, found none")
+        gates = parameter.shape[0] // parameter.fan_in
+        return blocks((self.initializer.bound(parameter),) * gates)
+
+    def check(self, grid: Grid, dtype: str) -> None:
+        raise ValueError("per_gate needs a recipe to find the gates; outside one, use blocks")
 
 
 def prelu() -> Initializer:

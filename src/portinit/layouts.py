@@ -12,6 +12,9 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 Shape = tuple[int, ...]
 
@@ -26,10 +29,13 @@ class Layout:
         axis1: likewise for PyTorch's axis 1. Axes named in neither are PyTorch's axes 2, 3, ...
         flip: whether those remaining (spatial) axes run backwards, as between PyTorch's
             transposed convolution and Flax's.
-        kernel: whether fans on named axes (``in_axis=-2``) see the array as a Flax kernel,
-            (..., in, out); otherwise they see PyTorch's shape as it stands.
+        roles: what axes 0 and 1 are to a layer, for fans on named axes (``in_axis=-2``), which see
+            the parameter as a Flax kernel, (..., in, out): ``"oi"``, outputs and inputs;
+            ``"io"``, inputs and outputs (transposed convolutions); ``"as is"``, no kernel:
+            named axes are PyTorch's own.
 
-    Arrays with fewer axes than are named here (biases, scalars) are taken as they stand.
+    An array of fewer than two axes (a bias, a scalar) is taken as it stands. ``axis1`` may be empty
+    for a parameter of one axis that an array holds in several, such as a bias of (heads, size).
 
     >>> Layout(axis0=(1, 2), axis1=(0,)).logical_shape((64, 8, 16))  # an attention query kernel
     (128, 64)
@@ -38,14 +44,15 @@ class Layout:
     axis0: tuple[int, ...] = (0,)
     axis1: tuple[int, ...] = (1,)
     flip: bool = False
-    kernel: bool = True
+    roles: str = "oi"
 
     def __post_init__(self) -> None:
         for name in ("axis0", "axis1"):
-            axes = tuple(operator.index(axis) for axis in getattr(self, name))
-            if not axes:
-                raise ValueError(f"{name} must name at least one axis, got ()")
-            object.__setattr__(self, name, axes)
+            object.__setattr__(self, name, tuple(map(operator.index, getattr(self, name))))
+        if not self.axis0:
+            raise ValueError("axis0 must name at least one axis, got none")
+        if self.roles not in ("oi", "io", "as is"):
+            raise ValueError(f"roles must be 'oi', 'io' or 'as is', got {self.roles!r}")
 
     def groups(self, ndim: int) -> tuple[tuple[int, ...], ...]:
         """For each of PyTorch's axes, the array's axes that form it, slowest first."""
@@ -59,18 +66,43 @@ class Layout:
         if len({*axis0, *axis1}) != len(named):
             raise ValueError(f"a layout must name each axis once, got {named} for {ndim} axes")
         rest = [axis for axis in range(ndim) if axis not in axis0 + axis1]
-        return (axis0, axis1, *((axis,) for axis in rest))
+        return tuple(group for group in (axis0, axis1, *((axis,) for axis in rest)) if group)
+
+    def kernel_shape(self, logical: Shape) -> Shape:
+        """The shape on which in_axis, out_axis and batch_axis are named."""
+        if len(logical) < 2 or self.roles == "as is":
+            return logical
+        last = logical[:2] if self.roles == "io" else logical[1::-1]
+        return (*logical[2:], *last)
 
     def logical_shape(self, shape: Sequence[int]) -> Shape:
         """PyTorch's shape of the parameter that an array of ``shape`` holds."""
         return tuple(math.prod(shape[axis] for axis in g) for g in self.groups(len(shape)))
 
+    def to_torch(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """A NumPy array of this layout as PyTorch holds the parameter: a view where possible.
+
+        >>> Layout(axis0=(-1,), axis1=(-2,)).to_torch(np.zeros((3, 3, 32, 64))).shape
+        (64, 32, 3, 3)
+        """
+        order = [axis for group in self.groups(array.ndim) for axis in group]
+        logical = array.transpose(order).reshape(self.logical_shape(array.shape))
+        spatial = tuple(range(2, logical.ndim)) if self.flip else ()
+        return np.flip(logical, spatial)
+
+    def from_torch(self, array: np.ndarray[Any, Any], shape: Sequence[int]) -> np.ndarray[Any, Any]:
+        """PyTorch's NumPy array as an array of this layout and of ``shape``; to_torch's inverse."""
+        order = [axis for group in self.groups(len(shape)) for axis in group]
+        spatial = tuple(range(2, array.ndim)) if self.flip else ()
+        split = np.flip(array, spatial).reshape([shape[axis] for axis in order])
+        return split.transpose(np.argsort(order))
+
 
 LAYOUTS = {
     "torch": Layout(),
-    "rows": Layout(kernel=False),
+    "rows": Layout(roles="as is"),
     "flax": Layout(axis0=(-1,), axis1=(-2,)),
-    "flax_conv_transpose": Layout(axis0=(-2,), axis1=(-1,), flip=True),
+    "flax_conv_transpose": Layout(axis0=(-2,), axis1=(-1,), flip=True, roles="io"),
 }
 """Layouts by name: PyTorch's own; as it stands (embeddings); Flax's kernels, (..., in, out); the
 kernel of Flax's ConvTranspose, (..., in, out) with space reversed."""

@@ -174,7 +174,7 @@ class Normal(Distribution):
 
 
 def _affine(xp: Any, z: Any, loc: float, scale: float, fmt: Format) -> Any:
-    """loc + scale * z for a fixed-point z, rounded once."""
+    """Loc + scale * z for a fixed-point z, rounded once."""
     fraction = FRACTION_BITS[fmt.bits]
     step = math.ldexp(scale, -fraction)
     if loc == 0 and _is_normal(step, fmt):

@@ -43,12 +43,12 @@ FAN_MODES: dict[str, Callable[[float, float], float]] = {
 
 
 def xavier_std(fan_in: float, fan_out: float, gain: float) -> float:
-    """gain * sqrt(2 / (fan_in + fan_out)): Glorot and Bengio, 2010, eq. 16, with a gain."""
+    """Gain * sqrt(2 / (fan_in + fan_out)): Glorot and Bengio, 2010, eq. 16, with a gain."""
     return gain * math.sqrt(2.0 / float(fan_in + fan_out))
 
 
 def kaiming_std(fan: float, gain: float) -> float:
-    """gain / sqrt(fan): He et al., 2015, eq. 10 and 14."""
+    """Gain / sqrt(fan): He et al., 2015, eq. 10 and 14."""
     return gain / math.sqrt(fan)
 
 

@@ -15,6 +15,12 @@ from portinit.layouts import Shape
 from portinit.samples import Normal
 
 
+def _require_dimensions(name: str, shape: Shape, allowed: tuple[int, ...]) -> None:
+    if len(shape) not in allowed:
+        numbers = " or ".join(map(str, allowed))
+        raise ValueError(f"{name} needs a shape of {numbers} dimensions, got {len(shape)}: {shape}")
+
+
 def _indicator(draw: Draw, mask: Any, value: float) -> Any:
     """``value`` where the mask holds and 0 elsewhere."""
     xp = draw.xp
@@ -33,9 +39,10 @@ class eye(Initializer):
     Source: torch.nn.init.eye_.
     """
 
+    def check(self, grid: Grid, dtype: str) -> None:
+        _require_dimensions("eye", grid.shape, (2,))
+
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        if len(draw.grid.shape) != 2:
-            raise ValueError(f"eye needs a shape of 2 dimensions, got {draw.grid.shape}")
         row, column = (draw.grid.coordinate(draw.xp, axis, draw.device) for axis in (0, 1))
         return _indicator(draw, row == column, factor)
 
@@ -61,12 +68,13 @@ class dirac(Initializer):
         if self.groups < 1:
             raise ValueError(f"groups must be 1 or more, got {self.groups}")
 
+    def check(self, grid: Grid, dtype: str) -> None:
+        _require_dimensions("dirac", grid.shape, (3, 4, 5))
+        if grid.shape[0] % self.groups:
+            raise ValueError(f"groups must divide axis 0, got {self.groups} for {grid.shape}")
+
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         shape = draw.grid.shape
-        if not 3 <= len(shape) <= 5:
-            raise ValueError(f"dirac needs a shape of 3, 4 or 5 dimensions, got {shape}")
-        if shape[0] % self.groups:
-            raise ValueError(f"groups must divide axis 0, got {self.groups} for {shape}")
         out, *rest = (draw.grid.coordinate(draw.xp, i, draw.device) for i in range(len(shape)))
         mask = out % max(1, shape[0] // self.groups) == rest[0]
         for coordinate, size in zip(rest[1:], shape[2:], strict=True):
@@ -117,10 +125,13 @@ class orthogonal(Initializer):
         if not math.isfinite(self.gain):
             raise ValueError(f"gain must be a finite number, got {self.gain}")
 
+    def check(self, grid: Grid, dtype: str) -> None:
+        float_format(dtype)
+        if len(grid.shape) < 2:
+            raise ValueError(f"orthogonal needs a shape of at least 2 dimensions, got {grid.shape}")
+
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         whole, shape = draw.grid.logical(), draw.grid.shape
-        if len(shape) < 2:
-            raise ValueError(f"orthogonal needs a shape of at least 2 dimensions, got {shape}")
         matrix_shape = (shape[0], math.prod(shape[1:]))
         if 0 in matrix_shape:
             return sample(draw, Normal(0.0, 0.0))
@@ -151,17 +162,18 @@ class delta_orthogonal(Initializer):
         if not math.isfinite(self.scale):
             raise ValueError(f"scale must be a finite number, got {self.scale}")
 
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        shape = draw.grid.shape
-        if not 3 <= len(shape) <= 5:
-            raise ValueError(
-                f"delta_orthogonal needs a shape of 3, 4 or 5 dimensions, got {shape}"
-            )
-        if shape[1] > shape[0]:
+    def check(self, grid: Grid, dtype: str) -> None:
+        float_format(dtype)
+        _require_dimensions("delta_orthogonal", grid.shape, (3, 4, 5))
+        outputs, inputs = grid.shape[:2]
+        if inputs > outputs:
             raise ValueError(
                 "delta_orthogonal needs at least as many outputs as inputs, "
-                f"got {shape[1]} inputs and {shape[0]} outputs"
+                f"got {inputs} inputs and {outputs} outputs"
             )
+
+    def values(self, draw: Draw, factor: float = 1.0) -> Any:
+        shape = draw.grid.shape
         if 0 in shape:
             return sample(draw, Normal(0.0, 0.0))
         centre = draw.grid.logical()
@@ -210,10 +222,12 @@ class sparse(Initializer):
             raise ValueError(f"sparsity must be in [0, 1], got {self.sparsity}")
         Normal(0.0, self.std)
 
+    def check(self, grid: Grid, dtype: str) -> None:
+        float_format(dtype)
+        _require_dimensions("sparse", grid.shape, (2,))
+
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         shape, xp = draw.grid.shape, draw.xp
-        if len(shape) != 2:
-            raise ValueError(f"sparse needs a shape of 2 dimensions, got {shape}")
         dense = sample(draw, Normal(0.0, self.std).scaled(factor))
         counters = draw.grid.logical().counters(xp, draw.device)
         words = random_words(xp, draw.key, counters, stream=SECOND_STREAM)

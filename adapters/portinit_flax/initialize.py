@@ -1,0 +1,137 @@
+"""Whole Flax models, linen or nnx, filled from recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from portinit import Layout, Recipe, Rule
+from portinit.dtypes import dtype_name
+from portinit.grids import Grid
+from portinit.layouts import as_layout
+from portinit.names import match_names
+from portinit.recipe import raise_misfits
+from portinit_flax.trees import Leaf, Path, Tree, leaves
+from portinit_jax.keys import as_key, fold_in
+
+Names = Mapping[str, str | tuple[str, Layout | str]]
+_Model = TypeVar("_Model")
+
+
+def initialize(model: _Model, recipe: Recipe, key: Any, names: Names | None = None) -> _Model:
+    """Fill a Flax model's parameters and batch statistics from a recipe.
+
+    A parameter draws with ``key.fold_in(its name in the recipe)``, in PyTorch's element order: the
+    same bits that ``portinit_torch.initialize`` gives the parameter of that name. Everything is
+    checked before anything is written.
+
+    Args:
+        model: linen variables (``{"params": ..., "batch_stats": ...}``) or a tree of parameters,
+            of arrays or of ``jax.eval_shape``'s structs; or an ``nnx.Module``, abstract or not.
+        recipe: rules for PyTorch's names.
+        key: a :class:`portinit.Key` or a JAX threefry key.
+        names: where automatic matching needs help: a table from paths of the tree joined by ``/``
+            to names of the recipe, or to pairs of a name and a :class:`portinit.Layout`.
+
+    Returns:
+        A new tree, or the nnx module itself, filled in place.
+
+    Raises:
+        portinit.RecipeError: listing every leaf and every name that does not match.
+
+    Matching: a recipe with a rule for each parameter (one that ``portinit_torch.bind`` made) is
+    matched by the words of the names, ``layers.0.linear1.weight`` with
+    ``layers_0/linear1/kernel``. For a recipe of patterns the path is translated that way.
+    """
+    if isinstance(model, nnx.Module):
+        state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+        nnx.update(model, _fill(state, recipe, key, names))
+        return model
+    filled: _Model = _fill(model, recipe, key, names)
+    return filled
+
+
+def _fill(tree: Any, recipe: Recipe, key: Any, names: Names | None) -> Any:
+    found, values, structure = leaves(tree)
+    root = as_key(key)
+    for plan in _plan(Tree(found), recipe, names):
+        values[plan.leaf.position] = plan.rule.initializer(
+            fold_in(root, plan.name), plan.leaf.shape, plan.leaf.dtype, xp=jnp, layout=plan.layout
+        )
+    return jax.tree_util.tree_unflatten(structure, values)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one leaf gets."""
+
+    leaf: Leaf
+    name: str
+    rule: Rule
+    layout: Layout
+
+
+def match(model: Any, recipe: Recipe, names: Names | None = None) -> dict[str, tuple[str, Layout]]:
+    """The recipe's name and the layout for each path of a Flax model, joined by ``/``.
+
+    Args and errors as for :func:`initialize`; nothing is computed.
+    """
+    tree = nnx.state(model, (nnx.Param, nnx.BatchStat)) if isinstance(model, nnx.Module) else model
+    plans = _plan(Tree(leaves(tree)[0]), recipe, names)
+    return {"/".join(plan.leaf.path): (plan.name, plan.layout) for plan in plans}
+
+
+def _plan(tree: Tree, recipe: Recipe, names: Names | None) -> list[Plan]:
+    table, layouts = _tables(names)
+    found, misfits = match_names(tree.leaves, recipe.names, table)
+    misfits += [f"{name}: no such parameter in the tree" for name in _missing(recipe, found)]
+    raise_misfits("the tree and the recipe must have the same parameters", misfits)
+    exact = {rule.name: rule for rule in recipe.rules if rule.name is not None}
+    chosen = {
+        path: layouts.get("/".join(path)) or _layout(tree, path, exact.get(name))
+        for path, name in found.items()
+    }
+    described = [tree.describe(path, name, chosen[path]) for path, name in found.items()]
+    rules = recipe.bind(described).rules
+    plans = [
+        Plan(tree.leaves[path], name, rule, chosen[path])
+        for (path, name), rule in zip(found.items(), rules, strict=True)
+    ]
+    raise_misfits("every parameter must suit its rule", [*_unsuited(plans)])
+    return plans
+
+
+def _layout(tree: Tree, path: Path, rule: Rule | None) -> Layout:
+    if rule is None:
+        return tree.layout(path, None)
+    return rule.layout or tree.layout(path, rule.shape)
+
+
+def _tables(names: Names | None) -> tuple[dict[str, str], dict[str, Layout]]:
+    table: dict[str, str] = {}
+    layouts: dict[str, Layout] = {}
+    for path, target in dict(names or {}).items():
+        if isinstance(target, str):
+            table[path] = target
+        else:
+            table[path], layouts[path] = target[0], as_layout(target[1])
+    return table, layouts
+
+
+def _missing(recipe: Recipe, found: Mapping[Path, str]) -> Iterator[str]:
+    claimed = set(found.values())
+    return (name for name in recipe.names if name not in claimed)
+
+
+def _unsuited(plans: list[Plan]) -> Iterator[str]:
+    for plan in plans:
+        grid = Grid.whole(plan.leaf.shape, plan.layout)
+        try:
+            plan.rule.initializer.check(grid, dtype_name(plan.leaf.dtype))
+        except (ValueError, TypeError) as error:
+            yield f"{'/'.join(plan.leaf.path)} {plan.leaf.shape}: {error}"

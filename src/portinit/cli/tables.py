@@ -1,0 +1,72 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+import re
+
+from rich.console import Console
+from rich.table import Table
+
+from portinit import Initializer, Recipe, Rule
+from portinit.base import Random
+from portinit.cli.porting import Port
+from portinit.grids import Grid
+from portinit.layouts import Layout
+from portinit.serial import layout_to_data
+
+
+def print_port(console: Console, title: str, done: Port, tolerance: float) -> None:
+    """The comparison of a port, a row a parameter, and its outcome in a line."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("PyTorch", "Flax", "shape", "initializer", "bits"):
+        table.add_column(heading, overflow="fold")
+    for row in done.rows:
+        verdict = "[green]same[/]" if row.same else f"[red]{row.differing} differ[/]"
+        table.add_row(row.name, row.path, _shape(row.shape), _short(row.initializer), verdict)
+    console.print(table)
+    same = sum(row.same for row in done.rows)
+    outputs = "outputs not compared (no example input)"
+    if done.forward is not None:
+        outputs = f"outputs differ by at most {done.forward:.1e} (allowed: {tolerance:.0e})"
+    mark = "[green]ok[/]" if done.same(tolerance) else "[red]FAILED[/]"
+    console.print(f"{mark}  {same} of {len(done.rows)} parameters bit-identical; {outputs}")
+    for problem in done.problems:
+        console.print(f"[red]{problem}[/]")
+
+
+def print_recipe(console: Console, title: str, recipe: Recipe) -> None:
+    """The rules of a recipe; of one model's, with the standard deviations they promise."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("name", "of", "shape", "initializer", "layout in Flax", "std"):
+        table.add_column(heading, overflow="fold")
+    for rule in recipe.rules:
+        table.add_row(
+            rule.name or rule.pattern,
+            rule.kind or "",
+            _shape(rule.shape) if rule.shape is not None else "",
+            in_words(rule.initializer),
+            "" if rule.layout is None else str(layout_to_data(rule.layout)),
+            _expected_std(rule),
+        )
+    console.print(table)
+
+
+def in_words(initializer: Initializer) -> str:
+    """An initializer as its call, with numbers of four digits."""
+    return _short(str(initializer))
+
+
+def _short(call: str) -> str:
+    return re.sub(r"\d+\.\d{4,}(e-?\d+)?", lambda number: f"{float(number[0]):.4g}", call)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "scalar"
+
+
+def _expected_std(rule: Rule) -> str:
+    if rule.shape is None or not isinstance(rule.initializer, Random):
+        return ""
+    roles = rule.layout.roles if rule.layout else "oi"
+    law = rule.initializer.law(Grid.whole(rule.shape, Layout(roles=roles)))
+    return f"{law.std:.4g}"

@@ -1,0 +1,89 @@
+"""Names across frameworks: ``layers_0/linear1/kernel`` is ``layers.0.linear1.weight``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+_LEAVES = {
+    "kernel": "weight",
+    "embedding": "weight",
+    "scale": "weight",
+    "negative_slope": "weight",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+"""What Flax calls a parameter, and what PyTorch does."""
+
+
+def torch_name(path: Sequence[str]) -> str:
+    """The name PyTorch would write for a Flax path, by rule.
+
+    The last part is translated (kernel, scale and embedding are ``weight``; mean and var are
+    running statistics), and a number behind an underscore is a list's index.
+
+    >>> torch_name(("layers_0", "linear1", "kernel"))
+    'layers.0.linear1.weight'
+    """
+    *modules, leaf = path
+    parts = [re.sub(r"_(\d+)$", r".\1", module) for module in modules]
+    return ".".join([*parts, _LEAVES.get(leaf, leaf)])
+
+
+def _signature(name: str) -> str:
+    """What two spellings of a name have in common: the words between dots and underscores."""
+    return ".".join(re.split(r"[._/]+", name))
+
+
+def match_names(
+    paths: Iterable[tuple[str, ...]],
+    known: Iterable[str],
+    table: Mapping[str, str],
+) -> tuple[dict[tuple[str, ...], str], list[str]]:
+    """Find the recipe's name for each path of a Flax tree.
+
+    A path in the table is what the table says. Another is the known name that reads the same but
+    for dots, underscores and Flax's words for a leaf; if no names are known, its translation.
+
+    Args:
+        paths: paths of the tree, without the collection's name.
+        known: the recipe's names of single parameters; may be empty.
+        table: from paths joined by ``/`` to names.
+
+    Returns:
+        The names found, and a line for each misfit.
+    """
+    paths = list(paths)
+    by_signature: dict[str, list[str]] = {}
+    for name in known:
+        by_signature.setdefault(_signature(name), []).append(name)
+    found: dict[tuple[str, ...], str] = {}
+    misfits = [
+        f"{path}: in the table of names, but not in the tree"
+        for path in sorted(set(table) - {"/".join(path) for path in paths})
+    ]
+    for path in paths:
+        joined = "/".join(path)
+        candidates = by_signature.get(_signature(torch_name(path)), [])
+        if joined in table:
+            found[path] = table[joined]
+        elif not by_signature:
+            found[path] = torch_name(path)
+        elif len(candidates) == 1:
+            found[path] = candidates[0]
+        elif candidates:
+            misfits.append(f"{joined}: could be any of {', '.join(candidates)}")
+        else:
+            misfits.append(f"{joined}: the recipe has no such name")
+    return found, misfits + _shared(found)
+
+
+def _shared(found: Mapping[tuple[str, ...], str]) -> list[str]:
+    owners: dict[str, list[str]] = {}
+    for path, name in found.items():
+        owners.setdefault(name, []).append("/".join(path))
+    return [
+        f"{name}: claimed by {' and '.join(paths)}"
+        for name, paths in owners.items()
+        if len(paths) > 1
+    ]
