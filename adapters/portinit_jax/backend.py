@@ -37,7 +37,7 @@ class JaxBackend(Backend):
         # XLA may drop a rounding when the caller widens the result again in the same
         # computation (xla_allow_excess_precision); it cannot see through the bits.
         bits = lax.bitcast_convert_type(x.astype(native), f"uint{8 * native.itemsize}")
-        return lax.bitcast_convert_type(lax.optimization_barrier(bits), native)
+        return lax.bitcast_convert_type(bits, native)
 
     def complex(self, real: Any, imag: Any, dtype: str) -> Any:
         return lax.complex(real, imag)
@@ -48,7 +48,7 @@ class JaxBackend(Backend):
             return orthonormal(jnp, matrix, gain, jnp.dtype)
 
     def run(self, initializer: Evaluable, draw: Draw, out_sharding: Any = None) -> Any:
-        if float_format_bits(draw.dtype) == 64 and not jax.config.jax_enable_x64:
+        if float_format_bits(draw.dtype) == 64 and jnp.result_type(float) != jnp.float64:
             raise TypeError(
                 f"{draw.dtype} in JAX needs 64-bit mode: jax.config.update('jax_enable_x64', True)"
             )
@@ -71,7 +71,7 @@ def _run(
     values = initializer.values(Draw(BACKEND, (high, low), grid, dtype))
     if out_sharding is None:
         return values
-    return jax.sharding.reshard(values, out_sharding)
+    return jax.sharding.reshard(values, out_sharding)  # type: ignore[no-untyped-call]
 
 
 def _signed(word: int) -> Any:

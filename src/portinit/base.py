@@ -107,7 +107,7 @@ class Initializer:
 
         Parts that are initializers are bound in turn.
         """
-        changed = {}
+        changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Initializer):

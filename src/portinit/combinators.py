@@ -28,7 +28,9 @@ class scaled(Initializer):
         initializer: what to scale.
         factor: a finite number.
 
-    >>> scaled(normal(std=0.02), 0.5)(portinit.key(0), (2,)) == normal(std=0.01)(portinit.key(0), (2,))
+    >>> import portinit
+    >>> half = portinit.scaled(portinit.normal(std=0.02), 0.5)
+    >>> half(portinit.key(0), (2,)) == portinit.normal(std=0.01)(portinit.key(0), (2,))
     array([ True,  True])
     """
 
@@ -97,12 +99,11 @@ class blocks(Initializer):
             initializer.check(block, dtype)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        pieces = []
-        for initializer, block, along, positions in self._blocks(draw.grid):
-            pieces.append((positions.start, initializer.values(draw.on(block), factor)))
+        parts = list(self._blocks(draw.grid))
         # A flipped axis holds the blocks in reverse.
-        ordered = [piece for _, piece in sorted(pieces, key=operator.itemgetter(0))]
-        return draw.xp.concat(ordered, axis=along)
+        parts.sort(key=lambda part: part[3].start)
+        pieces = [initializer.values(draw.on(block), factor) for initializer, block, *_ in parts]
+        return draw.xp.concat(pieces, axis=parts[0][2])
 
     def _blocks(self, grid: Grid) -> Iterator[tuple[Initializer, Grid, int, slice]]:
         if not 0 <= self.axis < len(grid.shape):
@@ -248,9 +249,10 @@ class from_safetensors(Initializer):
         from safetensors import safe_open  # an extra: not for the core to need
 
         with safe_open(self.file, framework="numpy") as tensors:
-            if self.name not in tensors.keys():
-                names = ", ".join(sorted(tensors.keys()))
-                raise ValueError(f"{self.file} holds {names}; got the name {self.name!r}")
+            names = sorted(tensors.keys())
+            if self.name not in names:
+                known = ", ".join(names)
+                raise ValueError(f"{self.file} holds {known}; got the name {self.name!r}")
             values: np.ndarray[Any, Any] = tensors.get_tensor(self.name)
             return values
 

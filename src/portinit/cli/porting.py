@@ -153,6 +153,6 @@ def _compare_outputs(done: Port, inputs: tuple[Any, Any]) -> None:
 
 def _flax_forward(done: Port, example: Any) -> Any:
     if isinstance(done.flax_values, nnx.Module):
-        done.flax_values.eval()
+        nnx.Module.eval(done.flax_values)  # type: ignore[no-untyped-call]
         return done.flax_values(example)
     return done.flax_model.apply(done.flax_values, example)
