@@ -125,7 +125,8 @@ def _tables(names: Names | None) -> tuple[dict[str, str], dict[str, Layout]]:
 
 def _missing(recipe: Recipe, found: Mapping[Path, str]) -> Iterator[str]:
     claimed = set(found.values())
-    return (name for name in recipe.names if name not in claimed)
+    wanted = (rule.name for rule in recipe.rules if rule.name is not None and not rule.buffer)
+    return (name for name in wanted if name not in claimed)
 
 
 def _unsuited(plans: list[Plan]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,14 @@ class JaxBackend(Backend):
         data = lax.bitcast_convert_type(key_data(key), jnp.int32)
         return data[0], data[1]
 
+    def known_words(self, words: Words) -> tuple[int, int]:
+        if any(isinstance(word, jax.core.Tracer) for word in words):
+            raise TypeError(
+                "an expression is computed in NumPy and needs a key whose words are known; "
+                "got a traced key: call it outside of jit"
+            )
+        return int(words[0]), int(words[1])
+
     def cast(self, x: Any, dtype: str) -> Any:
         native = jnp.dtype(dtype)
         if native.itemsize >= x.dtype.itemsize:
@@ -38,6 +47,11 @@ class JaxBackend(Backend):
         # computation (xla_allow_excess_precision); it cannot see through the bits.
         bits = lax.bitcast_convert_type(x.astype(native), f"uint{8 * native.itemsize}")
         return lax.bitcast_convert_type(bits, native)
+
+    def seal(self, x: Any) -> Any:
+        # XLA could fuse the last multiplication with a caller's addition, which rounds otherwise.
+        # A maximum in between, which changes nothing, prevents it.
+        return lax.max(x, -jnp.finfo(x.dtype).max)  # type: ignore[no-untyped-call]
 
     def complex(self, real: Any, imag: Any, dtype: str) -> Any:
         return lax.complex(real, imag)
@@ -52,8 +66,12 @@ class JaxBackend(Backend):
             raise TypeError(
                 f"{draw.dtype} in JAX needs 64-bit mode: jax.config.update('jax_enable_x64', True)"
             )
+        if initializer.hosted:
+            return initializer.values(draw)
         high, low = draw.key
-        return _run(initializer, draw.grid, draw.dtype, out_sharding, high, low)
+        return _run(
+            _Static(initializer, repr(initializer)), draw.grid, draw.dtype, out_sharding, high, low
+        )
 
 
 def float_format_bits(dtype: str) -> int:
@@ -64,11 +82,17 @@ def float_format_bits(dtype: str) -> int:
         return 32
 
 
+@dataclass(frozen=True)
+class _Static:
+    """An initializer as a cache key; its text tells -0.0 from 0.0, which are equal."""
+
+    initializer: Evaluable
+    text: str
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _run(
-    initializer: Evaluable, grid: Any, dtype: str, out_sharding: Any, high: Any, low: Any
-) -> Any:
-    values = initializer.values(Draw(BACKEND, (high, low), grid, dtype))
+def _run(static: _Static, grid: Any, dtype: str, out_sharding: Any, high: Any, low: Any) -> Any:
+    values = static.initializer.values(Draw(BACKEND, (high, low), grid, dtype))
     if out_sharding is None:
         return values
     return jax.sharding.reshard(values, out_sharding)  # type: ignore[no-untyped-call]
@@ -86,7 +110,7 @@ def key_data(key: jax.Array) -> jax.Array:
             raise TypeError(
                 "a key must be a threefry2x32 key, whose bits are the same on every platform; "
                 f"got one of {impl}. Convert it: "
-                "jax.random.wrapkey_data(jax.random.bits(key, (2,)), impl='threefry2x32')"
+                "jax.random.wrap_key_data(jax.random.bits(key, (2,)), impl='threefry2x32')"
             )
         key = jax.random.key_data(key)
     if key.dtype != jnp.uint32 or key.shape != (2,):

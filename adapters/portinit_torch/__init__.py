@@ -31,3 +31,5 @@ from portinit_torch.keys import key_from_generator as key_from_generator
 from portinit_torch.modules import bind as bind
 from portinit_torch.modules import initialize as initialize
 from portinit_torch.modules import parameters as parameters
+from portinit_torch.recorder import TraceError as TraceError
+from portinit_torch.tracing import trace as trace

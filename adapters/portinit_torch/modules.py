@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -42,12 +43,14 @@ def parameters(module: nn.Module) -> list[Parameter]:
 
 def _described(module: nn.Module, named: Any) -> Iterator[tuple[Parameter, Tensor]]:
     for name, tensor in named():
-        owner = module.get_submodule(name.rpartition(".")[0])
-        yield _describe(module, owner, name, tensor), tensor
+        yield describe(module, name, tensor), tensor
 
 
-def _describe(module: nn.Module, owner: nn.Module, name: str, tensor: Tensor) -> Parameter:
-    kind, leaf = kind_of(owner), name.rpartition(".")[2]
+def describe(module: nn.Module, name: str, tensor: Tensor) -> Parameter:
+    """What a recipe is told of one of the module's tensors."""
+    path, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(path)
+    kind = kind_of(owner)
     if leaf == "bias" and _is_attention_output(module, name):
         kind = "attention"
     padding = getattr(owner, "padding_idx", None) if kind == "embedding" else None
@@ -87,7 +90,9 @@ def bind(module: nn.Module, recipe: Recipe) -> Recipe:
         for described, tensor in _described(module, module.named_buffers)
         if tensor.is_floating_point() and recipe.find(described) is not None
     ]
-    return recipe.bind([*parameters(module), *buffers])
+    bound = recipe.bind([*parameters(module), *buffers])
+    names = {buffer.name for buffer in buffers}
+    return Recipe(replace(rule, buffer=rule.name in names) for rule in bound.rules)
 
 
 def initialize(module: nn.Module, recipe: Recipe, key: Key) -> nn.Module:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import array_api_compat.numpy
 import numpy as np
 
-from portinit.dtypes import dtype_name
+from portinit.dtypes import dtype_name, numpy_dtype
 from portinit.grids import Grid
 from portinit.keys import Key
 
@@ -32,6 +32,10 @@ class Evaluable(Protocol):
     @property
     def elementwise(self) -> bool:
         """Whether each element can be computed without the others."""
+
+    @property
+    def hosted(self) -> bool:
+        """Whether values are computed in NumPy."""
 
     def values(self, draw: Any, factor: float = 1.0) -> Any:
         """The initializer's values for one draw."""
@@ -69,19 +73,34 @@ class Backend:
 
     def native_dtype(self, name: str) -> Any:
         """The namespace's own dtype of a name."""
+        if self.xp is array_api_compat.numpy:
+            return numpy_dtype(name)
         try:
             return getattr(self.xp, name)
         except AttributeError:
-            return _extended_dtype(self.xp, name)
+            raise TypeError(f"{self.xp.__name__} has no dtype {name}") from None
 
     def words(self, key: Any) -> Words:
-        """The two words of a key."""
-        return key_words(key)
+        """The two words of a key; a framework's own key is read by its adapter."""
+        adapter = _ADAPTERS.get(type(key).__module__.partition(".")[0])
+        other = self if adapter is None else _adapter(adapter)
+        if other is self:
+            return key_words(key)
+        return other.known_words(other.words(key))
+
+    def known_words(self, words: Words) -> tuple[int, int]:
+        """The words as Python integers; a TypeError where they are not known yet."""
+        high, low = words
+        return int(high), int(low)
 
     def cast(self, x: Any, dtype: str) -> Any:
         """Round a real array to a narrower real dtype, to nearest, ties to even."""
         native = self.native_dtype(dtype)
         return x if x.dtype == native else self.xp.astype(x, native)
+
+    def seal(self, x: Any) -> Any:
+        """Finite values as they are, kept apart from what a compiler makes of a caller's code."""
+        return x
 
     def complex(self, real: Any, imag: Any, dtype: str) -> Any:
         """A complex array of two real ones."""
@@ -133,17 +152,6 @@ def _describe(key: Any) -> str:
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     kind = type(key).__name__
     return kind if dtype is None else f"{kind} of dtype {dtype} and shape {tuple(shape or ())}"
-
-
-def _extended_dtype(xp: Any, name: str) -> Any:
-    if xp is not array_api_compat.numpy:
-        raise TypeError(f"{xp.__name__} has no dtype {name}")
-    try:
-        ml_dtypes = importlib.import_module("ml_dtypes")
-    except ImportError as error:
-        message = f"{name} in NumPy needs the package ml_dtypes: pip install ml_dtypes"
-        raise ImportError(message) from error
-    return np.dtype(getattr(ml_dtypes, name))
 
 
 _ADAPTERS = {"torch": "portinit_torch", "jax": "portinit_jax", "jaxlib": "portinit_jax"}

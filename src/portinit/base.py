@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -39,8 +39,26 @@ class Parameter:
 class Initializer:
     """A rule for the values of a parameter, called with a key and a shape."""
 
-    elementwise: ClassVar[bool] = True
-    """Whether each element can be computed without the others."""
+    independent: ClassVar[bool] = True
+    on_host: ClassVar[bool] = False
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether each element can be computed without the others."""
+        return self.independent and all(part.elementwise for part in self.parts())
+
+    @property
+    def hosted(self) -> bool:
+        """Whether values are computed in NumPy, which needs a key whose words are known."""
+        return self.on_host or any(part.hosted for part in self.parts())
+
+    def parts(self) -> Iterator[Initializer]:
+        """The initializers that this one is made of."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            for item in value if isinstance(value, tuple) else (value,):
+                if isinstance(item, Initializer):
+                    yield item
 
     def __call__(
         self,
@@ -155,4 +173,5 @@ def sample(draw: Draw, distribution: Distribution) -> Any:
 def _sample_real(draw: Draw, distribution: Distribution, fmt: Format, stream: int) -> Any:
     xp, counters = draw.xp, draw.grid.counters(draw.xp, draw.device)
     words = random_words(xp, draw.key, counters, fmt.bits, stream)
-    return xp.reshape(distribution.sample(xp, words, fmt), draw.grid.array_shape)
+    values = draw.backend.seal(distribution.sample(xp, words, fmt))
+    return xp.reshape(values, draw.grid.array_shape)

@@ -11,11 +11,18 @@ from typing import Any
 from portinit.threefry import threefry2x32
 
 SECOND_STREAM = -(1 << 31)
-"""Added to a counter's high word: a second stream for the same elements and key.
+"""Exclusive-ored to a counter's high word: a second stream for the same elements and key.
 
 A child key's words are the parent's own draws at low counters, so a second stream never comes
 from a folded key. Counters with the top bit set belong to no element.
 """
+
+
+def numbered_stream(number: int) -> int:
+    """The stream of the n-th draw that one parameter needs; the first is the elements' own."""
+    if not 0 <= number < 1 << 15:
+        raise ValueError(f"a parameter can need 32768 draws, got number {number}")
+    return signed((1 << 31) | (number << 16), 32) if number else 0
 
 
 def signed(value: int, bits: int) -> int:

@@ -42,10 +42,6 @@ class scaled(Initializer):
         if not math.isfinite(self.factor):
             raise ValueError(f"factor must be a finite number, got {self.factor}")
 
-    @property
-    def elementwise(self) -> bool:  # type: ignore[override]
-        return self.initializer.elementwise
-
     def check(self, grid: Grid, dtype: str) -> None:
         self.initializer.check(grid, dtype)
 
@@ -89,10 +85,6 @@ class blocks(Initializer):
                     f"sizes must be {len(self.initializers)} numbers, 0 or more; got {sizes}"
                 )
             object.__setattr__(self, "sizes", sizes)
-
-    @property
-    def elementwise(self) -> bool:  # type: ignore[override]
-        return all(initializer.elementwise for initializer in self.initializers)
 
     def check(self, grid: Grid, dtype: str) -> None:
         for initializer, block, _, _ in self._blocks(grid):
@@ -158,10 +150,6 @@ class where(Initializer):
         index = self.index if isinstance(self.index, tuple) else (self.index,)
         object.__setattr__(self, "index", tuple(map(_bound, index)))
 
-    @property
-    def elementwise(self) -> bool:  # type: ignore[override]
-        return self.inside.elementwise and self.outside.elementwise
-
     def check(self, grid: Grid, dtype: str) -> None:
         self._ranges(grid.shape)
         self.inside.check(grid, dtype)
@@ -210,13 +198,14 @@ class assigned(Initializer):
     dtype: str
     shape: Shape
     data: bytes = field(repr=False)
-    elementwise: ClassVar[bool] = False
+    independent: ClassVar[bool] = False
+    on_host: ClassVar[bool] = True  # data is no part of a compiled computation
 
     def check(self, grid: Grid, dtype: str) -> None:
         _require_shape(self.shape, grid.shape)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        return _place_given(draw, self.array(), factor)
+        return place_given(draw, self.array(), factor)
 
     def __str__(self) -> str:
         return f"assigned({'x'.join(map(str, self.shape))} {np.dtype(self.dtype).name})"
@@ -237,13 +226,14 @@ class from_safetensors(Initializer):
 
     file: str
     name: str
-    elementwise: ClassVar[bool] = False
+    independent: ClassVar[bool] = False
+    on_host: ClassVar[bool] = True
 
     def check(self, grid: Grid, dtype: str) -> None:
         _require_shape(self._read().shape, grid.shape)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        return _place_given(draw, self._read(), factor)
+        return place_given(draw, self._read(), factor)
 
     def _read(self) -> np.ndarray[Any, Any]:
         from safetensors import safe_open  # an extra: not for the core to need
@@ -282,12 +272,14 @@ def _require_shape(given: Shape, wanted: Shape) -> None:
         raise ValueError(f"given values must have the shape to fill, {wanted}; got {given}")
 
 
-def _place_given(draw: Draw, array: np.ndarray[Any, Any], factor: float) -> Any:
+def place_given(draw: Draw, array: np.ndarray[Any, Any], factor: float) -> Any:
+    """A NumPy array in PyTorch's order as the draw's array, times a factor."""
     if factor != 1:
         array = array * factor
     if array.dtype == np.float64 and draw.dtype != "float64":
         array = array.astype(np.float32)  # what every namespace can hold
-    values = draw.backend.cast(draw.xp.asarray(array, device=draw.device), draw.dtype)
+    # A copy: nobody may write into the initializer's own values.
+    values = draw.backend.cast(draw.xp.asarray(array.copy(), device=draw.device), draw.dtype)
     return place(draw.xp, values, draw.grid)
 
 

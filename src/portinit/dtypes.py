@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,14 @@ class Format:
         step = exponent - self.precision + 1
         return math.ldexp(math.floor(math.ldexp(value, -step)), step)
 
+    def nearest(self, value: float) -> float:
+        """The number of the format nearest to ``value``, ties to even; infinite past the last."""
+        if value == 0 or not math.isfinite(value):
+            return value
+        exponent = max(math.frexp(value)[1] - 1, self.min_exponent)
+        step = exponent - self.precision + 1
+        return math.ldexp(round(math.ldexp(value, -step)), step)  # exact but for the rounding
+
     def ceil(self, value: float) -> float:
         """The smallest number of the format that is not below ``value``."""
         return -self.floor(-value)
@@ -58,6 +69,8 @@ _FORMATS = {
     )
 }
 
+REAL_FORMATS = frozenset(name for name, f in _FORMATS.items() if not f.is_complex)
+
 
 def dtype_name(dtype: Any) -> str:
     """The name of a dtype of any framework: ``"bfloat16"`` for ``torch.bfloat16``.
@@ -68,6 +81,24 @@ def dtype_name(dtype: Any) -> str:
     name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None)
     name = name or getattr(dtype, "__name__", None) or str(dtype).rpartition(".")[2]
     return {"float": "float64", "complex": "complex128", "half": "float16"}.get(name, name)
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """NumPy's dtype of a name; formats that NumPy lacks come from the package ml_dtypes.
+
+    Raises:
+        TypeError: no such dtype.
+        ImportError: ml_dtypes is needed and not installed.
+    """
+    if name != "bfloat16" and not name.startswith("float8"):
+        return np.dtype(name)
+    try:
+        ml_dtypes = importlib.import_module("ml_dtypes")
+    except ImportError as error:
+        message = f"{name} in NumPy needs the package ml_dtypes: pip install ml_dtypes"
+        raise ImportError(message) from error
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return dtype
 
 
 def float_format(dtype: Any) -> Format:

@@ -75,17 +75,36 @@ def _gain_of(function: Callable[[Any], Any]) -> float:
 
 
 def _apply(function: Callable[[Any], Any], z: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    try:
-        values = np.asarray(function(z), dtype=np.float64)
-    except (TypeError, ValueError, AttributeError):  # of tensors, or of scalars as math.tanh is
-        torch = sys.modules.get("torch")
-        if torch is not None and not isinstance(function, type(math.tanh)):
-            values = np.asarray(function(torch.from_numpy(z)), dtype=np.float64)
-        else:
-            values = np.asarray([float(function(float(x))) for x in z])
-    if values.shape != z.shape:
-        raise ValueError(f"a nonlinearity must keep its input's shape, got {values.shape}")
-    return values
+    failures = []
+    for call in (_of_arrays, _of_tensors, _of_numbers):
+        try:
+            values = np.asarray(call(function, z), dtype=np.float64)
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            failures.append(str(error))
+            continue
+        if values.shape != z.shape:
+            raise ValueError(f"a nonlinearity must keep its input's shape, got {values.shape}")
+        return values
+    raise ValueError(f"a nonlinearity must take arrays, tensors or numbers: {'; '.join(failures)}")
+
+
+def _of_arrays(function: Callable[[Any], Any], z: np.ndarray[Any, Any]) -> Any:
+    return function(z)
+
+
+def _of_tensors(function: Callable[[Any], Any], z: np.ndarray[Any, Any]) -> Any:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        raise TypeError("torch is not loaded")
+    with torch.no_grad():
+        try:
+            return function(torch.from_numpy(z)).numpy()
+        except RuntimeError:  # a module with float32 parameters
+            return function(torch.from_numpy(z.astype(np.float32))).numpy()
+
+
+def _of_numbers(function: Callable[[Any], Any], z: np.ndarray[Any, Any]) -> Any:
+    return [float(function(float(x))) for x in z]
 
 
 @cache

@@ -14,6 +14,7 @@ from typing import Any, overload
 
 from portinit.backends import Draw
 from portinit.base import Initializer, Random
+from portinit.dtypes import REAL_FORMATS, float_format
 from portinit.fans import Axes, as_axes, check_non_empty, jax_fans, torch_fans
 from portinit.gains import calculate_gain
 from portinit.grids import Grid
@@ -46,7 +47,7 @@ class uniform(Random):
 
     >>> import portinit
     >>> portinit.uniform(-1, 1)(portinit.key(0), (2,))
-    array([-0.10590863,  0.94405174], dtype=float32)
+    array([-0.10466588, -0.04284024], dtype=float32)
     """
 
     a: float = 0.0
@@ -387,6 +388,8 @@ class constant(Initializer):
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         native = draw.backend.native_dtype(draw.dtype)
         val = self.val if factor == 1 else self.val * factor
+        if draw.dtype in REAL_FORMATS:
+            val = float_format(draw.dtype).nearest(val)  # frameworks round twice, or once
         return draw.xp.full(draw.grid.array_shape, val, dtype=native, device=draw.device)
 
 

@@ -29,9 +29,11 @@ class Key:
     low: int
 
     def __post_init__(self) -> None:
-        for word in (self.high, self.low):
-            if not 0 <= operator.index(word) < 1 << 32:
+        for name in ("high", "low"):
+            word = operator.index(getattr(self, name))
+            if not 0 <= word < 1 << 32:
                 raise ValueError(f"a key word must be in [0, 2**32), got {word}")
+            object.__setattr__(self, name, word)  # NumPy's integers would not wrap alike
 
     @property
     def words(self) -> tuple[int, int]:

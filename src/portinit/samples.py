@@ -70,8 +70,17 @@ def _rounded(value: float, fmt: Format) -> float:
     return float(np.float32(value)) if fmt.bits == 32 else value
 
 
+_SMALLEST = {32: 2.0**-126, 64: 2.0**-1022}
+_LARGEST = {32: float(np.finfo(np.float32).max), 64: float(np.finfo(np.float64).max)}
+
+
 def _is_normal(scale: float, fmt: Format) -> bool:
-    return scale == 0 or abs(scale) >= (2.0**-126 if fmt.bits == 32 else 2.0**-1022)
+    return scale == 0 or abs(scale) >= _SMALLEST[fmt.bits]
+
+
+def _normal_bound(value: float, fmt: Format) -> float:
+    """A bound that machines which flush denormal numbers compare alike."""
+    return value if abs(value) >= _SMALLEST[fmt.bits] else 0.0
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ class Uniform(Distribution):
         if self.a == self.b:
             return Constant(self.a).sample(xp, words, fmt)
         x = _to_float(xp, *self._integers(words, fmt), fmt)
-        low, high = fmt.ceil(self.a), fmt.below(self.b)
+        low, high = _normal_bound(fmt.ceil(self.a), fmt), _normal_bound(fmt.below(self.b), fmt)
         return xp.clip(x, low, high) if low <= high else xp.full_like(x, fmt.floor(self.a))
 
     def _integers(self, words: Any, fmt: Format) -> tuple[Any, float]:
@@ -170,7 +179,10 @@ class Normal(Distribution):
     def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
         if self.scale == 0:
             return Constant(self.loc).sample(xp, words, fmt)
-        return _affine(xp, quantile(xp, words, fmt.bits), self.loc, self.scale, fmt)
+        x = _affine(xp, quantile(xp, words, fmt.bits), self.loc, self.scale, fmt)
+        largest = _LARGEST[fmt.bits]
+        overflows = abs(self.loc) + 10 * self.scale > largest
+        return xp.clip(x, -largest, largest) if overflows else x
 
 
 def _affine(xp: Any, z: Any, loc: float, scale: float, fmt: Format) -> Any:
@@ -235,7 +247,8 @@ class TruncatedNormal(Distribution):
         whole = high - low == 1 << fmt.bits
         c = words if whole else mulhi(unsigned, high - low, fmt.bits) + low
         x = _affine(xp, quantile(xp, c, fmt.bits), self.loc, self.scale, fmt)
-        return xp.clip(x, fmt.ceil(self.a), fmt.floor(self.b))
+        a, b = _normal_bound(fmt.ceil(self.a), fmt), _normal_bound(fmt.floor(self.b), fmt)
+        return xp.clip(x, a, b)
 
 
 @lru_cache(maxsize=1024)

@@ -8,9 +8,10 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from portinit import combinators, initializers, layers, structured
+from portinit import combinators, expressions, initializers, layers, structured
 from portinit.base import Initializer
 from portinit.layouts import LAYOUTS, Layout
+from portinit.program import Node, node_to_data, nodes_from_data
 
 _CLASSES: dict[str, type[Initializer]] = {
     c.__name__: c
@@ -38,6 +39,8 @@ _CLASSES: dict[str, type[Initializer]] = {
         layers.fan_in_uniform,
         layers.padded,
         layers.per_gate,
+        expressions.expression,
+        expressions.unavailable,
     )
 }
 _CONSTANTS = {"zeros": initializers.zeros, "ones": initializers.ones}
@@ -59,6 +62,8 @@ def initializer_to_data(initializer: Initializer) -> dict[str, Any]:
 def _value_to_data(value: Any) -> Any:
     if isinstance(value, Initializer):
         return initializer_to_data(value)
+    if isinstance(value, Node):
+        return node_to_data(value)
     if isinstance(value, tuple):
         return [_value_to_data(item) for item in value]
     if isinstance(value, bytes):
@@ -90,6 +95,8 @@ def initializer_from_data(data: Any) -> Initializer:
 
 
 def _value_from_data(key: str, value: Any) -> Any:
+    if key == "nodes" and isinstance(value, list):
+        return nodes_from_data(value)
     if isinstance(value, dict):
         return initializer_from_data(value)
     if isinstance(value, list):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from portinit.backends import Draw
 from portinit.base import Initializer, sample
-from portinit.bits import SECOND_STREAM, random_words
+from portinit.bits import numbered_stream, random_words
 from portinit.dtypes import float_format
 from portinit.grids import Grid, place
 from portinit.layouts import Shape
@@ -119,7 +119,7 @@ class orthogonal(Initializer):
     """
 
     gain: float = 1.0
-    elementwise: ClassVar[bool] = False
+    independent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.gain):
@@ -156,7 +156,7 @@ class delta_orthogonal(Initializer):
     """
 
     scale: float = 1.0
-    elementwise: ClassVar[bool] = False
+    independent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale):
@@ -200,7 +200,7 @@ def _at_centre(draw: Draw, q: Any) -> Any:
 class sparse(Initializer):
     """N(0, std^2) with ceil(sparsity * rows) zeros at random places of each column.
 
-    The places are those of the column's smallest words in a second stream.
+    The places are those of the column's smallest words in a stream of their own.
 
     Args:
         sparsity: the fraction of each column that is zero, in [0, 1].
@@ -215,7 +215,7 @@ class sparse(Initializer):
 
     sparsity: float
     std: float = 0.01
-    elementwise: ClassVar[bool] = False
+    independent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity <= 1:
@@ -230,7 +230,7 @@ class sparse(Initializer):
         shape, xp = draw.grid.shape, draw.xp
         dense = sample(draw, Normal(0.0, self.std).scaled(factor))
         counters = draw.grid.logical().counters(xp, draw.device)
-        words = random_words(xp, draw.key, counters, stream=SECOND_STREAM)
+        words = random_words(xp, draw.key, counters, stream=numbered_stream(1))
         order = xp.argsort(words, axis=0, stable=True)
         rank = xp.argsort(order, axis=0, stable=True)
         zero = place(xp, rank < math.ceil(self.sparsity * shape[0]), draw.grid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from portinit import Initializer, Recipe, Rule
@@ -22,7 +23,8 @@ def print_port(console: Console, title: str, done: Port, tolerance: float) -> No
         table.add_column(heading, overflow="fold")
     for row in done.rows:
         verdict = "[green]same[/]" if row.same else f"[red]{row.differing} differ[/]"
-        table.add_row(row.name, row.path, _shape(row.shape), _short(row.initializer), verdict)
+        call = escape(_short(row.initializer))
+        table.add_row(escape(row.name), escape(row.path), _shape(row.shape), call, verdict)
     console.print(table)
     same = sum(row.same for row in done.rows)
     outputs = "outputs not compared (no example input)"
@@ -41,10 +43,10 @@ def print_recipe(console: Console, title: str, recipe: Recipe) -> None:
         table.add_column(heading, overflow="fold")
     for rule in recipe.rules:
         table.add_row(
-            rule.name or rule.pattern,
+            escape(rule.name or rule.pattern),
             rule.kind or "",
             _shape(rule.shape) if rule.shape is not None else "",
-            in_words(rule.initializer),
+            escape(in_words(rule.initializer)),
             "" if rule.layout is None else str(layout_to_data(rule.layout)),
             _expected_std(rule),
         )

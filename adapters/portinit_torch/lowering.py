@@ -1,0 +1,439 @@
+"""ATen's operations as the steps of a program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten
+
+from portinit_torch.recorder import (
+    CONCRETE,
+    Recorder,
+    Step,
+    TraceError,
+    is_dense,
+    memory_order,
+    real_result,
+    really,
+    source_line,
+)
+
+Named = dict[str, Any]  # an operation's arguments by name
+Maybe = Step | None
+
+_BINARY = {"add", "sub", "mul", "div", "maximum", "minimum", "pow"} | {
+    "lt", "le", "gt", "ge", "eq", "ne"
+}  # fmt: skip
+_UNARY = {
+    "neg", "abs", "sign", "sqrt", "rsqrt", "reciprocal", "exp", "log", "expm1", "log1p",
+    "erfinv", "sin", "cos", "tanh", "sigmoid", "floor", "round",
+}  # fmt: skip
+_SAME = {"clone", "detach", "alias", "lift_fresh", "contiguous", "detach_copy", "lift"}
+_FULL = {
+    "zeros": 0.0, "ones": 1.0, "zeros_like": 0.0, "ones_like": 1.0, "new_zeros": 0.0,
+    "new_ones": 1.0,
+}  # fmt: skip
+_EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "resize_"}
+
+
+def lower(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+    """Run one operation on fake tensors and record what it did."""
+    name = func._schema.name.partition("::")[2]
+    if name == "_local_scalar_dense":
+        return _scalar(recorder, args[0])
+    if torch.Tag.nondeterministic_seeded in func.tags:
+        return _draw(recorder, func, name, args, kwargs)
+    before = real_result(recorder, func, args, kwargs) if _is_small(args, kwargs) else None
+    alias = _is_alias(func) and not recorder.is_real(args[0])
+    inputs = [] if alias else [recorder.read(x) for x in _tensors(args, kwargs)]
+    out = func(*args, **kwargs)
+    if alias or torch.Tag.inplace_view in func.tags or name in _EMPTY:
+        return out
+    targets = _mutated(func, args, kwargs) or _tensors(out, {})
+    values = _tensors(before, {}) if before is not None else [None] * len(targets)
+    for position, target in enumerate(targets):
+        step = _step(recorder, func, name, inputs, target, args, kwargs, position)
+        if position < len(values) and values[position] is not None:
+            step.concrete = values[position]
+        recorder.write(target, step)
+    return out
+
+
+def _tensors(args: Any, kwargs: Any) -> list[Tensor]:
+    return [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+
+
+def _is_small(args: Any, kwargs: Any) -> bool:
+    return all(x.numel() <= CONCRETE for x in _tensors(args, kwargs))
+
+
+def _is_alias(func: Any) -> bool:
+    """A view: its result has an argument's storage, and nothing is written."""
+    returns = func._schema.returns
+    return bool(returns) and all(
+        r.alias_info is not None and not r.alias_info.is_write for r in returns
+    )
+
+
+def _mutated(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+    schema = func._schema.arguments
+    found = []
+    for position, argument in enumerate(schema):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = args[position] if position < len(args) else kwargs.get(argument.name)
+            found += _tensors(value, {})
+    return found
+
+
+def _arguments(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """An operation's arguments by the names in its schema, defaults included."""
+    named = {}
+    for position, argument in enumerate(func._schema.arguments):
+        if position < len(args):
+            named[argument.name] = args[position]
+        elif argument.name in kwargs:
+            named[argument.name] = kwargs[argument.name]
+        else:
+            named[argument.name] = argument.default_value if argument.has_default_value() else None
+    return named
+
+
+# Deterministic operations
+
+
+def _step(
+    recorder: Recorder,
+    func: Any,
+    name: str,
+    inputs: list[Step],
+    target: Tensor,
+    args: Any,
+    kwargs: Any,
+    position: int,
+) -> Step:
+    plain, named = name.removesuffix("_"), _arguments(func, args, kwargs)
+    if plain in ("fill", "full", "full_like", "new_full", "scalar_tensor"):
+        return _fill(recorder, target, named, inputs)
+    if plain == "zero" or plain in _FULL:
+        return recorder.fill(target, _FULL.get(plain, 0.0))
+    if plain == "copy":
+        return _cast(recorder, _broadcast(recorder, inputs[1], target), target)
+    if plain in _SAME or plain == "_to_copy":
+        return _cast(recorder, inputs[0], target)
+    if plain in _BINARY or plain == "rsub":
+        return _binary(recorder, plain, named, inputs, target)
+    if plain in _UNARY:
+        return recorder.add(plain, inputs[:1], target)
+    maker = _SPECIAL.get(plain)
+    if maker is not None:
+        step = maker(recorder, named, inputs, target, position)
+        if step is not None:
+            return step
+    return recorder.add(f"aten.{plain}", inputs, target)
+
+
+def _fill(recorder: Recorder, target: Tensor, named: Named, inputs: list[Step]) -> Step:
+    value = named.get("value", named.get("fill_value", named.get("s")))
+    if isinstance(value, Tensor):
+        known = recorder.read(value).concrete
+        if known is None:
+            return _broadcast(recorder, inputs[-1], target)
+        value = really(known.item)
+    return recorder.fill(target, value)
+
+
+def _cast(recorder: Recorder, step: Step, target: Tensor) -> Step:
+    dtype = str(target.dtype).removeprefix("torch.")
+    if step.dtype == dtype:
+        return step
+    if step.op == "full":
+        return recorder.fill(target, step.attributes["value"])
+    cast = recorder.add("cast", (step,), target, dtype=dtype)
+    if step.concrete is not None:
+        cast.concrete = really(lambda: step.concrete.to(target.dtype))  # type: ignore[union-attr]
+    return cast
+
+
+def _broadcast(recorder: Recorder, step: Step, target: Tensor) -> Step:
+    shape = tuple(target.shape)
+    if step.shape == shape:
+        return step
+    like = (shape, step.dtype)
+    wide = recorder.add("broadcast", (step,), like, size=list(shape))
+    if step.concrete is not None:
+        wide.concrete = really(lambda: step.concrete.broadcast_to(shape).clone())  # type: ignore[union-attr]
+    return wide
+
+
+def _number(recorder: Recorder, value: Any) -> Any:
+    """A Python number, or the known value of a tensor without axes; None if it is neither."""
+    if isinstance(value, Tensor):
+        known = recorder.read(value).concrete if value.ndim == 0 else None
+        return None if known is None else really(known.item)
+    return value
+
+
+def _binary(
+    recorder: Recorder, plain: str, named: Named, inputs: list[Step], target: Tensor
+) -> Step:
+    a: dict[str, Any] = {}
+    if named.get("alpha") not in (None, 1):
+        a["alpha"] = named["alpha"]
+    if named.get("rounding_mode"):
+        return recorder.add(f"aten.{plain}.{named['rounding_mode']}", inputs, target)
+    left = named.get("self")
+    right = named.get("other", named.get("exponent"))
+    if plain == "rsub":
+        plain, a["reverse"] = "sub", True
+    number = _number(recorder, right)
+    if number is not None:
+        return recorder.add(plain, inputs[:1], target, other=number, **a)
+    number = _number(recorder, left)
+    if number is not None:
+        return recorder.add(plain, inputs[-1:], target, other=number, reverse=True, **a)
+    return recorder.add(plain, inputs, target, **a)
+
+
+def _clamp(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+    low, high = _number(r, named.get("min")), _number(r, named.get("max"))
+    return r.add("clamp", inputs[:1], t, min=low, max=high)
+
+
+def _concat(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+    return r.add("concat", inputs, t, axis=named["dim"] % max(1, t.ndim))
+
+
+def _stack(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+    axis = named["dim"] % t.ndim
+    size = [*inputs[0].shape[:axis], 1, *inputs[0].shape[axis:]]
+    parts = [r.add("reshape", (x,), (tuple(size), x.dtype), size=size) for x in inputs]
+    return r.add("concat", parts, t, axis=axis)
+
+
+def _triangle(op: str) -> Callable[..., Step]:
+    def make(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+        return r.add(op, inputs[:1], t, diagonal=named.get("diagonal") or 0)
+
+    return make
+
+
+def _where(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+    if len(inputs) != 3:
+        return None
+    return r.add("where", [_broadcast(r, x, t) for x in inputs], t)
+
+
+def _masked_fill(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+    value = _number(r, named["value"])
+    if value is None:
+        return None
+    return r.add("where", [_broadcast(r, inputs[1], t), r.fill(t, value), inputs[0]], t)
+
+
+def _index_put(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+    value = _number(r, named["values"])
+    if t.ndim != 1 or len(inputs) < 2 or value is None or named.get("accumulate"):
+        return None
+    return r.add("index_put", inputs[:2], t, value=value)
+
+
+def _qr(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+    return r.add(("qr_q", "qr_r")[p], inputs[:1], t)
+
+
+def _diagonal(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+    if named.get("offset") or len(inputs[0].shape) != 2:
+        return None
+    return r.add("diagonal", inputs[:1], t)
+
+
+def _reduction(op: str) -> Callable[..., Step]:
+    def make(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+        axes = named.get("dim")
+        axes = [axes] if isinstance(axes, int) else axes
+        return r.add(op, inputs[:1], t, axes=axes, keepdims=bool(named.get("keepdim")))
+
+    return make
+
+
+def _flip(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+    return r.add("flip", inputs[:1], t, axes=[d % t.ndim for d in named["dims"]])
+
+
+def _repeat(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+    repeats, (x,) = named["repeats"], inputs
+    extra = len(repeats) - len(x.shape)
+    sizes = (1,) * extra + x.shape
+    paired = [n for pair in zip(repeats, sizes, strict=True) for n in pair]
+    single = [n for size in sizes for n in (1, size)]
+    x = r.add("reshape", (x,), (tuple(single), x.dtype), size=single)
+    x = r.add("broadcast", (x,), (tuple(paired), x.dtype), size=paired)
+    return r.add("reshape", (x,), t, size=list(t.shape))
+
+
+def _reshape(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+    return r.add("reshape", inputs[:1], t, size=list(t.shape))
+
+
+def _matmul(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+    return r.add("matmul", inputs[:2], t)
+
+
+_SPECIAL: dict[str, Callable[..., Step | None]] = {
+    "clamp": _clamp,
+    "clamp_min": _clamp,
+    "clamp_max": _clamp,
+    "cat": _concat,
+    "stack": _stack,
+    "tril": _triangle("tril"),
+    "triu": _triangle("triu"),
+    "where": _where,
+    "masked_fill": _masked_fill,
+    "index_put": _index_put,
+    "linalg_qr": _qr,
+    "diagonal_copy": _diagonal,
+    "flip": _flip,
+    "repeat": _repeat,
+    "_reshape_copy": _reshape,
+    "_unsafe_view": _reshape,
+    "mm": _matmul,
+    "sum": _reduction("sum"),
+    "mean": _reduction("mean"),
+    "amax": _reduction("amax"),
+    "amin": _reduction("amin"),
+    "linalg_vector_norm": _reduction("norm"),
+    "norm": _reduction("norm"),
+}
+
+
+# Draws
+
+
+def _draw(recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    named = _arguments(func, args, kwargs)
+    out = func(*args, **kwargs)
+    target = (_mutated(func, args, kwargs) or _tensors(out, {}))[0]
+    op, numbers = _draw_numbers(name, named, target)
+    step = recorder.add(op, (), target, **numbers, **_placement(target))
+    _note_generator(recorder, step, named.get("generator"))
+    step.random = True
+    recorder.write(target, step)
+    return out
+
+
+def _draw_numbers(name: str, named: Named, target: Tensor) -> tuple[str, dict[str, Any]]:
+    plain = name.removesuffix("_").removesuffix("_like")
+    if plain == "uniform":
+        return "uniform", {"a": float(named["from"]), "b": float(named["to"])}
+    if plain == "rand":
+        return "uniform", {"a": 0.0, "b": 1.0}
+    if plain == "randn":
+        return "normal", {"mean": 0.0, "std": 1.0}
+    if plain == "normal" and not any(isinstance(named.get(k), Tensor) for k in ("mean", "std")):
+        return "normal", {"mean": float(named["mean"]), "std": float(named["std"])}
+    if plain == "randperm":
+        return "randperm", {}
+    if plain == "randint":
+        return "randint", {"low": int(named.get("low") or 0), "high": int(named["high"])}
+    if plain == "random" and named.get("to") is not None:
+        return "randint", {"low": int(named.get("from") or 0), "high": int(named["to"])}
+    return f"aten.{plain}", {}
+
+
+def _placement(target: Tensor) -> dict[str, Any]:
+    """How a draw's elements lie in memory, where that is not row by row without gaps."""
+    size, stride = tuple(target.shape), target.stride()
+    order = memory_order(size, stride)
+    placed: dict[str, Any] = {} if order == sorted(order) else {"order": order}
+    if not target.is_contiguous():
+        placed["contiguous"] = False
+        if not is_dense(size, stride):
+            placed["gaps"] = True
+    return placed
+
+
+def _note_generator(recorder: Recorder, step: Step, generator: torch.Generator | None) -> None:
+    """Which stream a draw takes from, and whether someone seeded it since the last draw.
+
+    Fake tensors draw nothing, so a state that has changed was set by the constructor.
+    """
+    stream = torch.default_generator if generator is None else generator
+    state = really(lambda: stream.get_state().numpy().tobytes())
+    number, known = recorder.streams.get(id(stream), (len(recorder.streams), b"", None))[:2]
+    recorder.streams[id(stream)] = (number, state, stream)
+    named = {"generator": number} if number else {}
+    if state != known:
+        seed = Step(
+            "seed", attributes=named | _seed(stream, state), source=step.source, random=True
+        )
+        recorder.steps.insert(len(recorder.steps) - 1, seed)
+    step.attributes |= named
+
+
+def _seed(stream: torch.Generator, state: bytes) -> dict[str, Any]:
+    """The seed that gives a state, or the state itself where draws were made since."""
+    seed = int(stream.initial_seed())
+    fresh = really(lambda: torch.Generator().manual_seed(seed).get_state().numpy().tobytes())
+    return {"seed": seed} if state == fresh else {"state": state}
+
+
+# Values that leave for Python
+
+
+def _scalar(recorder: Recorder, tensor: Tensor) -> Any:
+    step = recorder.read(tensor)
+    if step.concrete is not None:
+        return really(step.concrete.item)
+    if step.op == "full":
+        return step.attributes["value"]
+    if _rejects(recorder, step):
+        return False
+    raise TraceError(
+        f"the constructor reads a random value ({step.op}) at {source_line()}; what it does then "
+        "cannot be known without drawing it"
+    )
+
+
+def _rejects(recorder: Recorder, step: Step) -> bool:
+    """Whether this is the question of trunc_normal_'s rejection loop: is any value outside?
+
+    Its answer here is no: the draw becomes a truncated one, which replays the loop.
+    """
+    if step.op != "aten.any":
+        return False
+    (mask,) = step.inputs
+    return _rejected_normal(mask) or _rejected_uniform(recorder, mask)
+
+
+def _rejected_normal(mask: Step) -> bool:
+    if mask.op != "aten.bitwise_or" or {s.op for s in mask.inputs} != {"lt", "gt"}:
+        return False
+    low, high = sorted(mask.inputs, key=lambda s: s.op == "gt")
+    (draw,) = low.inputs
+    if draw.op != "normal" or high.inputs != (draw,):
+        return False
+    draw.op = "trunc_normal"
+    draw.attributes |= {"a": low.attributes["other"], "b": high.attributes["other"]}
+    return True
+
+
+def _rejected_uniform(recorder: Recorder, mask: Step) -> bool:
+    """log(u) > -((c - mean) / std)^2 / 2 - peak, for candidates c and u both uniform."""
+    chain = [mask.inputs[1]] if mask.op == "gt" and len(mask.inputs) == 2 else []
+    while chain and chain[-1].op in ("sub", "mul", "pow", "div") and len(chain[-1].inputs) == 1:
+        chain.append(chain[-1].inputs[0])
+    if [s.op for s in chain] != ["sub", "mul", "pow", "div", "sub", "uniform"]:
+        return False
+    accepted, draw = mask.inputs[0], chain[-1]
+    if accepted.op != "log" or accepted.inputs[0].op != "uniform":
+        return False
+    recorder.steps.remove(accepted.inputs[0])
+    a, b = draw.attributes.pop("a"), draw.attributes.pop("b")
+    mean, std = float(chain[4].attributes["other"]), float(chain[3].attributes["other"])
+    draw.op = "trunc_normal"
+    draw.attributes |= {"mean": mean, "std": std, "a": a, "b": b}
+    return math.isfinite(std)

@@ -1,0 +1,285 @@
+"""Recording what a constructor does to tensors, below every Python API, without any memory.
+
+The constructor runs on fake tensors: they have shapes, dtypes and shared storages, but no data, so
+a model of any size is built in seconds, and no random number is drawn. A dispatch mode sees every
+ATen operation on them. For each storage it keeps the node that tells what the storage holds; an
+in-place operation on any view replaces it, so aliases of every kind are followed.
+
+Torch has no public name for either mode; both are used in this file only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_flatten, tree_map
+
+from portinit.dtypes import dtype_name
+
+_T = TypeVar("_T")
+
+CONCRETE = 1 << 16
+"""Values that come from no draw are also computed for real, up to this many elements."""
+
+
+Lower = Callable[["Recorder", Any, Any, Any], Any]
+
+
+class TraceError(RuntimeError):
+    """A constructor that cannot be traced; the message names the operation and the line."""
+
+
+@dataclass(eq=False)
+class Step:
+    """A node while it is recorded: it refers to other steps, and may still change its mind."""
+
+    op: str
+    inputs: tuple[Step, ...] = ()
+    shape: tuple[int, ...] = ()
+    dtype: str = "float32"
+    attributes: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+    concrete: Tensor | None = None  # the value, where no draw has a part in it
+    random: bool = False  # whether it moves a random stream
+
+
+@dataclass
+class Content:
+    """What a storage holds: a step's value, laid out with these sizes and strides."""
+
+    step: Step
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    storage: Any  # keeps the storage alive, so that its address stays its own
+
+
+class Recorder:
+    """The steps of one constructor, and what each storage holds."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.contents: dict[int, Content] = {}
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        # By identity: a number, the state at the last draw, and the generator itself.
+        self.streams: dict[int, tuple[int, bytes, Any]] = {}
+
+    def run(self, build: Callable[[], Any], lower: Lower) -> Any:
+        """Call the constructor on fake tensors; ``lower`` runs and records each operation."""
+        default = torch.default_generator
+        self.streams[id(default)] = (0, default.get_state().numpy().tobytes(), default)
+        with _OnCPU(), self.mode, _Watch(self, lower), _Reads(self):
+            return build()
+
+    def add(
+        self, op: str, inputs: Sequence[Step], like: Tensor | tuple[tuple[int, ...], str], **a: Any
+    ) -> Step:
+        """Append a step; its value is computed for real if its inputs are known and it is small."""
+        shape, dtype = (
+            (tuple(like.shape), dtype_name(like.dtype)) if isinstance(like, Tensor) else like
+        )
+        step = Step(op, tuple(inputs), shape, dtype, a, source_line())
+        self.steps.append(step)
+        return step
+
+    @staticmethod
+    def is_real(value: Any) -> bool:
+        """Whether a value is a tensor with data, made outside of the recording."""
+        return isinstance(value, Tensor) and not isinstance(value, FakeTensor)
+
+    # What storages hold
+
+    def read(self, tensor: Tensor) -> Step:
+        """The step that gives a tensor's present value."""
+        if not isinstance(tensor, FakeTensor):
+            return self.constant(tensor)
+        content = self.contents.get(_address(tensor))
+        if content is None:
+            return self.add("uninitialized", (), tensor)
+        size, stride, offset = _geometry(tensor)
+        if (size, stride, offset) == (content.size, content.stride, 0):
+            return content.step
+        return self._view(content, tensor, size, stride, offset)
+
+    def _view(
+        self,
+        content: Content,
+        tensor: Tensor,
+        size: tuple[int, ...],
+        stride: tuple[int, ...],
+        offset: int,
+    ) -> Step:
+        like = (size, content.step.dtype)
+        if content.step.op in ("uninitialized", "full"):
+            step = self.add(content.step.op, (), like, **content.step.attributes)
+        else:
+            window = {"size": list(size), "stride": list(stride), "offset": offset}
+            step = self.add("strided", (content.step,), like, **window, **_order(content))
+        known = content.step.concrete
+        if known is not None:
+            with _disable_current_modes():
+                step.concrete = _laid_out(known, content).as_strided(size, stride, offset).clone()
+        return step
+
+    def write(self, tensor: Tensor, step: Step) -> None:
+        """Put a step's value where a tensor lies."""
+        if not isinstance(tensor, FakeTensor):
+            raise TraceError(f"a tensor from outside the constructor is written at {source_line()}")
+        size, stride, offset = _geometry(tensor)
+        storage = tensor.untyped_storage()
+        address = storage._cdata
+        whole = storage.nbytes() == tensor.numel() * tensor.element_size()
+        content = self.contents.get(address)
+        if content is None or (whole and is_dense(size, stride)):
+            if not (whole and is_dense(size, stride)):
+                content = self._blank(tensor, storage)
+            else:
+                self.contents[address] = Content(step, size, stride, storage)
+                return
+        base = content.step
+        window = {"size": list(size), "stride": list(stride), "offset": offset}
+        like = (base.shape, base.dtype)
+        merged = self.add("scatter", (base, step), like, **window, **_order(content))
+        if base.concrete is not None and step.concrete is not None:
+            with _disable_current_modes():
+                flat = _laid_out(base.concrete, content).clone()
+                flat.as_strided(size, stride, offset).copy_(step.concrete)
+                merged.concrete = flat.as_strided(content.size, content.stride).clone()
+        self.contents[address] = Content(merged, content.size, content.stride, storage)
+
+    def _blank(self, tensor: Tensor, storage: Any) -> Content:
+        """An uninitialised storage that is about to be written in part."""
+        count = storage.nbytes() // tensor.element_size()
+        step = self.add("uninitialized", (), ((count,), dtype_name(tensor.dtype)))
+        content = Content(step, (count,), (1,), storage)
+        self.contents[storage._cdata] = content
+        return content
+
+    def constant(self, tensor: Tensor) -> Step:
+        """A step for real data."""
+        step = self.add("data", (), tensor)
+        step.concrete = really(lambda: tensor.detach().clone())
+        return step
+
+    def fill(self, like: Tensor, value: Any) -> Step:
+        """A step for one number everywhere."""
+        step = self.add("full", (), like, value=value)
+        if like.numel() <= CONCRETE:
+            with _disable_current_modes():
+                step.concrete = torch.full(tuple(like.shape), value, dtype=like.dtype)
+        return step
+
+
+def _address(tensor: Tensor) -> int:
+    address: int = tensor.untyped_storage()._cdata
+    return address
+
+
+def _geometry(tensor: Tensor) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    size, stride = tuple(map(int, tensor.shape)), tuple(map(int, tensor.stride()))
+    return size, stride, int(tensor.storage_offset())
+
+
+def is_dense(size: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    """Whether a tensor's elements fill a stretch of memory, in whatever order."""
+    expected = 1
+    for axis in sorted(range(len(size)), key=lambda i: stride[i]):
+        if size[axis] != 1 and stride[axis] != expected:
+            return False
+        expected *= size[axis]
+    return True
+
+
+def memory_order(size: Sequence[int], stride: Sequence[int]) -> list[int]:
+    """The axes from the slowest to the fastest in memory."""
+    return sorted(range(len(size)), key=lambda i: (-stride[i], i))
+
+
+def _order(content: Content) -> dict[str, Any]:
+    order = memory_order(content.size, content.stride)
+    return {} if order == sorted(order) else {"order": order}
+
+
+def _laid_out(value: Tensor, content: Content) -> Tensor:
+    """A real tensor's elements in the order they have in the storage."""
+    return value.permute(memory_order(content.size, content.stride)).reshape(-1)
+
+
+def source_line() -> str:
+    """The innermost line of code outside of torch and portinit: ``file.py:12``."""
+    frame = sys._getframe(1)
+    skipped = ("torch", "portinit", "portinit_torch", "contextlib")
+    while frame is not None:
+        root = frame.f_globals.get("__name__", "").partition(".")[0]
+        if root not in skipped:
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+class _OnCPU(TorchFunctionMode):
+    """Constructors that ask for another device get fake tensors of the CPU: nothing is lost."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if kwargs.get("device") is not None and func is not torch.Tensor.to:
+            kwargs["device"] = "cpu"
+        return func(*args, **kwargs)
+
+
+class _Reads(TorchFunctionMode):
+    """The methods that leave tensors for Python or NumPy behind the dispatcher's back."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.tolist, Tensor.numpy) and isinstance(args[0], FakeTensor):
+            step = self.recorder.read(args[0])
+            if step.concrete is None:
+                raise TraceError(f"{func.__name__}() of random values at {source_line()}")
+            with _disable_current_modes():
+                return func(step.concrete.clone())
+        return func(*args, **(kwargs or {}))
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Every ATen operation, on its way to the fake tensors."""
+
+    def __init__(self, recorder: Recorder, lower: Lower) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.recorder = recorder
+        self.lower = lower
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.lower(self.recorder, func, args, kwargs or {})
+
+
+def really(compute: Callable[[], _T]) -> _T:
+    """Compute outside of the recording, on real tensors."""
+    with _disable_current_modes():
+        return compute()
+
+
+def real_result(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+    """What an operation gives on the known values of its arguments; None if one is unknown."""
+    tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+    known: dict[int, Tensor] = {}
+    for tensor in tensors:
+        value = recorder.read(tensor).concrete
+        if value is None:
+            return None
+        known[id(tensor)] = value
+
+    def real(x: Any) -> Any:
+        return known[id(x)].clone() if isinstance(x, Tensor) else x
+
+    return really(lambda: func(*tree_map(real, args), **tree_map(real, kwargs)))

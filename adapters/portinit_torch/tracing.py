@@ -1,0 +1,173 @@
+"""Reading a PyTorch model's initialisation off its constructor."""
+
+from __future__ import annotations
+
+import glob
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from portinit import Initializer, Recipe, Rule
+from portinit.expressions import expression, unavailable
+from portinit.program import DRAWS, Node, Program
+from portinit.recipe import usual_layout
+from portinit_torch.lowering import lower
+from portinit_torch.modules import describe
+from portinit_torch.recognition import recognise, refused
+from portinit_torch.recorder import Recorder, Step, really
+
+LARGEST_DATA = 1 << 20
+"""Values that no operation of a recipe gives are kept as data, up to this many elements."""
+
+
+def trace(build: Callable[[], nn.Module]) -> Recipe:
+    """The recipe of a model, read off its own constructor.
+
+    The constructor runs once, on tensors without data: a model of any size is traced in seconds
+    and in little memory, and no random number is drawn. For each parameter and buffer the recipe
+    has what last wrote it: a named initializer where it is one (``kaiming_uniform(a=5**0.5)``), an
+    expression of draws and arithmetic where it is not, and data where no draw has a part in it.
+    ``recipe.replay(seed)`` gives what ``torch.manual_seed(seed); build()`` gives.
+
+    Args:
+        build: a callable without arguments that returns a module: ``lambda: MyModel(config)``.
+
+    Returns:
+        A recipe with a rule for each parameter and buffer, and its program.
+
+    Raises:
+        TraceError: the constructor's course depends on random values.
+
+    Warns:
+        UserWarning: naming each parameter that cannot be carried, the operation and the line: it
+        is refused when the recipe is applied.
+
+    >>> recipe = trace(lambda: torch.nn.Linear(4, 3))
+    >>> print(recipe.rules[0].initializer)
+    kaiming_uniform(a=2.23606797749979)
+    """
+    recorder = Recorder()
+    module = recorder.run(build, lower)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"build must return a torch.nn.Module, got {type(module).__name__}")
+    with recorder.mode:
+        found = {name: recorder.read(tensor) for name, tensor in _tensors(module)}
+    program, numbers = _program(recorder, found)
+    rules = [
+        _rule(module, name, tensor, found[name], program, numbers)
+        for name, tensor in _tensors(module)
+    ]
+    _warn(rules)
+    return Recipe(rules, program)
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _warn(rules: list[Rule]) -> None:
+    lost = [(rule.name, rule.initializer) for rule in rules]
+    lines = [f"{name}: {why.reason}" for name, why in lost if isinstance(why, unavailable)]
+    if lines:
+        text = "\n  ".join([f"{len(lines)} parameters cannot be carried:", *lines])
+        warnings.warn(text, stacklevel=3)
+
+
+def _rule(
+    module: nn.Module,
+    name: str,
+    tensor: Tensor,
+    step: Step,
+    program: Program,
+    numbers: dict[int, int],
+) -> Rule:
+    described = describe(module, name, tensor)
+    is_buffer = not isinstance(tensor, nn.Parameter)
+    value = numbers.get(id(step))
+    return Rule(
+        glob.escape(name),
+        _initializer(step, program, value),
+        usual_layout(described),
+        shape=described.shape,
+        buffer=is_buffer,
+        source=_short(step.source),
+        value=value,
+    )
+
+
+def _initializer(step: Step, program: Program, value: int | None) -> Initializer:
+    why = _uncarried(step)
+    if why is not None:
+        return unavailable(why)
+    named = recognise(step)
+    if named is not None:
+        return named
+    if value is None:
+        return unavailable(f"{step.op} at {step.source} has no counterpart in a recipe")
+    return expression(_subprogram(program.nodes, value))
+
+
+def _uncarried(step: Step) -> str | None:
+    """Why a value has no place in a recipe; none if it has one."""
+    count = 0 if step.op == "full" or step.concrete is None else step.concrete.numel()
+    if count > LARGEST_DATA:
+        return f"{count} values from elsewhere (pretrained?) at {step.source}"
+    return refused(step)
+
+
+def _short(source: str) -> str:
+    """A source line without the folders above the package it is in."""
+    _, installed, inside = source.rpartition("site-packages/")
+    return inside if installed else source
+
+
+def _program(recorder: Recorder, found: dict[str, Step]) -> tuple[Program, dict[int, int]]:
+    """All draws, and what else the parameters need, in order; and each step's place there."""
+    needed: set[int] = set()
+    stack = [step for step in found.values() if _uncarried(step) is None]
+    while stack:
+        step = stack.pop()
+        if id(step) not in needed:
+            needed.add(id(step))
+            stack += [] if step.concrete is not None else step.inputs
+    nodes: list[Node] = []
+    numbers: dict[int, int] = {}
+    for step in recorder.steps:
+        if id(step) in needed or step.random:
+            numbers[id(step)] = len(nodes)
+            nodes.append(_node(step, numbers))
+    return Program(tuple(nodes), torch.__version__.partition("+")[0]), numbers
+
+
+def _node(step: Step, numbers: dict[int, int]) -> Node:
+    if step.random and step.op not in DRAWS:
+        name = {"name": f"{step.op} at {step.source}"}
+        return Node("opaque", (), step.shape, step.dtype, name)
+    if step.op == "full":
+        a = {"value": step.attributes["value"]}
+        return Node("full", (), step.shape, step.dtype, a)
+    if step.concrete is not None:
+        return Node("data", (), step.shape, step.dtype, {"bytes": _bytes(step.concrete)})
+    inputs = tuple(numbers[id(part)] for part in step.inputs)
+    attributes = {key: value for key, value in step.attributes.items() if value is not None}
+    return Node(step.op, inputs, step.shape, step.dtype, attributes)
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return really(lambda: tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+
+
+def _subprogram(nodes: tuple[Node, ...], value: int) -> tuple[Node, ...]:
+    """The nodes that one value needs, renumbered."""
+    needed = {value}
+    for number in range(value, -1, -1):
+        if number in needed:
+            needed.update(nodes[number].inputs)
+    places = {number: place for place, number in enumerate(sorted(needed))}
+    return tuple(
+        Node(n.op, tuple(places[i] for i in n.inputs), n.shape, n.dtype, n.attributes)
+        for n in (nodes[number] for number in sorted(needed))
+    )

@@ -1,0 +1,216 @@
+"""What the operations of a program compute, in NumPy, rounded as PyTorch rounds on a CPU.
+
+Sums, products, quotients and square roots of float32 round the same everywhere. The functions
+that do not (exp, log, expm1) are PyTorch's own polynomials: see portinit.torch_stream.sleef.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from portinit import torch_stream
+from portinit.dtypes import numpy_dtype
+
+Array = np.ndarray[Any, Any]
+Attributes = Mapping[str, Any]
+
+
+def _operands(arguments: tuple[Array, ...], a: Attributes) -> tuple[Any, Any]:
+    """Two operands, one of which may be a number; a number takes the array's dtype."""
+    if len(arguments) == 2:
+        return arguments
+    (x,) = arguments
+    number = x.dtype.type(a["other"]) if x.dtype.kind != "i" else a["other"]
+    return (number, x) if a.get("reverse") else (x, number)
+
+
+def _binary(function: Callable[[Any, Any], Any]) -> Callable[..., Array]:
+    def apply(a: Attributes, *arguments: Array) -> Array:
+        return np.asarray(function(*_operands(arguments, a)))
+
+    return apply
+
+
+def _sum(sign: float) -> Callable[..., Array]:
+    def apply(a: Attributes, *arguments: Array) -> Array:
+        x, y = _operands(arguments, a)
+        alpha = sign * a.get("alpha", 1)
+        if alpha in (1, -1):
+            return np.asarray(x + y if alpha == 1 else x - y)
+        # PyTorch fuses the product: one rounding, which float64 stands in for.
+        exact = np.asarray(x, np.float64) + np.float64(np.float32(alpha)) * np.asarray(
+            y, np.float64
+        )
+        return exact.astype(np.result_type(x, y))
+
+    return apply
+
+
+def _unary(function: Callable[[Any], Any]) -> Callable[..., Array]:
+    def apply(a: Attributes, x: Array) -> Array:
+        wide = x.astype(np.float32) if x.dtype.itemsize < 4 else x
+        return np.asarray(function(wide)).astype(x.dtype)
+
+    return apply
+
+
+def _by_dtype(single: Callable[[Any], Any], double: Callable[[Any], Any]) -> Callable[..., Array]:
+    return _unary(lambda x: single(x) if x.dtype == np.float32 else double(x))
+
+
+def _power(a: Attributes, *arguments: Array) -> Array:
+    x, y = _operands(arguments, a)
+    if len(arguments) == 1 and not a.get("reverse"):
+        exact = {2: lambda: x * x, 3: lambda: x * x * x, 0.5: lambda: np.sqrt(x), -1: lambda: 1 / x}
+        if a["other"] in exact:
+            return np.asarray(exact[a["other"]]())
+    return np.asarray(np.power(x, y))
+
+
+def _clamp(a: Attributes, x: Array) -> Array:
+    low, high = a.get("min"), a.get("max")
+    x = x if low is None else np.maximum(x, x.dtype.type(low))
+    return x if high is None else np.minimum(x, x.dtype.type(high))
+
+
+def _storage_order(x: Array, a: Attributes) -> Array:
+    """The elements of a dense array in the order they lie in memory."""
+    return np.ascontiguousarray(x.transpose(a["order"]) if "order" in a else x).reshape(-1)
+
+
+def _window(flat: Array, a: Attributes) -> Array:
+    strides = tuple(s * flat.itemsize for s in a["stride"])
+    return np.lib.stride_tricks.as_strided(flat[a["offset"] :], tuple(a["size"]), strides)
+
+
+def _strided(a: Attributes, x: Array) -> Array:
+    _check_window(x.size, a)
+    return _window(_storage_order(x, a), a).copy()
+
+
+def _check_window(size: int, a: Attributes) -> None:
+    """A window that reaches outside of its memory is an error, not a wild read."""
+    spans = [(n - 1) * s for n, s in zip(a["size"], a["stride"], strict=True)]
+    inside = a["offset"] >= 0 and all(s >= 0 for s in a["stride"]) and all(n > 0 for n in a["size"])
+    if 0 not in a["size"] and not (inside and a["offset"] + sum(spans) < size):
+        raise ValueError(f"a window must lie within {size} elements, got {dict(a)}")
+
+
+def _scatter(a: Attributes, x: Array, value: Array) -> Array:
+    _check_window(x.size, a)
+    flat = _storage_order(x, a).copy()
+    _window(flat, a)[...] = value
+    if "order" not in a:
+        return flat.reshape(x.shape)
+    permuted = flat.reshape([x.shape[axis] for axis in a["order"]])
+    return permuted.transpose(np.argsort(a["order"]))
+
+
+def _index_put(a: Attributes, x: Array, index: Array, value: Array | None = None) -> Array:
+    x = x.copy()
+    x[index] = a["value"] if value is None else value
+    return x
+
+
+def _qr(part: int) -> Callable[..., Array]:
+    def apply(a: Attributes, x: Array) -> Array:
+        return np.linalg.qr(x.astype(np.float64))[part].astype(x.dtype)
+
+    return apply
+
+
+def _reduce(function: Callable[..., Any]) -> Callable[..., Array]:
+    def apply(a: Attributes, x: Array) -> Array:
+        axes = None if a.get("axes") is None else tuple(a["axes"])
+        wide = x.astype(np.float64) if x.dtype.kind == "f" else x
+        return np.asarray(function(wide, axis=axes, keepdims=a.get("keepdims", False)))
+
+    return apply
+
+
+def _norm(x: Array, axis: Any, keepdims: bool) -> Array:
+    return np.asarray(np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims)))
+
+
+OPERATIONS: dict[str, Callable[..., Array]] = {
+    "add": _sum(1),
+    "sub": _sum(-1),
+    "mul": _binary(np.multiply),
+    "div": _binary(np.divide),
+    "maximum": _binary(np.maximum),
+    "minimum": _binary(np.minimum),
+    "lt": _binary(np.less),
+    "le": _binary(np.less_equal),
+    "gt": _binary(np.greater),
+    "ge": _binary(np.greater_equal),
+    "eq": _binary(np.equal),
+    "ne": _binary(np.not_equal),
+    "pow": _power,
+    "clamp": _clamp,
+    "neg": _unary(np.negative),
+    "abs": _unary(np.abs),
+    "sign": _unary(np.sign),
+    "sqrt": _unary(np.sqrt),
+    "rsqrt": _unary(lambda x: 1 / np.sqrt(x)),
+    "reciprocal": _unary(lambda x: 1 / x),
+    "exp": _by_dtype(lambda x: torch_stream.sleef.exp(x), np.exp),
+    "log": _by_dtype(lambda x: torch_stream.sleef.log(x), np.log),
+    "expm1": _by_dtype(lambda x: torch_stream.sleef.expm1(x), np.expm1),
+    "log1p": _by_dtype(lambda x: torch_stream.sleef.log1p(x), np.log1p),
+    "erfinv": _unary(lambda x: torch_stream.sleef.erfinv(x)),
+    "sin": _unary(np.sin),
+    "cos": _unary(np.cos),
+    "tanh": _unary(np.tanh),
+    "sigmoid": _unary(lambda x: 1 / (1 + np.exp(-x))),
+    "floor": _unary(np.floor),
+    "round": _unary(np.round),
+    "cast": lambda a, x: x.astype(numpy_dtype(a["dtype"])),
+    "where": lambda a, c, x, y: np.asarray(np.where(c, x, y)),
+    "broadcast": lambda a, x: np.broadcast_to(x, tuple(a["size"])).copy(),
+    "reshape": lambda a, x: x.reshape(tuple(a["size"])),
+    "permute": lambda a, x: x.transpose(a["axes"]),
+    "flip": lambda a, x: np.flip(x, tuple(a["axes"])),
+    "strided": _strided,
+    "scatter": _scatter,
+    "index_put": _index_put,
+    "concat": lambda a, *xs: np.concatenate(xs, axis=a["axis"]),
+    "tril": lambda a, x: np.tril(x, a.get("diagonal", 0)),
+    "triu": lambda a, x: np.triu(x, a.get("diagonal", 0)),
+    "diagonal": lambda a, x: np.diagonal(x).copy(),
+    "sum": _reduce(np.sum),
+    "mean": _reduce(np.mean),
+    "amax": _reduce(np.max),
+    "amin": _reduce(np.min),
+    "norm": _reduce(_norm),
+    "qr_q": _qr(0),
+    "qr_r": _qr(1),
+    "matmul": lambda a, x, y: (x.astype(np.float64) @ y.astype(np.float64)).astype(x.dtype),
+}
+"""Functions of an operation's attributes and inputs."""
+
+CONSTANTS: dict[str, Callable[[Attributes, tuple[int, ...], Any], Array]] = {
+    "full": lambda a, shape, dtype: np.full(shape, a["value"], dtype=dtype),
+    # Bytes in row-major order, little-endian.
+    "data": lambda a, shape, dtype: np.frombuffer(a["bytes"], dtype=dtype).reshape(shape).copy(),
+}
+"""Functions of a constant's attributes, shape and dtype."""
+
+
+def apply(
+    op: str, attributes: Attributes, arguments: list[Array], shape: tuple[int, ...], dtype: str
+) -> Array:
+    """The value of one operation, checked against the shape it was recorded with."""
+    if op in CONSTANTS:
+        return CONSTANTS[op](attributes, shape, numpy_dtype(dtype))
+    if op not in OPERATIONS:
+        raise ValueError(f"an operation must be one of {', '.join(OPERATIONS)}; got {op!r}")
+    with np.errstate(all="ignore"):  # as PyTorch: an infinity is a value
+        value = OPERATIONS[op](attributes, *arguments)
+        wanted = numpy_dtype(dtype)
+        value = value if value.dtype == wanted else value.astype(wanted)
+    if value.shape != shape:
+        raise ValueError(f"{op} must give shape {shape}, got {value.shape}")
+    return value

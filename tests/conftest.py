@@ -1,0 +1,68 @@
+"""What the tests share: the four namespaces, and a way to compare results bit for bit.
+
+A test that takes ``xp`` runs in NumPy, PyTorch, JAX and array-api-strict, which refuses whatever
+the array API does not promise.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import array_api_strict
+import jax.numpy
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+NAMESPACES = {
+    "numpy": np,
+    "torch": torch,
+    "jax": jax.numpy,
+    "array_api_strict": array_api_strict,
+}
+
+
+@pytest.fixture(params=NAMESPACES.values(), ids=NAMESPACES)
+def xp(request: pytest.FixtureRequest) -> ModuleType:
+    """An array namespace."""
+    namespace: ModuleType = request.param
+    return namespace
+
+
+@pytest.fixture(scope="session")
+def reference() -> ModuleType:
+    """golden/make.py: what portinit computes, on Python's integers and mpmath alone."""
+    path = Path(__file__).parent / "golden" / "make.py"
+    spec = importlib.util.spec_from_file_location("golden_make", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def to_numpy() -> Callable[[Any], NDArray[Any]]:
+    """A function that turns any framework's array into NumPy's, bits kept (bf16 by ml_dtypes)."""
+    return _to_numpy
+
+
+@pytest.fixture
+def bits() -> Callable[[Any], tuple[str, tuple[int, ...], bytes]]:
+    """A function that gives an array's dtype, shape and bytes: equal only if every bit is."""
+    return _bits
+
+
+def _to_numpy(array: Any) -> NDArray[Any]:
+    if isinstance(array, torch.Tensor) and array.dtype == torch.bfloat16:
+        words: NDArray[Any] = array.detach().view(torch.int16).numpy()
+        return words.view(jax.numpy.bfloat16)
+    return np.asarray(array)
+
+
+def _bits(array: Any) -> tuple[str, tuple[int, ...], bytes]:
+    values = _to_numpy(array)
+    return values.dtype.name, values.shape, values.tobytes()

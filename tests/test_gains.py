@@ -1,0 +1,178 @@
+"""Gains: PyTorch's table by name, and for any function the integral that defines them."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, special, stats
+
+import portinit as pi
+
+NAMES = [
+    "linear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "sigmoid",
+    "tanh",
+    "relu",
+    "leaky_relu",
+    "selu",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_have_pytorchs_gains(name: str) -> None:
+    assert pi.calculate_gain(name) == torch.nn.init.calculate_gain(name)
+
+
+@pytest.mark.parametrize("slope", [0, 0.01, 0.2, 1, -0.5, math.sqrt(5)])
+def test_leaky_relu_has_pytorchs_gain_at_any_slope(slope: float) -> None:
+    assert pi.calculate_gain("leaky_relu", slope) == torch.nn.init.calculate_gain(
+        "leaky_relu", slope
+    )
+
+
+def gelu(z: Any) -> Any:
+    return z * special.ndtr(z)
+
+
+def silu(z: Any) -> Any:
+    return z * special.expit(z)
+
+
+def elu(z: Any) -> Any:
+    return np.where(z > 0, z, np.expm1(np.minimum(z, 0)))
+
+
+def leaky(z: Any) -> Any:
+    return np.where(z > 0, z, 0.2 * z)
+
+
+def softplus(z: Any) -> Any:
+    return np.logaddexp(0, z)
+
+
+def relu(z: Any) -> Any:
+    return np.maximum(z, 0)
+
+
+def hard_tanh(z: Any) -> Any:
+    return np.clip(z, -1, 1)
+
+
+def by_quadrature(function: Callable[[Any], Any]) -> float:
+    """1 / sqrt(E[f(z)^2]) by adaptive quadrature, split where activations have their kinks."""
+    moment, _ = integrate.quad(
+        lambda z: float(function(z)) ** 2 * stats.norm.pdf(z),
+        -12,
+        12,
+        points=[-1, 0, 1],
+        epsabs=1e-13,
+        epsrel=1e-12,
+        limit=200,
+    )
+    return 1 / math.sqrt(moment)
+
+
+NINE_DIGITS = 5.01e-9  # a computed gain is rounded to so many
+FUNCTIONS = [relu, gelu, silu, np.tanh, elu, leaky, softplus, special.erf, np.sin]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_a_functions_gain_is_the_integral(function: Callable[[Any], Any]) -> None:
+    assert pi.calculate_gain(function) == pytest.approx(by_quadrature(function), rel=NINE_DIGITS)
+
+
+def test_a_kink_away_from_0_costs_digits_only() -> None:
+    assert pi.calculate_gain(hard_tanh) == pytest.approx(by_quadrature(hard_tanh), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("function", "gain"),
+    [
+        (relu, math.sqrt(2)),  # He: E[relu(z)^2] = 1/2
+        (lambda z: z, 1.0),
+        (lambda z: -3.0 * z, 1 / 3),
+        (abs, 1.0),
+        (leaky, math.sqrt(2 / 1.04)),
+        (np.exp, math.exp(-1)),  # E[exp(2z)] = e^2
+        (np.sin, math.sqrt(2 / (1 - math.exp(-2)))),  # E[sin(z)^2] = (1 - e^-2) / 2
+    ],
+)
+def test_known_gains(function: Callable[[Any], Any], gain: float) -> None:
+    assert pi.calculate_gain(function) == pytest.approx(gain, rel=NINE_DIGITS)
+
+
+def test_a_functions_gain_keeps_the_second_moment() -> None:
+    z = np.random.default_rng(0).normal(size=10**6)
+    moment = np.mean((pi.calculate_gain(silu) * silu(z)) ** 2)
+    assert abs(moment - 1) < 0.02  # the sum's standard error is 0.003
+
+
+@pytest.mark.parametrize(
+    ("function", "same"),
+    [
+        (torch.tanh, np.tanh),
+        (torch.nn.functional.gelu, gelu),
+        (torch.nn.functional.silu, silu),
+        (torch.nn.ReLU(), relu),
+        (torch.nn.SiLU(), silu),
+        (torch.nn.functional.softplus, softplus),
+        (math.tanh, np.tanh),
+        (math.erf, special.erf),
+    ],
+)
+def test_functions_of_tensors_and_of_numbers_serve(function: Any, same: Any) -> None:
+    assert pi.calculate_gain(function) == pytest.approx(pi.calculate_gain(same), rel=2e-8)
+
+
+@pytest.mark.parametrize(
+    ("function", "same"),
+    [(jax.nn.silu, silu), (jax.numpy.tanh, np.tanh), (nn.relu, relu), (nn.softplus, softplus)],
+)
+def test_functions_of_jax_serve(function: Any, same: Any) -> None:
+    # JAX computes in float32 unless told: seven digits.
+    assert pi.calculate_gain(function) == pytest.approx(pi.calculate_gain(same), rel=1e-6)
+
+
+def test_an_initializer_takes_a_function_a_name_or_a_number() -> None:
+    by_function = pi.kaiming_normal(nonlinearity=relu)
+    by_number = pi.kaiming_normal(nonlinearity=pi.calculate_gain(relu))
+    assert by_function == by_number
+    assert hash(by_function) == hash(by_number)
+    weight = pi.kaiming_uniform(nonlinearity=2.0)(pi.key(0), (100, 300))
+    bound = 2.0 * math.sqrt(3 / 100)  # gain * sqrt(3 / fan_in)
+    assert bound * 0.999 < abs(weight).max() <= bound
+
+
+@pytest.mark.parametrize("name", ["swish", "", "ReLU", None])
+def test_an_unknown_name_lists_the_known_ones(name: Any) -> None:
+    with pytest.raises(ValueError, match=r"must be a callable or one of .*relu.*; got") as caught:
+        pi.calculate_gain(name)
+    assert repr(name) in str(caught.value)
+    assert all(known in str(caught.value) for known in NAMES)
+
+
+@pytest.mark.parametrize("slope", [True, "0.2", math.nan])
+def test_a_slope_must_be_a_number(slope: Any) -> None:
+    with pytest.raises(ValueError, match="must be a number, got") as caught:
+        pi.calculate_gain("leaky_relu", slope)
+    assert repr(slope) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [np.zeros_like, lambda z: np.full_like(z, np.inf), lambda z: np.full_like(z, np.nan)],
+)
+def test_a_function_without_a_second_moment_has_no_gain(function: Any) -> None:
+    with pytest.raises(ValueError, match=r"finite, positive .*, got (0|inf|nan)"):
+        pi.calculate_gain(function)
