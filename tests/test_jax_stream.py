@@ -72,19 +72,20 @@ NORMAL: dict[str, tuple[pi.Initializer, Any]] = {
         pi.truncated_normal(0.1, -1, 3),
         JAX.truncated_normal(0.1, lower=-1, upper=3),
     ),
+    # An ulp of XLA's erf of the bounds would show as 900 ulps in the tails.
+    "truncated in the tails": (
+        pi.truncated_normal(1, -4, 4),
+        JAX.truncated_normal(1, lower=-4, upper=4),
+    ),
     # Where XLA's erf is 1, a draw can be infinite before it is clipped.
     "truncated far": (pi.truncated_normal(1, -6, 6), JAX.truncated_normal(1, lower=-6, upper=6)),
     "glorot_normal": (pi.glorot_normal(), JAX.glorot_normal()),
     "he_normal": (pi.he_normal(), JAX.he_normal()),
     "lecun_normal": (pi.lecun_normal(), JAX.lecun_normal()),
-    **{
-        f"{law} {mode}": (
-            pi.variance_scaling(1.7, mode, law),
-            JAX.variance_scaling(1.7, mode, law),
-        )
-        for mode in MODES
-        for law in ("normal", "truncated_normal")
-    },
+    "variance_scaling": (
+        pi.variance_scaling(1.7, "fan_out", "normal"),
+        JAX.variance_scaling(1.7, "fan_out", "normal"),
+    ),
 }
 
 HALVES = ("bfloat16", "float16")
@@ -117,11 +118,14 @@ def test_normal_values_of_the_halves_are_jaxs_bit_for_bit(
 
 @pytest.mark.parametrize(("mine", "jaxs"), NORMAL.values(), ids=NORMAL)
 def test_normal_values_of_double_precision_are_jaxs(mine: pi.Initializer, jaxs: Any) -> None:
-    """An ulp of u, 2^-53, is 2^-53 / pdf(z) of z: at most 1e-7 / 1e8 at the bounds at six."""
+    """An ulp of u, 2^-53, is 2^-54 / pdf(z) of z: 4e-13 at four, 1e-8 at six, and 1e-14 at three.
+
+    Measured: 1e-11 with bounds at six, as far as draws reach; 2e-14 with bounds up to three.
+    """
     expected = theirs(jaxs, (3, 100, 300), "float64")
-    far = mine == NORMAL["truncated far"][0]
+    tails = mine in (NORMAL["truncated in the tails"][0], NORMAL["truncated far"][0])
     difference = np.abs(ours(mine, (3, 100, 300), "float64") - expected).max()
-    assert difference < (1e-8 if far else 1e-13) * expected.std()
+    assert difference < (1e-8 if tails else 1e-13) * expected.std()
 
 
 @pytest.mark.parametrize("std", [1e-3, 0.1, 1.0, 3.7])
@@ -215,37 +219,39 @@ def test_empty_matrices(shape: tuple[int, ...]) -> None:
 
 LAYOUTS: dict[str, tuple[str, tuple[int, ...]]] = {
     "linear": ("flax", (5, 4)),
-    "conv": ("flax", (3, 2, 5, 4)),
+    "conv": ("flax", (3, 2, 4, 5)),
     "conv_transpose": ("flax_conv_transpose", (3, 2, 5, 6)),
     "embedding": ("rows", (5, 4)),
 }
 
 
+PLACED: list[tuple[pi.Initializer, Any]] = [
+    (pi.lecun_uniform(), JAX.lecun_uniform()),
+    (pi.orthogonal(), JAX.orthogonal()),
+    (pi.delta_orthogonal(), JAX.delta_orthogonal()),
+]
+
+
 @pytest.mark.parametrize(
-    "initializer",
-    [pi.lecun_uniform(), pi.orthogonal(), pi.delta_orthogonal()],
-    ids=lambda init: type(init).__name__,
+    ("layer", "mine", "jaxs"),
+    [
+        (layer, mine, jaxs)
+        for layer in LAYOUTS
+        for mine, jaxs in PLACED
+        if "conv" in layer or mine != pi.delta_orthogonal()
+    ],
 )
-@pytest.mark.parametrize(("name", "shape"), LAYOUTS.values(), ids=LAYOUTS)
 def test_pytorchs_order_holds_the_values_of_flaxs(
-    name: str, shape: tuple[int, ...], initializer: pi.Initializer
+    layer: str, mine: pi.Initializer, jaxs: Any
 ) -> None:
-    if isinstance(initializer, pi.delta_orthogonal) and len(shape) == 2:
-        pytest.skip("for convolutions")
+    name, shape = LAYOUTS[layer]
     layout = pi.layouts.LAYOUTS[name]
-    if isinstance(initializer, pi.delta_orthogonal):
-        shape = (*shape[:-2], 4, 5)
-    in_flax = like_jax(initializer)(KEY, shape, layout=name)
-    in_torch = like_jax(initializer)(
+    in_flax = like_jax(mine)(KEY, shape, layout=name)
+    in_torch = like_jax(mine)(
         KEY, layout.logical_shape(shape), layout=pi.Layout(roles=layout.roles)
     )
     np.testing.assert_array_equal(in_torch, layout.to_torch(in_flax))
     # And what the Flax array holds is what JAX draws for its shape.
-    jaxs = {
-        pi.variance_scaling: JAX.lecun_uniform(),
-        pi.orthogonal: JAX.orthogonal(),
-        pi.delta_orthogonal: JAX.delta_orthogonal(),
-    }[type(initializer)]
     np.testing.assert_allclose(in_flax, theirs(jaxs, shape), atol=1e-5, rtol=0)
 
 
@@ -488,9 +494,7 @@ def test_stacked_layers_have_roots_of_their_own(layer: Any, traces: int) -> None
     params = Model().init(jax.random.key(SEED), X)["params"]
     for i, root in enumerate(KEY.split(3)):
         flaxs = flatten(jax.tree.map(lambda leaf, i=i: leaf[i], params))
-        assert low_words(linen_keys(root, flaxs, traces=traces)) == {
-            path: flaxs[path] for path in linen_keys(root, flaxs)
-        }
+        assert low_words(linen_keys(root, flaxs, traces=traces)) == flaxs
 
 
 def test_rematerialised_layers_have_the_usual_keys() -> None:
@@ -499,11 +503,6 @@ def test_rematerialised_layers_have_the_usual_keys() -> None:
 
 
 # nnx: keys in the order in which initializers are called
-
-
-@pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    return []
 
 
 def logging(log: list[int]) -> Any:

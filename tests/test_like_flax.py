@@ -12,15 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from flax import linen
-from flax import nnx
+from flax import linen, nnx
 from numpy.typing import NDArray
-from portinit_examples import convnet_flax, convnet_torch, gpt_flax, gpt_torch, lstm_torch
-from portinit_torch.like_flax import initialize_like_flax
 from torch import nn
 
 import portinit as pi
 from portinit.jax_stream import like_jax, linen_keys, nnx_keys
+from portinit_examples import convnet_flax, convnet_torch, gpt_flax, gpt_torch, lstm_torch
+from portinit_torch.like_flax import initialize_like_flax
 
 SEED = 3
 KEY = pi.key(SEED)
@@ -125,6 +124,22 @@ def test_a_gpt_starts_as_its_nnx_twin() -> None:
         assert_same(tensor.reshape(array.shape), array)
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_transposed_convolutions(transposed: bool) -> None:
+    """With transpose_kernel Flax holds (..., out, in), and runs over space as PyTorch does."""
+    up = linen.ConvTranspose(4, (3, 2), transpose_kernel=transposed)
+    params = linen_params(up, jnp.ones((1, 5, 5, 6)))
+    rule = pi.Rule("weight", pi.lecun_normal(), pi.Layout(roles="oi" if transposed else "io"))
+    recipe = pi.Recipe([rule]) + FLAX
+    module = scrambled(nn.ConvTranspose2d(6, 4, (3, 2)))
+    mine = state(initialize_like_flax(module, recipe, linen_keys(KEY, params)))["weight"]
+    kernel = params["kernel"]
+    expected = (
+        kernel.transpose(3, 2, 0, 1) if transposed else kernel[::-1, ::-1].transpose(2, 3, 0, 1)
+    )
+    assert_same(mine, expected)
+
+
 # Recurrent layers: a parameter of Flax's for each gate
 
 
@@ -134,13 +149,13 @@ class Classifier(linen.Module):
     @linen.compact
     def __call__(self, tokens: Any) -> Any:
         x = linen.Embed(50, 12, name="embed")(tokens)
-        for layer in range(2):
-            x = linen.RNN(linen.LSTMCell(16), name=f"lstm_{layer}")(x)
+        for _ in range(2):
+            x = linen.RNN(linen.LSTMCell(16))(x)
         return linen.Dense(3, name="head")(x[:, -1])
 
 
 LSTM_NAMES = {
-    f"lstm_{layer}/cell/{side}{gate}/{leaf}": f"lstm.{kind}_{side}h_l{layer}"
+    f"LSTMCell_{layer}/{side}{gate}/{leaf}": f"lstm.{kind}_{side}h_l{layer}"
     for layer in range(2)
     for side, leaves in {"i": ("kernel",), "h": ("kernel", "bias")}.items()
     for gate in "ifgo"
@@ -156,14 +171,14 @@ def gates(params: Arrays, path: str, order: str = "ifgo") -> NDArray[Any]:
 
 def test_an_lstm_starts_as_its_linen_twin() -> None:
     params = linen_params(Classifier(), jnp.zeros((1, 4), int))
-    keys = linen_keys(KEY, sorted(params, key=lambda path: path_order(path, "ifgo")))
+    keys = linen_keys(KEY, params)
     module = scrambled(lstm_torch.make_model())
     mine = state(initialize_like_flax(module, FLAX, keys, LSTM_NAMES))
     assert_same(mine["embed.weight"], params["embed/embedding"])
     assert mine["embed.weight"][0].any()  # Flax knows no padding row
     assert_same(mine["head.weight"], params["head/kernel"].T)
     for layer in range(2):
-        cell = f"lstm_{layer}/cell/"
+        cell = f"LSTMCell_{layer}/"
         assert_same(mine[f"lstm.weight_ih_l{layer}"], gates(params, cell + "i{}/kernel"))
         recurrent = gates(params, cell + "h{}/kernel")
         difference = np.abs(mine[f"lstm.weight_hh_l{layer}"] - recurrent).max()
@@ -172,20 +187,11 @@ def test_an_lstm_starts_as_its_linen_twin() -> None:
             assert not mine[name].any()
 
 
-def path_order(path: str, order: str) -> tuple[int, ...]:
-    """Gates in PyTorch's order; trees list them by the alphabet."""
-    gate = path.split("/")[-2]
-    return (order.index(gate[1]) if len(gate) == 2 else -1,)
-
-
 def test_a_gru_starts_as_its_linen_twin() -> None:
     """Biases are two of three gates' on one side and one's on the other; all are zero."""
     params = linen_params(linen.RNN(linen.GRUCell(8)), jnp.ones((1, 4, 5)))
-    kernels = sorted(
-        (path for path in params if path.endswith("kernel")), key=lambda p: path_order(p, "rzn")
-    )
-    keys = linen_keys(KEY, kernels)
-    names = {path: f"weight_{path.split('/')[1][0]}h_l0" for path in kernels}
+    names = {f"cell/{side}{gate}/kernel": f"weight_{side}h_l0" for side in "ih" for gate in "rzn"}
+    keys = {path: key for path, key in linen_keys(KEY, params).items() if path in names}
     module = scrambled(nn.GRU(5, 8))
     mine = state(initialize_like_flax(module, FLAX, keys, names))
     assert_same(mine["weight_ih_l0"], gates(params, "cell/i{}/kernel", "rzn"))
@@ -320,10 +326,10 @@ def test_a_bound_recipe_will_do() -> None:
 
     module = lstm_torch.make_model()
     params = linen_params(Classifier(), jnp.zeros((1, 4), int))
-    keys = linen_keys(KEY, sorted(params, key=lambda path: path_order(path, "ifgo")))
+    keys = linen_keys(KEY, params)
     initialize_like_flax(module, portinit_torch.bind(module, FLAX), keys, LSTM_NAMES)
     mine = state(module)
-    assert_same(mine["lstm.weight_ih_l0"], gates(params, "lstm_0/cell/i{}/kernel"))
+    assert_same(mine["lstm.weight_ih_l0"], gates(params, "LSTMCell_0/i{}/kernel"))
     assert not mine["embed.weight"][0].any()  # the bound recipe's row is zero
 
 
@@ -341,7 +347,7 @@ def test_every_misfit_is_listed_and_nothing_is_written() -> None:
     message = str(caught.value)
     for part in (
         "d/kernel: in the table of names, but has no key",
-        "c/kernel: the recipe has no such name",
+        "c/kernel: the module has no such name",
         "a.weight (4, 5): JAX's initializers are",
         "got kaiming_normal",
     ):

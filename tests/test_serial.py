@@ -170,7 +170,7 @@ def test_arguments_with_defaults_may_be_left_out():
 
 def test_assigned_values_are_little_endian_base64():
     data = initializer_to_data(portinit.assign(np.array([1.0, -2.0], np.float32)))
-    assert data == {"init": "assigned", "dtype": "<f4", "shape": [2], "data": "AACAPwAAAMA="}
+    assert data == {"init": "assigned", "dtype": "float32", "shape": [2], "data": "AACAPwAAAMA="}
 
 
 def test_an_initializer_of_ones_own_is_not_written():
@@ -265,15 +265,15 @@ BAD_INITIALIZERS: dict[str, Any] = {
         "inside": {"init": "zeros"},
         "outside": {"init": "ones"},
     },
-    "bad base64": {"init": "assigned", "dtype": "<f4", "shape": [1], "data": "AAA"},
-    "not base64": {"init": "assigned", "dtype": "<f4", "shape": [1], "data": "é!"},
-    "a number for base64": {"init": "assigned", "dtype": "<f4", "shape": [1], "data": 5},
-    "lists for base64": {"init": "assigned", "dtype": "<f4", "shape": [1], "data": ["AAAAAA=="]},
-    "too little data": {"init": "assigned", "dtype": "<f4", "shape": [3], "data": "AAAAAA=="},
+    "bad base64": {"init": "assigned", "dtype": "float32", "shape": [1], "data": "AAA"},
+    "not base64": {"init": "assigned", "dtype": "float32", "shape": [1], "data": "é!"},
+    "a number for base64": {"init": "assigned", "dtype": "float32", "shape": [1], "data": 5},
+    "lists for base64": {"init": "assigned", "dtype": "float32", "shape": [1], "data": ["AAAAAA=="]},
+    "too little data": {"init": "assigned", "dtype": "float32", "shape": [3], "data": "AAAAAA=="},
     "unknown dtype": {"init": "assigned", "dtype": "quux", "shape": [1], "data": "AAAAAA=="},
     "dtype of objects": {"init": "assigned", "dtype": "O", "shape": [1], "data": "AAAAAAAAAAA="},
-    "negative shape": {"init": "assigned", "dtype": "<f4", "shape": [-1], "data": "AAAAAA=="},
-    "text for a shape": {"init": "assigned", "dtype": "<f4", "shape": "1", "data": "AAAAAA=="},
+    "negative shape": {"init": "assigned", "dtype": "float32", "shape": [-1], "data": "AAAAAA=="},
+    "text for a shape": {"init": "assigned", "dtype": "float32", "shape": "1", "data": "AAAAAA=="},
     "a number for a file": {"init": "from_safetensors", "file": 3, "name": "a"},
     "a number for a tensor": {"init": "from_safetensors", "file": "a", "name": 3},
     "too large for a float": {"init": "normal", "std": 10**400},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import jax
@@ -15,7 +15,7 @@ from portinit.dtypes import dtype_name
 from portinit.grids import Grid
 from portinit.layouts import as_layout
 from portinit.names import match_names
-from portinit.recipe import raise_misfits
+from portinit.recipe import RecipeError, raise_misfits
 from portinit_flax.trees import Leaf, Path, Tree, leaves
 from portinit_jax.keys import as_key, fold_in
 
@@ -88,28 +88,34 @@ def match(model: Any, recipe: Recipe, names: Names | None = None) -> dict[str, t
 
 def _plan(tree: Tree, recipe: Recipe, names: Names | None) -> list[Plan]:
     table, layouts = _tables(names)
-    found, misfits = match_names(tree.leaves, recipe.names, table)
-    misfits += [f"{name}: no such parameter in the tree" for name in _missing(recipe, found)]
-    raise_misfits("the tree and the recipe must have the same parameters", misfits)
+    complete = bool(recipe.rules) and all(rule.name is not None for rule in recipe.rules)
+    found, misfits = match_names(tree.leaves, recipe.names, table, complete=complete)
+    if complete:
+        misfits += [f"{name}: no such parameter in the tree" for name in _missing(recipe, found)]
     exact = {rule.name: rule for rule in recipe.rules if rule.name is not None}
-    chosen = {
-        path: layouts.get("/".join(path)) or _layout(tree, path, exact.get(name))
-        for path, name in found.items()
-    }
-    described = [tree.describe(path, name, chosen[path]) for path, name in found.items()]
-    rules = recipe.bind(described).rules
-    plans = [
-        Plan(tree.leaves[path], name, rule, chosen[path])
-        for (path, name), rule in zip(found.items(), rules, strict=True)
-    ]
-    raise_misfits("every parameter must suit its rule", [*_unsuited(plans)])
+    plans = []
+    for path, name in found.items():
+        stated = layouts.get("/".join(path))
+        try:
+            plans.append(_plan_one(tree, path, name, exact.get(name), recipe, stated))
+        except RecipeError as error:
+            misfits += error.misfits
+        except ValueError as error:
+            misfits.append(f"{'/'.join(path)}: {error}")
+    raise_misfits("the tree and the recipe must fit", [*misfits, *_unsuited(plans)])
     return plans
 
 
-def _layout(tree: Tree, path: Path, rule: Rule | None) -> Layout:
-    if rule is None:
-        return tree.layout(path, None)
-    return rule.layout or tree.layout(path, rule.shape)
+def _plan_one(
+    tree: Tree, path: Path, name: str, exact: Rule | None, recipe: Recipe, stated: Layout | None
+) -> Plan:
+    wanted = exact.shape if exact else None
+    layout = stated or (exact.layout if exact else None) or tree.layout(path, wanted)
+    described = tree.describe(path, name, layout)
+    if wanted == (1,) and described.shape == ():  # PReLU's slope
+        described = replace(described, shape=wanted)
+    (rule,) = recipe.bind([described]).rules
+    return Plan(tree.leaves[path], name, rule, layout)
 
 
 def _tables(names: Names | None) -> tuple[dict[str, str], dict[str, Layout]]:

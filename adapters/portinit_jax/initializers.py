@@ -58,25 +58,20 @@ def _columns(axis: int, ndim: int) -> Layout | None:
     """The layout in which one axis is PyTorch's axis 0."""
     if ndim < 2:  # refused by the initializer, in its own words
         return None
+    if not -ndim <= axis < ndim:
+        raise IndexError(f"column_axis must be within a shape of {ndim} dimensions, got {axis}")
     others = [i for i in range(ndim) if i != axis % ndim]
     return Layout(axis0=(axis,), axis1=(others[-1],))
 
 
-def _constant_in(
-    value: Any, key: Any, shape: Sequence[int], dtype: Any, out_sharding: Any
-) -> jax.Array:
-    dtype = jnp.result_type(float) if dtype is None else dtype
-    return jnp.full(shape, value, dtype, device=out_sharding)
-
-
 def zeros(key: Any, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> jax.Array:
     """An array of zeros; the key is ignored."""
-    return _constant_in(0, key, shape, dtype, out_sharding)
+    return jnp.zeros(shape, _or_float(dtype), out_sharding=out_sharding)
 
 
 def ones(key: Any, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> jax.Array:
     """An array of ones; the key is ignored."""
-    return _constant_in(1, key, shape, dtype, out_sharding)
+    return jnp.ones(shape, _or_float(dtype), out_sharding=out_sharding)
 
 
 def constant(value: Any, dtype: Any = None) -> Initializer:
@@ -85,9 +80,14 @@ def constant(value: Any, dtype: Any = None) -> Initializer:
     def init(
         key: Any, shape: Sequence[int], dtype: Any = dtype, out_sharding: Any = None
     ) -> jax.Array:
-        return _constant_in(value, key, shape, dtype, out_sharding)
+        filled = jnp.zeros(shape, _or_float(dtype), out_sharding=out_sharding)
+        return filled + jnp.asarray(value, filled.dtype)
 
     return init
+
+
+def _or_float(dtype: Any) -> Any:
+    return jnp.result_type(float) if dtype is None else dtype
 
 
 def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
@@ -124,9 +124,16 @@ class Scaling(Typed):
                 f"Can't compute input and output sizes of a {len(shape)}-dimensional weights "
                 "tensor with default in_axis. Must be at least 2D or specify in_axis explicitly."
             )
+        named = [axis for axes in self.arguments[3:] for axis in _several(axes)]
+        if any(not -len(shape) <= axis < len(shape) for axis in named):
+            raise IndexError(f"axes {named} must be within a shape of {len(shape)} dimensions")
         if 0 in shape:
             raise ZeroDivisionError(f"fans need sizes of 1 or more, got shape {tuple(shape)}")
         return super().__call__(key, shape, dtype, out_sharding)
+
+
+def _several(axes: Any) -> tuple[int, ...]:
+    return (axes,) if isinstance(axes, int) else axes
 
 
 def variance_scaling(

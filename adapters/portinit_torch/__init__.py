@@ -28,6 +28,7 @@ from portinit_torch.init import xavier_uniform as xavier_uniform
 from portinit_torch.init import xavier_uniform_ as xavier_uniform_
 from portinit_torch.init import zeros_ as zeros_
 from portinit_torch.keys import key_from_generator as key_from_generator
+from portinit_torch.like_flax import initialize_like_flax as initialize_like_flax
 from portinit_torch.modules import bind as bind
 from portinit_torch.modules import initialize as initialize
 from portinit_torch.modules import parameters as parameters

@@ -12,16 +12,21 @@ autograd, and returns it. Meta tensors have nothing to fill and are returned as 
 from __future__ import annotations
 
 import math
+import operator
 import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.parameter import is_lazy
 
 import portinit
 from portinit import Initializer, Key
+from portinit.dtypes import dtype_name
 from portinit.gains import NONLINEARITIES
+from portinit.grids import Grid
+from portinit.layouts import as_layout
 from portinit_torch.keys import key_from_generator
 
 _R = TypeVar("_R")
@@ -54,15 +59,19 @@ def fill_(
     >>> fill_(torch.empty(2), portinit.constant(3), key=portinit.key(0))
     tensor([3., 3.])
     """
+    if is_lazy(tensor):
+        raise ValueError("a lazy parameter has no shape yet; run the module once on an input")
     if tensor.is_meta:
         return tensor
+    shape, dtype = tuple(tensor.shape), dtype_name(tensor.dtype)
+    initializer.check(Grid.whole(shape, as_layout(layout)), dtype)  # before a key is drawn
     if key is None:
         key = key_from_generator(generator)
     with torch.no_grad():
         values = initializer(
             key,
-            tuple(tensor.shape),
-            tensor.dtype,
+            shape,
+            dtype,
             xp=torch,
             device=tensor.device,
             layout=layout,
@@ -74,16 +83,34 @@ def calculate_gain(
     nonlinearity: str | Callable[[Any], Any], param: int | float | None = None
 ) -> float:
     """As :func:`portinit.calculate_gain`: torch's table, and any function's gain."""
-    if isinstance(nonlinearity, str) and nonlinearity not in NONLINEARITIES:
+    if not callable(nonlinearity) and nonlinearity not in NONLINEARITIES:
         raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
+    if nonlinearity == "leaky_relu" and isinstance(param, float) and math.isnan(param):
+        return math.nan
     return portinit.calculate_gain(nonlinearity, param)
 
 
-def _require_floating(tensor: Tensor, name: str) -> None:
+def _fill(
+    tensor: Tensor,
+    generator: Generator | None,
+    key: Any,
+    make: Callable[..., Initializer],
+    *args: Any,
+) -> Tensor:
+    """Fill with ``make(*args)``; what torch's samplers refuse is of torch's error types."""
+    if tensor.is_meta or is_lazy(tensor):
+        return fill_(tensor, portinit.zeros)
     if not (tensor.is_floating_point() or tensor.is_complex()):
         raise NotImplementedError(
-            f'"{name}" needs a floating or complex tensor, got {tensor.dtype}'
+            f'"{make.__name__}_" needs a floating or complex tensor, got {tensor.dtype}'
         )
+    try:
+        initializer = make(*args)
+        if tensor.numel() == 0:  # no fans, and nothing to fill
+            return tensor
+        return fill_(tensor, initializer, generator, key=key)
+    except ValueError as error:
+        raise RuntimeError(str(error)) from error
 
 
 def uniform_(
@@ -95,8 +122,7 @@ def uniform_(
     key: Key | None = None,
 ) -> Tensor:
     """U[a, b); see :class:`portinit.uniform`."""
-    _require_floating(tensor, "uniform_")
-    return fill_(tensor, _scheme(portinit.uniform, a, b), generator, key=key)
+    return _fill(tensor, generator, key, portinit.uniform, a, b)
 
 
 def normal_(
@@ -108,8 +134,7 @@ def normal_(
     key: Key | None = None,
 ) -> Tensor:
     """N(mean, std^2); see :class:`portinit.normal`."""
-    _require_floating(tensor, "normal_")
-    return fill_(tensor, _scheme(portinit.normal, mean, std), generator, key=key)
+    return _fill(tensor, generator, key, portinit.normal, mean, std)
 
 
 def trunc_normal_(
@@ -125,7 +150,6 @@ def trunc_normal_(
     """N(mean, std^2) within the absolute bounds [a, b]; see :class:`portinit.trunc_normal`."""
     if tensor.is_meta:
         return tensor
-    _require_floating(tensor, "trunc_normal_")
     if (mean < a - 2 * std) or (mean > b + 2 * std):
         warnings.warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
@@ -134,7 +158,7 @@ def trunc_normal_(
         )
     if std == 0:
         raise ZeroDivisionError("std must be above 0, got 0")
-    return fill_(tensor, _scheme(portinit.trunc_normal, mean, std, a, b), generator, key=key)
+    return _fill(tensor, generator, key, portinit.trunc_normal, mean, std, a, b)
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
@@ -166,18 +190,10 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
     if tensor.shape[0] % groups != 0:
         raise ValueError("dim 0 must be divisible by groups")
-    return fill_(tensor, portinit.dirac(groups), key=_UNUSED)
+    return fill_(tensor, portinit.dirac(operator.index(groups)), key=_UNUSED)
 
 
 _UNUSED = portinit.key(0)
-
-
-def _scheme(make: Callable[_P, Initializer], *args: _P.args, **kwargs: _P.kwargs) -> Initializer:
-    """Numbers that torch's samplers refuse are RuntimeErrors there."""
-    try:
-        return make(*args, **kwargs)
-    except ValueError as error:
-        raise RuntimeError(str(error)) from error
 
 
 def _require_fans(tensor: Tensor) -> None:
@@ -185,14 +201,6 @@ def _require_fans(tensor: Tensor) -> None:
         raise ValueError(
             "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions"
         )
-
-
-def _fill_scheme(
-    tensor: Tensor, initializer: Initializer, generator: Generator | None, key: Key | None
-) -> Tensor:
-    """Fill with a scheme; a tensor without elements has no fans and nothing to fill."""
-    _require_floating(tensor, type(initializer).__name__ + "_")
-    return tensor if tensor.numel() == 0 else fill_(tensor, initializer, generator, key=key)
 
 
 def xavier_uniform_(
@@ -204,7 +212,7 @@ def xavier_uniform_(
 ) -> Tensor:
     """U(+-gain * sqrt(6 / (fan_in + fan_out))); see :class:`portinit.xavier_uniform`."""
     _require_fans(tensor)
-    return _fill_scheme(tensor, _scheme(portinit.xavier_uniform, gain), generator, key)
+    return _fill(tensor, generator, key, portinit.xavier_uniform, gain)
 
 
 def xavier_normal_(
@@ -216,11 +224,11 @@ def xavier_normal_(
 ) -> Tensor:
     """N(0, gain^2 * 2 / (fan_in + fan_out)); see :class:`portinit.xavier_normal`."""
     _require_fans(tensor)
-    return _fill_scheme(tensor, _scheme(portinit.xavier_normal, gain), generator, key)
+    return _fill(tensor, generator, key, portinit.xavier_normal, gain)
 
 
 def _kaiming_is_no_op(tensor: Tensor) -> bool:
-    if 0 in tensor.shape:
+    if not is_lazy(tensor) and 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return True
     return False
@@ -247,8 +255,7 @@ def kaiming_uniform_(
     if _kaiming_is_no_op(tensor):
         return tensor
     _require_kaiming(tensor, mode, nonlinearity, a)
-    scheme = portinit.kaiming_uniform(a, mode, nonlinearity)
-    return _fill_scheme(tensor, scheme, generator, key)
+    return _fill(tensor, generator, key, portinit.kaiming_uniform, a, mode, nonlinearity)
 
 
 def kaiming_normal_(
@@ -264,8 +271,7 @@ def kaiming_normal_(
     if _kaiming_is_no_op(tensor):
         return tensor
     _require_kaiming(tensor, mode, nonlinearity, a)
-    scheme = portinit.kaiming_normal(a, mode, nonlinearity)
-    return _fill_scheme(tensor, scheme, generator, key)
+    return _fill(tensor, generator, key, portinit.kaiming_normal, a, mode, nonlinearity)
 
 
 def orthogonal_(
@@ -278,7 +284,7 @@ def orthogonal_(
     """A (semi-)orthogonal matrix, trailing axes flattened; see :class:`portinit.orthogonal`."""
     if tensor.ndim < 2:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
-    return _fill_scheme(tensor, _scheme(portinit.orthogonal, gain), generator, key)
+    return _fill(tensor, generator, key, portinit.orthogonal, gain)
 
 
 def sparse_(
@@ -297,10 +303,12 @@ def sparse_(
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
     rows = tensor.shape[0]
-    if rows and not 0 <= sparsity <= 1:
+    if tensor.is_meta or rows == 0:
+        return tensor
+    if not 0 <= sparsity <= 1:
         # torch slices a permutation of the rows, and slices accept any bound.
         sparsity = len(range(rows)[: math.ceil(sparsity * rows)]) / rows
-    return _fill_scheme(tensor, _scheme(portinit.sparse, sparsity, std), generator, key)
+    return _fill(tensor, generator, key, portinit.sparse, sparsity, std)
 
 
 def _deprecated(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -38,7 +38,7 @@ def initialize_like_flax(
             :func:`portinit.linen_keys` or :func:`portinit.nnx_keys`.
         names: where automatic matching needs help: a table from Flax paths to PyTorch's names.
             Several paths of one name (the gates of an LSTM; query, key and value) are equal
-            parts of it along axis 0, in the order of ``keys``.
+            parts of it along axis 0, in the table's order: PyTorch's is i, f, g, o and r, z, n.
 
     A parameter or floating-point buffer that no path leads to (a second bias, running statistics)
     must be a constant in the recipe, and gets it. An embedding's padding row is drawn like the
@@ -101,13 +101,12 @@ def _sources(
     unnamed = [tuple(path.split("/")) for path in keys if path not in names]
     taken = set(names.values())
     found, unmatched = match_names(unnamed, (name for name in tensors if name not in taken), {})
-    table = names | {"/".join(path): name for path, name in found.items()}
-    sources: dict[str, list[str]] = {}
-    for path in keys:
-        if path in table:
-            sources.setdefault(table[path], []).append(path)
+    sources: dict[str, list[str]] = {name: ["/".join(path)] for path, name in found.items()}
+    for path, name in names.items():
+        sources.setdefault(name, []).append(path)
     misfits += [f"{n}: the module has no such parameter" for n in set(sources) - set(tensors)]
-    return sources, sorted(misfits) + unmatched
+    misfits += [line.replace("the recipe has", "the module has") for line in unmatched]
+    return sources, sorted(misfits)
 
 
 def _fills(

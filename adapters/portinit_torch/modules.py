@@ -85,14 +85,29 @@ def bind(module: nn.Module, recipe: Recipe) -> Recipe:
     Raises:
         portinit.RecipeError: listing every parameter that does not fit the recipe.
     """
-    buffers = [
-        described
-        for described, tensor in _described(module, module.named_buffers)
-        if tensor.is_floating_point() and recipe.find(described) is not None
-    ]
-    bound = recipe.bind([*parameters(module), *buffers])
-    names = {buffer.name for buffer in buffers}
-    return Recipe(replace(rule, buffer=rule.name in names) for rule in bound.rules)
+    pairs = [*_described(module, module.named_parameters), *_known_buffers(module, recipe)]
+    raise_misfits("every parameter must have a shape", [*_lazy(pairs)])
+    bound = recipe.bind(described for described, _ in pairs)
+    parameters = dict(module.named_parameters())
+    return Recipe(replace(rule, buffer=rule.name not in parameters) for rule in bound.rules)
+
+
+def _known_buffers(module: nn.Module, recipe: Recipe) -> Iterator[tuple[Parameter, Tensor]]:
+    """The buffers that a recipe speaks of: by their whole name, or as running statistics."""
+    for described, tensor in _described(module, module.named_buffers):
+        leaf = described.name.rpartition(".")[2]
+        rule = next((rule for rule in recipe.rules if rule.matches(described)), None)
+        if rule is None:
+            continue
+        counter = leaf == "num_batches_tracked" and leaf in rule.pattern
+        if rule.name is not None or leaf in ("running_mean", "running_var") or counter:
+            yield described, tensor
+
+
+def _lazy(pairs: list[tuple[Parameter, Tensor]]) -> Iterator[str]:
+    for described, tensor in pairs:
+        if is_lazy(tensor):
+            yield f"{described.name}: not made yet; run the module once on an input"
 
 
 def initialize(module: nn.Module, recipe: Recipe, key: Key) -> nn.Module:
@@ -120,10 +135,8 @@ def initialize(module: nn.Module, recipe: Recipe, key: Key) -> nn.Module:
     Linear(in_features=3, out_features=2, bias=True)
     """
     root = Key(*key_words(key))
-    pairs = [*_described(module, module.named_parameters)]
-    buffers = _described(module, module.named_buffers)
-    pairs += [pair for pair in buffers if recipe.find(pair[0]) is not None]
-    raise_misfits("every parameter must hold values", [*_unfillable(pairs)])
+    pairs = [*_described(module, module.named_parameters), *_known_buffers(module, recipe)]
+    raise_misfits("every parameter must hold values", [*_lazy(pairs), *_meta(pairs)])
     rules = recipe.bind(described for described, _ in pairs).rules
     raise_misfits("every parameter must suit its rule", [*_unsuited(rules, pairs)])
     for rule, (described, tensor) in zip(rules, pairs, strict=True):
@@ -132,11 +145,9 @@ def initialize(module: nn.Module, recipe: Recipe, key: Key) -> nn.Module:
     return module
 
 
-def _unfillable(pairs: list[tuple[Parameter, Tensor]]) -> Iterator[str]:
+def _meta(pairs: list[tuple[Parameter, Tensor]]) -> Iterator[str]:
     for described, tensor in pairs:
-        if is_lazy(tensor):
-            yield f"{described.name}: not made yet; run the module once on an input"
-        elif tensor.is_meta:
+        if tensor.is_meta and not is_lazy(tensor):
             yield f"{described.name}: on the meta device; call module.to_empty(device=...) first"
 
 

@@ -260,8 +260,16 @@ def _parts(step: Step) -> Initializer | None:
         inside = recognise(written, plain=True)
         if inside is None or outside is None or not isinstance(inside, Random | portinit.constant):
             return None
-        outside = where(rectangle, inside, outside)
+        outside = where(_index(rectangle, step.shape), inside, outside)
     return outside
+
+
+def _index(rectangle: Rectangle, shape: tuple[int, ...]) -> tuple[int | tuple[int, int], ...]:
+    """A rectangle as an index: whole axes at the end left out, single rows as numbers."""
+    bounds = list(zip(rectangle, shape, strict=True))
+    while bounds and bounds[-1][0] == (0, bounds[-1][1]):
+        bounds.pop()
+    return tuple(r[0] if r[1] - r[0] == 1 else r for r, _ in bounds)
 
 
 def _partition(shape: tuple[int, ...], writes: list[tuple[Rectangle, Step]]) -> Initializer | None:

@@ -116,6 +116,9 @@ class Recorder:
         stride: tuple[int, ...],
         offset: int,
     ) -> Step:
+        written = _written(content, {"size": list(size), "stride": list(stride), "offset": offset})
+        if written is not None and written.shape == size:
+            return written
         like = (size, content.step.dtype)
         if content.step.op in ("uninitialized", "full"):
             step = self.add(content.step.op, (), like, **content.step.attributes)
@@ -145,6 +148,8 @@ class Recorder:
                 return
         base = content.step
         window = {"size": list(size), "stride": list(stride), "offset": offset}
+        if _written(content, window) is not None:
+            base = base.inputs[0]  # what was there is overwritten
         like = (base.shape, base.dtype)
         merged = self.add("scatter", (base, step), like, **window, **_order(content))
         if base.concrete is not None and step.concrete is not None:
@@ -205,6 +210,14 @@ def memory_order(size: Sequence[int], stride: Sequence[int]) -> list[int]:
 def _order(content: Content) -> dict[str, Any]:
     order = memory_order(content.size, content.stride)
     return {} if order == sorted(order) else {"order": order}
+
+
+def _written(content: Content, window: dict[str, Any]) -> Step | None:
+    """The value that was last written into just this window; none if it was another."""
+    step, window = content.step, window | _order(content)
+    if step.op != "scatter" or any(step.attributes.get(k) != v for k, v in window.items()):
+        return None
+    return step.inputs[1]
 
 
 def _laid_out(value: Tensor, content: Content) -> Tensor:

@@ -119,9 +119,9 @@ def _uncarried(step: Step) -> str | None:
 
 
 def _short(source: str) -> str:
-    """A source line without the folders above the package it is in."""
+    """A source line without the folders above its package: they are one machine's."""
     _, installed, inside = source.rpartition("site-packages/")
-    return inside if installed else source
+    return inside if installed else "/".join(source.split("/")[-2:])
 
 
 def _program(recorder: Recorder, found: dict[str, Step]) -> tuple[Program, dict[int, int]]:

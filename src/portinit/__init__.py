@@ -32,6 +32,11 @@ from portinit.initializers import xavier_normal as xavier_normal
 from portinit.initializers import xavier_uniform as xavier_uniform
 from portinit.initializers import zeros as zeros
 from portinit.initializers import zeros_init as zeros_init
+from portinit.jax_stream import like_jax as like_jax
+from portinit.jax_stream import linen_key as linen_key
+from portinit.jax_stream import linen_keys as linen_keys
+from portinit.jax_stream import nnx_key as nnx_key
+from portinit.jax_stream import nnx_keys as nnx_keys
 from portinit.keys import Key as Key
 from portinit.keys import key as key
 from portinit.layouts import Layout as Layout

@@ -39,6 +39,7 @@ class Parameter:
 class Initializer:
     """A rule for the values of a parameter, called with a key and a shape."""
 
+    default_layout: ClassVar[str] = "flax"
     independent: ClassVar[bool] = True
     on_host: ClassVar[bool] = False
 
@@ -83,7 +84,8 @@ class Initializer:
                 keys and NumPy for others.
             device: where to put the result.
             layout: how the array's axes are PyTorch's; by default arrays of two or more axes are
-                kernels, (..., in, out). A :class:`portinit.Layout` or one of its names.
+                kernels, (..., in, out), and embeddings stand as they are.
+                A :class:`portinit.Layout` or a name of one.
 
         Returns:
             An array of the namespace.
@@ -93,7 +95,9 @@ class Initializer:
             ValueError: the initializer is not defined for the shape.
         """
         backend = backend_of(key, xp)
-        grid = Grid.whole(as_shape(shape), as_layout(layout))
+        grid = Grid.whole(
+            as_shape(shape), as_layout(self.default_layout if layout is None else layout)
+        )
         name = default_or_named(backend, dtype)
         draw = Draw(backend, backend.words(key), grid, name, device)
         self.check(grid, name)
@@ -151,6 +155,7 @@ class Random(Initializer):
 
     def check(self, grid: Grid, dtype: str) -> None:
         law = self.law(grid)
+        law.check(float_format(dtype))
         if float_format(dtype).is_complex:
             law.complex_parts()
 

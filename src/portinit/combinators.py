@@ -12,8 +12,9 @@ import numpy as np
 
 from portinit.backends import Draw
 from portinit.base import Initializer
+from portinit.dtypes import numpy_dtype
 from portinit.grids import Grid, place
-from portinit.layouts import Shape
+from portinit.layouts import Shape, as_shape
 
 
 @dataclass(frozen=True)
@@ -207,12 +208,19 @@ class assigned(Initializer):
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         return place_given(draw, self.array(), factor)
 
+    def __post_init__(self) -> None:
+        dtype, count = numpy_dtype(self.dtype), math.prod(as_shape(self.shape))
+        if dtype.hasobject or len(self.data) != count * dtype.itemsize:
+            raise ValueError(
+                f"data must be {count} numbers, got {len(self.data)} bytes of dtype {dtype}"
+            )
+
     def __str__(self) -> str:
-        return f"assigned({'x'.join(map(str, self.shape))} {np.dtype(self.dtype).name})"
+        return f"assigned({'x'.join(map(str, self.shape))} {numpy_dtype(self.dtype).name})"
 
     def array(self) -> np.ndarray[Any, Any]:
         """The values, in PyTorch's order."""
-        return np.frombuffer(self.data, dtype=self.dtype).reshape(self.shape)
+        return np.frombuffer(self.data, dtype=numpy_dtype(self.dtype)).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -262,9 +270,10 @@ def assign(values: Any) -> Initializer:
            [3., 4.]], dtype=float32)
     """
     array = np.ascontiguousarray(values)
-    if array.dtype.kind not in "biufc":
+    if array.dtype.hasobject or array.dtype.kind in "USMm":
         raise TypeError(f"values must be numbers, got dtype {array.dtype}")
-    return assigned(array.dtype.str, np.shape(values), array.tobytes())
+    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return assigned(array.dtype.name, np.shape(values), array.tobytes())
 
 
 def _require_shape(given: Shape, wanted: Shape) -> None:

@@ -22,6 +22,7 @@ class Format:
     bits: int  # width of the sampling arithmetic: 32 or 64
     precision: int  # significant bits of the format itself
     min_exponent: int  # exponent of the smallest normal number
+    largest: float  # the largest finite number
     is_complex: bool = False
 
     @property
@@ -55,17 +56,19 @@ class Format:
         return floor if floor < value else self.floor(math.nextafter(value, -math.inf))
 
 
+_FLOAT32 = (2 - 2**-23) * 2.0**127
+_FLOAT64 = (2 - 2**-52) * 2.0**1023
 _FORMATS = {
     f.name: f
     for f in (
-        Format("float32", 32, 24, -126),
-        Format("float64", 64, 53, -1022),
-        Format("bfloat16", 32, 8, -126),
-        Format("float16", 32, 11, -14),
-        Format("float8_e4m3fn", 32, 4, -6),
-        Format("float8_e5m2", 32, 3, -14),
-        Format("complex64", 32, 24, -126, is_complex=True),
-        Format("complex128", 64, 53, -1022, is_complex=True),
+        Format("float32", 32, 24, -126, _FLOAT32),
+        Format("float64", 64, 53, -1022, _FLOAT64),
+        Format("bfloat16", 32, 8, -126, (2 - 2**-7) * 2.0**127),
+        Format("float16", 32, 11, -14, 65504.0),
+        Format("float8_e4m3fn", 32, 4, -6, 448.0),
+        Format("float8_e5m2", 32, 3, -14, 57344.0),
+        Format("complex64", 32, 24, -126, _FLOAT32, is_complex=True),
+        Format("complex128", 64, 53, -1022, _FLOAT64, is_complex=True),
     )
 }
 

@@ -109,6 +109,8 @@ class trunc_normal(Random):
     b: float = 2.0
 
     def __post_init__(self) -> None:
+        if self.std == 0:
+            raise ValueError("std must be above 0, got 0")
         TruncatedNormal(self.mean, self.std, self.a, self.b)
 
     def law(self, grid: Grid) -> TruncatedNormal:
@@ -123,12 +125,12 @@ class truncated_normal(Random):
     bounds); :class:`variance_scaling` corrects for that, this does not.
 
     Args:
-        stddev: the standard deviation before truncation, above 0.
+        stddev: the standard deviation before truncation, 0 or more.
         lower: lower bound in units of stddev.
         upper: upper bound in units of stddev.
 
     Raises:
-        ValueError: stddev not above 0, or lower > upper.
+        ValueError: a negative stddev, or lower > upper.
 
     Source: jax.nn.initializers.truncated_normal.
     """

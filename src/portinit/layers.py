@@ -10,8 +10,9 @@ Source: the ``reset_parameters`` of PyTorch 2.13's modules.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from portinit.backends import Draw
 from portinit.base import Initializer, Parameter, Random
@@ -48,7 +49,7 @@ class fan_in_uniform(Random):
     fan_in: int | None = None
 
     def __post_init__(self) -> None:
-        if self.fan_in is not None and self.fan_in < 1:
+        if self.fan_in is not None and operator.index(self.fan_in) < 1:
             raise ValueError(f"fan_in must be 1 or more, got {self.fan_in}")
 
     def bound(self, parameter: Parameter) -> Initializer:
@@ -92,31 +93,38 @@ def attention_in_proj() -> Initializer:
     return xavier_uniform()
 
 
-def embedding(padding_idx: int | None = None) -> Initializer:
-    """Embedding: N(0, 1), the padding row zero. Its layout is ``"rows"``."""
-    return normal() if padding_idx is None else where(padding_idx, zeros, normal())
-
-
 @dataclass(frozen=True)
 class padded(Initializer):
-    """An embedding table whose padding row, where a recipe finds one, is zero.
+    """An embedding table (rows, features) whose padding row is zero.
 
     Args:
         initializer: for the other rows.
+        padding_idx: the padding row; none means that a recipe finds it, if there is one.
     """
 
     initializer: Initializer
+    padding_idx: int | None = None
+    default_layout: ClassVar[str] = "rows"
+
+    def _table(self, padding_idx: int | None) -> Initializer:
+        if padding_idx is None:
+            return self.initializer
+        return where(padding_idx, zeros, self.initializer)
 
     def bound(self, parameter: Parameter) -> Initializer:
-        table = self.initializer.bound(parameter)
-        row = parameter.padding_idx
-        return table if row is None else where(row, zeros, table)
+        row = parameter.padding_idx if self.padding_idx is None else self.padding_idx
+        return self._table(row).bound(parameter)
 
     def check(self, grid: Grid, dtype: str) -> None:
-        self.initializer.check(grid, dtype)
+        self._table(self.padding_idx).check(grid, dtype)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        return self.initializer.values(draw, factor)
+        return self._table(self.padding_idx).values(draw, factor)
+
+
+def embedding(padding_idx: int | None = None) -> Initializer:
+    """Embedding: N(0, 1), the padding row zero; a table (rows, features) in both frameworks."""
+    return padded(normal(), padding_idx)
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ class per_gate(Initializer):
 
     def bound(self, parameter: Parameter) -> Initializer:
         if not parameter.fan_in:
-            raise ValueError(f"{parameter.name} needs a recurrent layer's hidden size, found none")
+            raise ValueError("per_gate needs a recurrent layer's hidden size, found none")
         gates = parameter.shape[0] // parameter.fan_in
         return blocks((self.initializer.bound(parameter),) * gates)
 

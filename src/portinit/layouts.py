@@ -51,6 +51,8 @@ class Layout:
             object.__setattr__(self, name, tuple(map(operator.index, getattr(self, name))))
         if not self.axis0:
             raise ValueError("axis0 must name at least one axis, got none")
+        if not isinstance(self.flip, bool):
+            raise TypeError(f"flip must be True or False, got {self.flip!r}")
         if self.roles not in ("oi", "io", "as is"):
             raise ValueError(f"roles must be 'oi', 'io' or 'as is', got {self.roles!r}")
 
@@ -108,12 +110,10 @@ LAYOUTS = {
 kernel of Flax's ConvTranspose, (..., in, out) with space reversed."""
 
 
-def as_layout(layout: Layout | str | None) -> Layout:
-    """A layout from its name; none means Flax's kernels, as JAX calls initializers."""
+def as_layout(layout: Layout | str) -> Layout:
+    """A layout from its name; a ValueError names those that there are."""
     if isinstance(layout, Layout):
         return layout
-    if layout is None:
-        return LAYOUTS["flax"]
     if not isinstance(layout, str) or layout not in LAYOUTS:
         names = ", ".join(map(repr, LAYOUTS))
         raise ValueError(f"layout must be a portinit.Layout or one of {names}; got {layout!r}")

@@ -39,42 +39,49 @@ def match_names(
     paths: Iterable[tuple[str, ...]],
     known: Iterable[str],
     table: Mapping[str, str],
+    *,
+    complete: bool = True,
 ) -> tuple[dict[tuple[str, ...], str], list[str]]:
     """Find the recipe's name for each path of a Flax tree.
 
     A path in the table is what the table says. Another is the known name that reads the same but
-    for dots, underscores and Flax's words for a leaf; if no names are known, its translation.
+    for dots, underscores and Flax's words for a leaf; or else, unless the known names are all
+    there are, its translation.
 
     Args:
         paths: paths of the tree, without the collection's name.
         known: the recipe's names of single parameters; may be empty.
         table: from paths joined by ``/`` to names.
+        complete: whether the known names, if there are any, are those of every parameter.
 
     Returns:
         The names found, and a line for each misfit.
     """
-    paths = list(paths)
+    paths, known = list(paths), list(known)
+    joined = {"/".join(path) for path in paths}
     by_signature: dict[str, list[str]] = {}
     for name in known:
         by_signature.setdefault(_signature(name), []).append(name)
     found: dict[tuple[str, ...], str] = {}
-    misfits = [
-        f"{path}: in the table of names, but not in the tree"
-        for path in sorted(set(table) - {"/".join(path) for path in paths})
-    ]
+    strangers = sorted({*table} - joined)
+    misfits = [f"{path}: in the table of names, but not in the tree" for path in strangers]
+    complete = complete and bool(known)
     for path in paths:
-        joined = "/".join(path)
-        candidates = by_signature.get(_signature(torch_name(path)), [])
-        if joined in table:
-            found[path] = table[joined]
-        elif not by_signature:
-            found[path] = torch_name(path)
+        label = "/".join(path)
+        as_it_is = by_signature.get(_signature(label), [])
+        candidates = as_it_is or by_signature.get(_signature(torch_name(path)), [])
+        if label in table:
+            found[path] = table[label]
+            if complete and table[label] not in known:
+                misfits.append(f"{label}: the recipe has no {table[label]}")
         elif len(candidates) == 1:
             found[path] = candidates[0]
         elif candidates:
-            misfits.append(f"{joined}: could be any of {', '.join(candidates)}")
+            misfits.append(f"{label}: could be any of {', '.join(candidates)}")
+        elif complete:
+            misfits.append(f"{label}: the recipe has no such name")
         else:
-            misfits.append(f"{joined}: the recipe has no such name")
+            found[path] = torch_name(path)
     return found, misfits + _shared(found)
 
 

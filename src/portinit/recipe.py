@@ -6,7 +6,7 @@ import fnmatch
 import glob
 import json
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -14,7 +14,7 @@ from typing import Any, Self
 from portinit.base import Initializer, Parameter
 from portinit.combinators import assign, assigned
 from portinit.dtypes import numpy_dtype
-from portinit.layouts import LAYOUTS, Layout, Shape, as_layout
+from portinit.layouts import LAYOUTS, Layout, Shape, as_layout, as_shape
 from portinit.program import Node, Program, node_to_data, nodes_from_data
 from portinit.replay import parse_version, replay
 from portinit.serial import (
@@ -29,7 +29,15 @@ SCHEMA = 1
 
 
 class RecipeError(ValueError):
-    """A recipe and a model, or a recipe and its data, do not fit; every misfit is listed."""
+    """A recipe and a model, or a recipe and its data, do not fit.
+
+    Attributes:
+        misfits: a line for each of them.
+    """
+
+    def __init__(self, message: str, misfits: Sequence[str] = ()) -> None:
+        super().__init__("\n  ".join([message, *misfits]))
+        self.misfits = tuple(misfits)
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,8 @@ class Rule:
             )
         if isinstance(self.layout, str):
             object.__setattr__(self, "layout", as_layout(self.layout))
+        if not isinstance(self.kind, str | None) or not isinstance(self.source, str | None):
+            raise TypeError(f"kind and source must be text, got {self.kind!r}, {self.source!r}")
 
     @cached_property
     def name(self) -> str | None:
@@ -159,8 +169,8 @@ class Recipe:
         for parameter in parameters:
             try:
                 rule = self.find(parameter)
-            except ValueError as error:
-                misfits.append(str(error))
+            except (ValueError, OverflowError) as error:
+                misfits.append(f"{parameter.name} {parameter.shape}: {error}")
                 continue
             if rule is None:
                 misfits.append(f"{parameter.name} {parameter.shape}: no rule matches it")
@@ -255,7 +265,7 @@ class Recipe:
             raise RecipeError(f"a recipe must be JSON text: {error}") from error
         if not isinstance(data, dict) or not isinstance(data.get("rules"), list):
             raise RecipeError('a recipe must be an object with "portinit" and a list of "rules"')
-        if data.get("portinit") != SCHEMA:
+        if data.get("portinit") != SCHEMA or isinstance(data["portinit"], bool):
             raise RecipeError(
                 f"a recipe must be of schema {SCHEMA}, got {data.get('portinit')!r}; "
                 "a newer portinit may read it"
@@ -268,7 +278,7 @@ class Recipe:
 def raise_misfits(wanted: str, misfits: list[str]) -> None:
     """Raise a RecipeError that lists the misfits, if there are any."""
     if misfits:
-        raise RecipeError("\n  ".join([f"{wanted}; {len(misfits)} do not fit:", *misfits]))
+        raise RecipeError(f"{wanted}; {len(misfits)} do not fit:", misfits)
 
 
 def _lines(items: Iterable[dict[str, Any]]) -> str:
@@ -299,7 +309,7 @@ def _is_shared(rule: Rule, program: Program | None) -> bool:
 def _shared(node: Node) -> Initializer | None:
     if node.op != "data":
         return None
-    return assigned(numpy_dtype(node.dtype).str, node.shape, node.attributes["bytes"])
+    return assigned(numpy_dtype(node.dtype).name, node.shape, node.attributes["bytes"])
 
 
 def _rule_to_data(rule: Rule, program: Program | None) -> dict[str, Any]:
@@ -330,7 +340,7 @@ def _rule_from_data(number: int, data: Any, program: Program | None) -> Rule:
             _rule_initializer(data, program),
             None if layout is None else layout_from_data(layout),
             data.get("kind"),
-            None if shape is None else tuple(map(operator.index, shape)),
+            None if shape is None else as_shape(shape),
             bool(data.get("buffer", False)),
             data.get("source"),
             None if data.get("value") is None else _value_of(data["value"], program),

@@ -46,7 +46,7 @@ def torch_defaults() -> Recipe:
         [
             *_BUFFERS,
             *_NORMS,
-            Rule("*", layers.padded(normal()), kind="embedding"),
+            Rule("*", layers.embedding(), kind="embedding"),
             Rule("*", layers.fan_in_uniform(), kind="recurrent"),
             Rule("*bias_[kv]", xavier_normal(), kind="attention"),
             Rule("*bias", zeros, kind="attention"),
@@ -75,6 +75,10 @@ def flax_defaults() -> Recipe:
             Rule("*", layers.padded(table), kind="embedding"),
             Rule("*weight_hh*", layers.per_gate(orthogonal()), kind="recurrent"),
             Rule("*weight_ih*", layers.per_gate(lecun_normal()), kind="recurrent"),
+            # Flax's own cells: a kernel a gate, or one for all of them.
+            Rule("*.h[ifgorzn].weight", orthogonal(), kind="recurrent"),
+            Rule("h[ifgorzn].weight", orthogonal(), kind="recurrent"),
+            Rule("*dense_h.weight", orthogonal()),
             Rule("*", constant(0.01), kind="prelu"),
             Rule("*bias*", zeros),
             Rule("*weight*", lecun_normal()),
@@ -125,7 +129,7 @@ def vit(std: float = 0.02) -> Recipe:
         [
             *_BUFFERS,
             *_NORMS,
-            Rule("*", lecun_normal(), kind="conv"),
+            Rule("*weight", lecun_normal(), kind="conv"),
             Rule("*patch*weight", lecun_normal()),
             Rule("*bias*", zeros),
             Rule("*", trunc_normal(std=std)),

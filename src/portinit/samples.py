@@ -39,6 +39,9 @@ class Distribution:
         """The distribution of ``factor`` times a draw."""
         raise NotImplementedError
 
+    def check(self, fmt: Format) -> None:
+        """Raise a ValueError if the format has no room for the distribution."""
+
     def complex_parts(self) -> tuple[Distribution, Distribution]:
         """The independent real and imaginary parts of a complex draw; as torch defines them."""
         return self, self
@@ -116,6 +119,12 @@ class Uniform(Distribution):
         if self.a > self.b:
             raise ValueError(f"a must be at most b, got a={self.a}, b={self.b}")
 
+    def check(self, fmt: Format) -> None:
+        if max(abs(self.a), abs(self.b)) > fmt.largest:
+            raise ValueError(
+                f"bounds must be within {fmt.largest:g} for {fmt.name}, got a={self.a}, b={self.b}"
+            )
+
     @property
     def mean(self) -> float:
         return self.a / 2 + self.b / 2
@@ -174,7 +183,7 @@ class Normal(Distribution):
 
     def complex_parts(self) -> tuple[Normal, Normal]:
         part = self.scale * math.sqrt(0.5)
-        return Normal(self.loc, part), Normal(0.0, part)
+        return Normal(self.loc, part), Normal(self.loc, part)
 
     def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
         if self.scale == 0:
@@ -207,8 +216,7 @@ class TruncatedNormal(Distribution):
 
     def __post_init__(self) -> None:
         _finite(mean=self.loc, std=self.scale)
-        if self.scale <= 0:
-            raise ValueError(f"std must be above 0, got {self.scale}")
+        _non_negative(std=self.scale)
         if math.isnan(self.a) or math.isnan(self.b) or self.a > self.b:
             raise ValueError(f"a must be at most b, got a={self.a}, b={self.b}")
 
@@ -219,17 +227,19 @@ class TruncatedNormal(Distribution):
     def _moments(self) -> tuple[float, float]:
         low, high = self._bounds
         mass = _cdf(high) - _cdf(low)
+        if mass <= 0:  # beyond what doubles can tell apart: all at the nearer bound
+            return min(max(0.0, low), high), 0.0
         first = (_pdf(low) - _pdf(high)) / mass
         second = 1 + (_edge(low) - _edge(high)) / mass
         return first, second - first**2
 
     @property
     def mean(self) -> float:
-        return self.loc + self.scale * self._moments()[0]
+        return self.loc + self.scale * self._moments()[0] if self.scale else self.loc
 
     @property
     def std(self) -> float:
-        return self.scale * math.sqrt(self._moments()[1])
+        return self.scale * math.sqrt(self._moments()[1]) if self.scale else 0.0
 
     def scaled(self, factor: float) -> TruncatedNormal:
         low, high = sorted((self.a * factor, self.b * factor))
@@ -242,6 +252,8 @@ class TruncatedNormal(Distribution):
         return part, part
 
     def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
+        if self.scale == 0:
+            return Constant(min(max(self.loc, self.a), self.b)).sample(xp, words, fmt)
         low, high = _ranks(*self._bounds, fmt.bits)
         unsigned = words ^ signed(1 << (fmt.bits - 1), fmt.bits)
         whole = high - low == 1 << fmt.bits

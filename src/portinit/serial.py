@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from portinit import combinators, expressions, initializers, layers, structured
+import numpy as np
+
+from portinit import combinators, expressions, initializers, jax_stream, layers, structured
 from portinit.base import Initializer
 from portinit.layouts import LAYOUTS, Layout
 from portinit.program import Node, node_to_data, nodes_from_data
@@ -40,6 +43,7 @@ _CLASSES: dict[str, type[Initializer]] = {
         layers.padded,
         layers.per_gate,
         expressions.expression,
+        jax_stream.like_jax,
         expressions.unavailable,
     )
 }
@@ -68,6 +72,10 @@ def _value_to_data(value: Any) -> Any:
         return [_value_to_data(item) for item in value]
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
+    if isinstance(value, np.generic):
+        return _value_to_data(value.item())
+    if isinstance(value, slice):
+        return [value.start, value.stop]
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"
     return value
@@ -84,29 +92,88 @@ def initializer_from_data(data: Any) -> Initializer:
     if name not in _CLASSES:
         known = ", ".join(sorted({*_CLASSES, *_CONSTANTS}))
         raise ValueError(f"an initializer must be one of {known}; got {name!r}")
-    allowed = {f.name for f in fields(_CLASSES[name])}
-    if extra := set(arguments) - allowed:
-        raise ValueError(f"{name} takes {sorted(allowed)}, got {sorted(extra)}")
-    values = {key: _value_from_data(key, value) for key, value in arguments.items()}
+    types = {f.name: str(f.type) for f in fields(_CLASSES[name])}
+    if extra := set(arguments) - set(types):
+        raise ValueError(f"{name} takes {sorted(types)}, got {sorted(extra)}")
+    values = {key: _value_from_data(types[key], value) for key, value in arguments.items()}
     try:
         return _CLASSES[name](**values)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{name} cannot be made of {arguments!r}: {error}") from error
 
 
-def _value_from_data(key: str, value: Any) -> Any:
-    if key == "nodes" and isinstance(value, list):
-        return nodes_from_data(value)
-    if isinstance(value, dict):
-        return initializer_from_data(value)
-    if isinstance(value, list):
-        return tuple(_value_from_data(key, item) for item in value)
-    if key == "data":
-        try:
-            return base64.b64decode(value, validate=True)
-        except (binascii.Error, TypeError, ValueError) as error:
-            raise ValueError(f"data must be base64 text: {error}") from error
-    return _NON_FINITE.get(value, value) if isinstance(value, str) else value
+def _value_from_data(kind: str, value: Any) -> Any:
+    """An argument of the type that the initializer's field is declared with."""
+    if value is None and kind.endswith("None"):
+        return None
+    for declared, read in _READERS.items():
+        if kind.startswith(declared):
+            return read(value)
+    return _tuples(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str) and value in _NON_FINITE:
+        return _NON_FINITE[value]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"a number is needed, got {value!r}")
+    return value
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"an integer is needed, got {value!r}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"text is needed, got {value!r}")
+    return value
+
+
+def _bytes(value: Any) -> bytes:
+    try:
+        return base64.b64decode(_text(value), validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"data must be base64 text: {error}") from error
+
+
+def _list_of(read: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
+    def read_all(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"a list is needed, got {value!r}")
+        return tuple(map(read, value))
+
+    return read_all
+
+
+def _axes(value: Any) -> Any:
+    return _list_of(_integer)(value) if isinstance(value, list) else _integer(value)
+
+
+def _name_or_number(value: Any) -> Any:
+    return value if isinstance(value, str) else _number(value)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "float": _number,
+    "str | float": _name_or_number,
+    "str": _text,
+    "int": _integer,
+    "Axes": _axes,
+    "bytes": _bytes,
+    "Shape": _list_of(_integer),
+    "tuple[int": _list_of(_integer),
+    "Initializer": initializer_from_data,
+    "tuple[Initializer": _list_of(initializer_from_data),
+    "tuple[Node": nodes_from_data,
+}
+"""How to read a field, by how its declared type begins; the first that fits."""
 
 
 def layout_to_data(layout: Layout) -> Any:
@@ -126,6 +193,6 @@ def layout_from_data(data: Any) -> Layout:
         names = ", ".join(map(repr, LAYOUTS))
         raise ValueError(f"a layout must be one of {names} or have {sorted(allowed)}; got {data!r}")
     try:
-        return Layout(**{key: _value_from_data(key, value) for key, value in data.items()})
+        return Layout(**{key: _tuples(value) for key, value in data.items()})
     except TypeError as error:
         raise ValueError(f"a layout cannot be made of {data!r}: {error}") from error

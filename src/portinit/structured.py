@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -65,7 +66,7 @@ class dirac(Initializer):
     groups: int = 1
 
     def __post_init__(self) -> None:
-        if self.groups < 1:
+        if operator.index(self.groups) < 1:
             raise ValueError(f"groups must be 1 or more, got {self.groups}")
 
     def check(self, grid: Grid, dtype: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from portinit import Layout, Recipe, RecipeError, recipes
+from portinit import Layout, Recipe, recipes
 from portinit.serial import layout_from_data
 
 
@@ -66,12 +66,30 @@ def example_input(module: ModuleType, target: str | None) -> Any:
     return None if factory is None else factory()
 
 
+def make_torch_model(factory: Callable[[], Any]) -> Any:
+    """The PyTorch module that a factory makes."""
+    torch = importlib.import_module("torch")
+    model = factory()
+    if not isinstance(model, torch.nn.Module):
+        raise click.ClickException(
+            f"the factory must return a torch.nn.Module, got {type(model).__name__}"
+        )
+    return model
+
+
+def is_recipe(text: str) -> bool:
+    """Whether a text names a recipe rather than a factory: ``vit`` or ``gpt2:layers=12``."""
+    name, _, arguments = text.partition(":")
+    ready = name in READY_RECIPES and (not arguments or "=" in arguments)
+    return ready or text.endswith(".json")
+
+
 def load_recipe(text: str) -> Recipe:
     """A recipe from a JSON file, or a ready one: ``vit``, ``gpt2:layers=12``."""
     if text.endswith(".json"):
         try:
             return Recipe.from_json(Path(text).read_text(encoding="utf-8"))
-        except (OSError, RecipeError) as error:
+        except (OSError, ValueError) as error:
             raise click.BadParameter(f"{text}: {error}") from error
     name, _, arguments = text.partition(":")
     ready = {f: getattr(recipes, f) for f in READY_RECIPES}
@@ -91,7 +109,10 @@ READY_RECIPES = ("torch_defaults", "flax_defaults", "gpt2", "vit", "resnet")
 
 def _keywords(text: str) -> dict[str, Any]:
     pairs = [item.partition("=") for item in text.split(",") if item]
-    return {key.strip(): ast.literal_eval(value.strip()) for key, _, value in pairs}
+    try:
+        return {key.strip(): ast.literal_eval(value.strip()) for key, _, value in pairs}
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"arguments must be such as layers=12, got {text!r}") from error
 
 
 def load_names(path: str | None) -> dict[str, str | tuple[str, Layout | str]]:
@@ -104,5 +125,5 @@ def load_names(path: str | None) -> dict[str, str | tuple[str, Layout | str]]:
             key: value if isinstance(value, str) else (value[0], layout_from_data(value[1]))
             for key, value in table.items()
         }
-    except (OSError, ValueError, AttributeError, IndexError, KeyError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, IndexError, KeyError) as error:
         raise click.BadParameter(f"{path} must map Flax paths to names: {error}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,8 @@ from flax import nnx
 import portinit
 import portinit_flax
 import portinit_torch
-from portinit import Recipe
+from portinit import Layout, Recipe
+from portinit_flax.trees import leaves
 
 Names = Mapping[str, Any]
 
@@ -36,13 +37,22 @@ class Row:
         return self.differing == 0
 
 
-@dataclass
-class Port:
-    """The two models of a port, filled, and how they compare."""
+@dataclass(frozen=True)
+class Pair:
+    """The two models, filled, and how their parameters correspond."""
 
     torch_model: torch.nn.Module
     flax_model: Any
-    flax_values: Any
+    values: Any  # linen's variables, or the nnx module itself
+    recipe: Recipe
+    matched: Mapping[str, tuple[str, Layout]]
+
+
+@dataclass
+class Port:
+    """How a pair compares."""
+
+    pair: Pair
     rows: list[Row]
     forward: float | None = None  # largest absolute difference of the outputs
     problems: list[str] = field(default_factory=list)
@@ -53,54 +63,67 @@ class Port:
         return not self.problems and outputs and all(row.same for row in self.rows)
 
 
-def port(
-    torch_model: torch.nn.Module,
+def fill(
+    make_torch: Callable[[], torch.nn.Module],
     flax_model: Any,
-    recipe: Recipe,
+    recipe: Recipe | None,
     seed: int = 0,
+    replay: int | None = None,
     names: Names | None = None,
-    inputs: tuple[Any, Any] | None = None,
-) -> Port:
-    """Fill both models from one recipe and key, and compare parameters and outputs.
+    flax_input: Any = None,
+) -> Pair:
+    """Fill a PyTorch model and its Flax twin with the same weights.
 
     Args:
-        torch_model: a PyTorch module.
+        make_torch: makes the PyTorch module.
         flax_model: its Flax twin, linen or nnx.
-        recipe: rules for PyTorch's names.
-        seed: of the key.
+        recipe: rules for PyTorch's names; none reads them off ``make_torch``.
+        seed: of the key that both sides draw with.
+        replay: instead of a key's, the weights that ``torch.manual_seed(replay)`` gives.
         names: as for ``portinit_flax.initialize``.
-        inputs: an example input for either side; linen modules need it to have parameters.
+        flax_input: an example input; linen modules need it to have parameters.
 
     Raises:
         portinit.RecipeError: listing everything that does not match.
     """
+    chosen = portinit_torch.trace(make_torch) if recipe is None else recipe
+    if replay is None:
+        torch_model = make_torch()
+    else:
+        torch.manual_seed(replay)
+        torch_model = make_torch()
+        chosen = chosen.with_values(chosen.replay(replay))
     key = portinit.key(seed)
-    bound = portinit_torch.bind(torch_model, recipe)
-    empty = _flax_tree(flax_model, inputs)
+    bound = portinit_torch.bind(torch_model, chosen)
+    empty = _flax_tree(flax_model, flax_input)
     matched = portinit_flax.match(empty, bound, names)
-    portinit_torch.initialize(torch_model, bound, key)
+    if replay is None:
+        portinit_torch.initialize(torch_model, bound, key)
     values = portinit_flax.initialize(empty, bound, key, names)
-    done = Port(torch_model, flax_model, values, _rows(torch_model, values, bound, matched))
+    return Pair(torch_model, flax_model, values, bound, matched)
+
+
+def compare(pair: Pair, inputs: tuple[Any, Any] | None = None) -> Port:
+    """Compare every parameter bit for bit, and the outputs on an example input for either side."""
+    done = Port(pair, _rows(pair))
     if inputs is not None:
         _compare_outputs(done, inputs)
     return done
 
 
-def _flax_tree(flax_model: Any, inputs: tuple[Any, Any] | None) -> Any:
+def _flax_tree(flax_model: Any, example: Any) -> Any:
     if isinstance(flax_model, nnx.Module):
         return flax_model
-    if inputs is None:
+    if example is None:
         raise portinit.RecipeError(
             "a linen module needs an example input to have parameters: define example_input() "
             "beside its factory, or name one with --flax-input"
         )
-    return jax.eval_shape(flax_model.init, jax.random.key(0), jnp.asarray(inputs[1]))
+    return jax.eval_shape(flax_model.init, jax.random.key(0), jnp.asarray(example))
 
 
 def flat_arrays(values: Any) -> dict[str, jax.Array]:
     """The arrays of a filled Flax model by path, its collection left out."""
-    from portinit_flax.trees import leaves
-
     tree = values
     if isinstance(values, nnx.Module):
         tree = nnx.state(values, (nnx.Param, nnx.BatchStat))
@@ -108,17 +131,19 @@ def flat_arrays(values: Any) -> dict[str, jax.Array]:
     return {"/".join(leaf.path): arrays[leaf.position] for leaf in found}
 
 
-def _rows(
-    torch_model: torch.nn.Module, values: Any, bound: Recipe, matched: Mapping[str, Any]
-) -> list[Row]:
-    state = torch_model.state_dict()
-    rules = {rule.name: rule for rule in bound.rules}
+def _rows(pair: Pair) -> list[Row]:
+    state = pair.torch_model.state_dict()
+    arrays = {pair.matched[path][0]: (path, a) for path, a in flat_arrays(pair.values).items()}
     rows = []
-    for path, array in flat_arrays(values).items():
-        name, layout = matched[path]
-        ours, theirs = _torch_bits(state[name]), layout.to_torch(_bits(np.asarray(array)))
+    for rule in pair.recipe.rules:  # in the model's own order
+        if rule.name not in arrays:
+            continue
+        path, array = arrays[rule.name]
+        ours = _torch_bits(state[rule.name])
+        theirs = pair.matched[path][1].to_torch(_bits(np.asarray(array)))
+        theirs = theirs.reshape(ours.shape) if theirs.size == 1 else theirs
         differing = int(np.count_nonzero(ours != theirs))
-        rows.append(Row(name, path, ours.shape, str(rules[name].initializer), differing))
+        rows.append(Row(rule.name, path, ours.shape, str(rule.initializer), differing))
     return rows
 
 
@@ -133,9 +158,9 @@ def _torch_bits(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
 
 
 def _compare_outputs(done: Port, inputs: tuple[Any, Any]) -> None:
-    done.torch_model.eval()
+    done.pair.torch_model.eval()
     with torch.no_grad():
-        ours = done.torch_model(torch.from_numpy(np.asarray(inputs[0])))
+        ours = done.pair.torch_model(torch.from_numpy(np.asarray(inputs[0])))
     theirs = _flax_forward(done, jnp.asarray(inputs[1]))
     left, right = (
         [np.asarray(x) for x in jax.tree_util.tree_leaves(jax.tree_util.tree_map(np.asarray, out))]
@@ -152,7 +177,7 @@ def _compare_outputs(done: Port, inputs: tuple[Any, Any]) -> None:
 
 
 def _flax_forward(done: Port, example: Any) -> Any:
-    if isinstance(done.flax_values, nnx.Module):
-        nnx.Module.eval(done.flax_values)  # type: ignore[no-untyped-call]
-        return done.flax_values(example)
-    return done.flax_model.apply(done.flax_values, example)
+    if isinstance(done.pair.values, nnx.Module):
+        nnx.Module.eval(done.pair.values)  # type: ignore[no-untyped-call]
+        return done.pair.values(example)
+    return done.pair.flax_model.apply(done.pair.values, example)

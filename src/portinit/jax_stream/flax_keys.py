@@ -2,7 +2,8 @@
 
 linen hashes the path of the parameter's scope together with a count of the scope's draws; nnx
 counts the draws of a stream over the whole model. Neither looks at the parameter's own name, so
-the order of creation matters.
+the order of creation matters. That holds for Flax's and JAX's defaults: threefry keys, and
+``flax_fix_rng_separator`` off.
 
 Source: flax 0.12's ``flax.core.scope`` and ``flax.nnx.rnglib``.
 """

@@ -6,6 +6,7 @@ of torch shows, each sampler's docstring says. With numba installed large draws 
 bits are the same.
 """
 
+from portinit.torch_stream import sleef as sleef
 from portinit.torch_stream.formats import LATEST as LATEST
 from portinit.torch_stream.formats import Version as Version
 from portinit.torch_stream.generator import STATE_SIZE as STATE_SIZE

@@ -24,7 +24,7 @@ Floats = Any  # a NumPy array, or one number
 
 
 def fma(x: Floats, y: Floats, z: Floats) -> Floats:
-    """X * y + z of float32, by way of float64.
+    """The float32 x * y + z, by way of float64.
 
     Wrong by double rounding once in 2**29 cases at most; the formulas that use it were run over
     all their 2**24 arguments and are not.
@@ -33,19 +33,20 @@ def fma(x: Floats, y: Floats, z: Floats) -> Floats:
     return np.add(total, z, out=total).astype(np.float32)
 
 
-def fma_exact(x: Floats, y: Floats, z: float) -> Floats:
-    """X * y + z of float32 arrays, rounded once."""
+def fma_exact(x: Floats, y: Floats, z: Floats) -> Floats:
+    """The float32 x * y + z, rounded once."""
     product = np.multiply(x, y, dtype=np.float64)
-    total = product + z
+    total = np.asarray(product + z)
     ties = np.flatnonzero((total.view(np.int64) & _DROPPED) == _TIE)
     if ties.size:
-        rest = _sum_error(product[ties], np.float64(z), total[ties])
-        total[ties] = _nudged(total[ties], rest)
+        flat = total.reshape(-1)
+        products, terms = (np.broadcast_to(t, total.shape).reshape(-1)[ties] for t in (product, z))
+        flat[ties] = _nudged(flat[ties], _sum_error(products, terms, flat[ties]))
     return total.astype(np.float32)
 
 
 def fma64(x: Floats, y: float, z: float) -> Floats:
-    """X * y + z of float64, rounded once."""
+    """The float64 x * y + z, rounded once."""
     if z == 0:
         return x * y + z
     product = x * y

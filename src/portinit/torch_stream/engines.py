@@ -57,7 +57,7 @@ class NumpyEngine:
 
     def __init__(self, key: Words, used: int) -> None:
         self._stream = np.random.RandomState(0)
-        self._stream.set_state(("MT19937", key, used))
+        self._stream.set_state(("MT19937", key, used, 0, 0.0))
 
     def words(self, n: int) -> Words:
         """See :class:`Engine`."""
@@ -94,13 +94,13 @@ class NumpyEngine:
     def shuffle(self, order: NDArray[np.int64], words: Words, start: int) -> None:
         """See :class:`Engine`."""
         remaining = order.size - np.arange(start, start + words.size)
-        swaps = memoryview(order)
+        swaps = order.data
         for here, step in enumerate((words % remaining).tolist(), start):
             swaps[here], swaps[here + step] = swaps[here + step], swaps[here]
 
     def insert(self, order: NDArray[np.int64], words: NDArray[np.uint64], start: int) -> None:
         """See :class:`Engine`."""
         places = words % np.arange(start + 1, start + words.size + 1, dtype=np.uint64)
-        swaps = memoryview(order)
+        swaps = order.data
         for here, place in enumerate(places.tolist(), start):
             swaps[here], swaps[place] = swaps[place], here

@@ -47,7 +47,8 @@ def native(name: str) -> np.dtype[Any]:
     except ImportError as error:
         message = "bfloat16 in NumPy needs the package ml_dtypes: pip install ml_dtypes"
         raise ImportError(message) from error
-    return np.dtype(ml_dtypes.bfloat16)
+    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return bfloat16
 
 
 def rounded(x: Any, real: str) -> Values:

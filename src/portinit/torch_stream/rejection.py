@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portinit.torch_stream.engines import Values, block_sizes
-from portinit.torch_stream.formats import Version, rounded
+from portinit.torch_stream.formats import Version, rounded, scalar
 from portinit.torch_stream.generator import Generator
 from portinit.torch_stream.normals import ROW, NormalDraw
 from portinit.torch_stream.uniforms import uniform_words, uniforms_of
@@ -47,6 +47,10 @@ class Truncated:
     def work(self) -> Any:
         """What operations on the dtype compute in."""
         return np.float64 if self.real == "float64" else np.float32
+
+    def term(self, number: float) -> Any:
+        """A number to add or subtract; to the dtype it is rounded first, factors are not."""
+        return self.work(scalar(number, self.real))
 
     def step(self, x: Values) -> Values:
         """The result of one operation, rounded to the dtype, ready for the next."""
@@ -126,10 +130,10 @@ def _uniforms(
 def _rejected(u: Values, x: Values, law: Truncated) -> NDArray[np.bool_]:
     """log(u) > log of the density at x, relative to the peak; step by step in the dtype."""
     peak = -0.5 * ((max(law.a, min(law.mean, law.b)) - law.mean) / law.std) ** 2
-    density = law.step(x.astype(law.work) - law.work(law.mean))
+    density = law.step(x.astype(law.work) - law.term(law.mean))
     density = law.step(density / law.work(law.std))
     density = law.step(law.step(density * density) * law.work(-0.5))
-    density = law.step(density - law.work(peak))
+    density = law.step(density - law.term(peak))
     with np.errstate(divide="ignore"):
         logarithm = law.step(np.log(u.astype(np.float64)))
     rejected: NDArray[np.bool_] = logarithm > density

@@ -111,4 +111,4 @@ def _normals_by_erfinv(gen: Generator, n: int, law: Truncated) -> Values:
     x = uniforms_of(gen.engine, words, low, high, law.real, law.version)
     x = law.step(erfinv(x.astype(np.float64)))
     x = law.step(x * law.work(law.std * math.sqrt(2.0)))
-    return rounded(x + law.work(law.mean), law.real)
+    return rounded(x + law.term(law.mean), law.real)

@@ -1,0 +1,16 @@
+"""The command group; its commands are in models.py and traces.py."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+import portinit as core
+
+CONSOLE = Console()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(core.__version__, prog_name="portinit")
+def portinit() -> None:
+    """One key, the same initial weights in NumPy, PyTorch and JAX."""

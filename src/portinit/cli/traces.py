@@ -1,0 +1,93 @@
+"""Commands on recipes: show, trace, replay."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+from portinit import Recipe, RecipeError
+from portinit.cli.app import CONSOLE, portinit
+from portinit.cli.code import as_code
+from portinit.cli.factories import READY_RECIPES, is_recipe, load, load_recipe, make_torch_model
+from portinit.cli.files import writable, write_atomically
+from portinit.cli.tables import print_recipe
+
+_AS_CODE = click.option(
+    "--as-code", is_flag=True, help="Print the Flax initializers to paste instead of a table."
+)
+
+
+@portinit.command()
+@click.argument("recipe_or_factory")
+@click.option("--recipe", default="torch_defaults", show_default=True, help=(
+    "For a factory: the recipe to bind to its model, one of " + ", ".join(READY_RECIPES)
+    + " or a JSON file."))  # fmt: skip
+@_AS_CODE
+def show(recipe_or_factory: str, recipe: str, as_code: bool) -> None:
+    """Show a recipe's rules, or what a recipe gives each parameter of a PyTorch model."""
+    title = recipe_or_factory
+    if is_recipe(title):
+        _print(title, load_recipe(title), as_code)
+        return
+    factory, _ = load(title)
+    chosen = load_recipe(recipe)
+    try:
+        bound = importlib.import_module("portinit_torch").bind(make_torch_model(factory), chosen)
+    except RecipeError as error:
+        raise click.ClickException(str(error)) from error
+    _print(f"{title} with {recipe}", bound, as_code)
+
+
+@portinit.command()
+@click.argument("factory")
+@click.option("--out", callback=writable, help="Write the recipe here, as JSON.")
+@_AS_CODE
+def trace(factory: str, out: Path | None, as_code: bool) -> None:
+    """Read a PyTorch model's initialisation off its own constructor.
+
+    FACTORY is module:function or file.py:function. The constructor runs on tensors without data.
+    What cannot be carried is named, and makes the exit status 1.
+    """
+    torch_adapter = importlib.import_module("portinit_torch")
+    build, _ = load(factory)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            recipe: Recipe = torch_adapter.trace(build)
+        except (torch_adapter.TraceError, TypeError) as error:
+            raise click.ClickException(str(error)) from error
+    _print(factory, recipe, as_code)
+    if out is not None:
+        write_atomically(out, recipe.to_json().encode())
+        CONSOLE.print("wrote", str(out), markup=False)
+    lost = [str(w.message) for w in caught if "cannot be carried" in str(w.message)]
+    if lost:
+        raise click.ClickException("\n".join(lost))
+
+
+@portinit.command()
+@click.argument("recipe")
+@click.option("--seed", type=int, default=0, show_default=True, help="As torch.manual_seed's.")
+@click.option("--torch-version", help="Whose samplers to replay, such as 2.13: the traced one's.")
+@click.option("--out", required=True, callback=writable, help="Write a safetensors file here.")
+def replay(recipe: str, seed: int, torch_version: str | None, out: Path) -> None:
+    """Write the weights that torch.manual_seed and a traced constructor give, without torch."""
+    save: Any = importlib.import_module("safetensors.numpy").save
+    try:
+        values = load_recipe(recipe).replay(seed, torch_version)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    contiguous = {name: value.copy(order="C") for name, value in values.items()}
+    write_atomically(out, save(contiguous, {"seed": str(seed)}))
+    CONSOLE.print(f"wrote {len(values)} tensors to", str(out), markup=False)
+
+
+def _print(title: str, recipe: Recipe, code: bool) -> None:
+    if code:
+        click.echo(as_code(recipe))
+    else:
+        print_recipe(CONSOLE, title, recipe)
