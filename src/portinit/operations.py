@@ -11,20 +11,35 @@ from typing import Any
 
 import numpy as np
 
-from portinit import torch_stream
 from portinit.dtypes import numpy_dtype
+from portinit.torch_stream import sleef
 
 Array = np.ndarray[Any, Any]
 Attributes = Mapping[str, Any]
 
 
-def _operands(arguments: tuple[Array, ...], a: Attributes) -> tuple[Any, Any]:
-    """Two operands, one of which may be a number; a number takes the array's dtype."""
+def _operands(arguments: tuple[Array, ...], a: Attributes, exact: bool = True) -> tuple[Any, Any]:
+    """Two operands, one of which may be a number.
+
+    PyTorch computes 16-bit floats in float32. A number takes the array's dtype, except (not
+    ``exact``) that sums round it to a 16-bit dtype first, and products do not.
+    """
     if len(arguments) == 2:
-        return arguments
+        return _wide(arguments[0]), _wide(arguments[1])
     (x,) = arguments
-    number = x.dtype.type(a["other"]) if x.dtype.kind != "i" else a["other"]
-    return (number, x) if a.get("reverse") else (x, number)
+    if x.dtype.kind == "i":
+        number = a["other"]
+    else:
+        number = (_wide(x) if exact else x).dtype.type(a["other"])
+    return (number, _wide(x)) if a.get("reverse") else (_wide(x), _wide(number))
+
+
+def _wide(x: Any) -> Any:
+    return x.astype(np.float32) if getattr(x, "itemsize", 4) < 4 and _is_float(x) else x
+
+
+def _is_float(x: Any) -> bool:
+    return x.dtype.kind in "fV"  # V: the formats of ml_dtypes
 
 
 def _binary(function: Callable[[Any, Any], Any]) -> Callable[..., Array]:
@@ -36,7 +51,7 @@ def _binary(function: Callable[[Any, Any], Any]) -> Callable[..., Array]:
 
 def _sum(sign: float) -> Callable[..., Array]:
     def apply(a: Attributes, *arguments: Array) -> Array:
-        x, y = _operands(arguments, a)
+        x, y = _operands(arguments, a, exact=False)
         alpha = sign * a.get("alpha", 1)
         if alpha in (1, -1):
             return np.asarray(x + y if alpha == 1 else x - y)
@@ -51,7 +66,7 @@ def _sum(sign: float) -> Callable[..., Array]:
 
 def _unary(function: Callable[[Any], Any]) -> Callable[..., Array]:
     def apply(a: Attributes, x: Array) -> Array:
-        wide = x.astype(np.float32) if x.dtype.itemsize < 4 else x
+        wide = _wide(x)
         return np.asarray(function(wide)).astype(x.dtype)
 
     return apply
@@ -156,11 +171,11 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
     "sqrt": _unary(np.sqrt),
     "rsqrt": _unary(lambda x: 1 / np.sqrt(x)),
     "reciprocal": _unary(lambda x: 1 / x),
-    "exp": _by_dtype(lambda x: torch_stream.sleef.exp(x), np.exp),
-    "log": _by_dtype(lambda x: torch_stream.sleef.log(x), np.log),
-    "expm1": _by_dtype(lambda x: torch_stream.sleef.expm1(x), np.expm1),
-    "log1p": _by_dtype(lambda x: torch_stream.sleef.log1p(x), np.log1p),
-    "erfinv": _unary(lambda x: torch_stream.sleef.erfinv(x)),
+    "exp": _by_dtype(sleef.exp, np.exp),
+    "log": _by_dtype(sleef.log, np.log),
+    "expm1": _by_dtype(sleef.expm1, np.expm1),
+    "log1p": _by_dtype(sleef.log1p, np.log1p),
+    "erfinv": _unary(sleef.erfinv),
     "sin": _unary(np.sin),
     "cos": _unary(np.cos),
     "tanh": _unary(np.tanh),

@@ -220,6 +220,15 @@ class TruncatedNormal(Distribution):
         if math.isnan(self.a) or math.isnan(self.b) or self.a > self.b:
             raise ValueError(f"a must be at most b, got a={self.a}, b={self.b}")
 
+    def check(self, fmt: Format) -> None:
+        if self.scale and self.a < self.b:
+            low, high = _ranks(*self._bounds, fmt.bits)
+            if high - low < 1 << 8:
+                raise ValueError(
+                    f"the bounds must hold at least 2**-{fmt.bits - 8} of the distribution, got "
+                    f"a={self.a}, b={self.b} for mean={self.loc}, std={self.scale}"
+                )
+
     @property
     def _bounds(self) -> tuple[float, float]:
         return (self.a - self.loc) / self.scale, (self.b - self.loc) / self.scale

@@ -8,8 +8,7 @@ import sys
 def main() -> None:
     """Run the command line, or say which extra brings what it needs."""
     try:
-        from portinit.cli import models, traces  # noqa: F401 (they register their commands)
-        from portinit.cli.app import portinit
+        from portinit.cli.commands import portinit
     except ImportError as error:
         if error.name not in ("click", "rich"):
             raise

@@ -1,0 +1,5 @@
+"""The command line with all its commands."""
+
+from portinit.cli import models as models
+from portinit.cli import traces as traces
+from portinit.cli.app import portinit as portinit
