@@ -37,6 +37,7 @@ _FULL = {
     "zeros": 0.0, "ones": 1.0, "zeros_like": 0.0, "ones_like": 1.0, "new_zeros": 0.0,
     "new_ones": 1.0,
 }  # fmt: skip
+_FILLS = {*_FULL, "zero", "fill", "full", "full_like", "new_full"}
 _EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "resize_"}
 
 
@@ -47,28 +48,36 @@ def lower(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
         return _scalar(recorder, args[0])
     if torch.Tag.nondeterministic_seeded in func.tags:
         return _draw(recorder, func, name, args, kwargs)
-    before = real_result(recorder, func, args, kwargs) if _is_small(args, kwargs) else None
     alias = _is_alias(func) and not recorder.is_real(args[0])
     inputs = [] if alias else [recorder.read(x) for x in _tensors(args, kwargs)]
     out = func(*args, **kwargs)
     if alias or torch.Tag.inplace_view in func.tags or name in _EMPTY:
         return out
     targets = _mutated(func, args, kwargs) or _tensors(out, {})
-    values = _tensors(before, {}) if before is not None else [None] * len(targets)
-    for position, target in enumerate(targets):
+    values = _real_values(recorder, func, name, args, kwargs, targets)
+    for position, (target, value) in enumerate(zip(targets, values, strict=True)):
         step = _step(recorder, func, name, inputs, target, args, kwargs, position)
-        if position < len(values) and values[position] is not None:
-            step.concrete = values[position]
+        if value is not None:
+            step.concrete = value
         recorder.write(target, step)
     return out
 
 
+def _real_values(
+    recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any, targets: list[Tensor]
+) -> list[Tensor | None]:
+    """What an operation gives for real, where no draw has a part in it and it is small."""
+    sized = [*_tensors(args, kwargs), *targets]
+    plain = name.removesuffix("_")
+    if plain in _FILLS or any(x.numel() > CONCRETE for x in sized):
+        return [None] * len(targets)
+    result = real_result(recorder, func, args, kwargs)
+    values = _tensors(result, {})
+    return values if len(values) == len(targets) else [None] * len(targets)
+
+
 def _tensors(args: Any, kwargs: Any) -> list[Tensor]:
     return [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
-
-
-def _is_small(args: Any, kwargs: Any) -> bool:
-    return all(x.numel() <= CONCRETE for x in _tensors(args, kwargs))
 
 
 def _is_alias(func: Any) -> bool:
@@ -122,6 +131,8 @@ def _step(
         return recorder.fill(target, _FULL.get(plain, 0.0))
     if plain == "copy":
         return _cast(recorder, _broadcast(recorder, inputs[1], target), target)
+    if "out" in kwargs and plain not in _SPECIAL:
+        inputs = inputs[:-1]
     if plain in _SAME or plain == "_to_copy":
         return _cast(recorder, inputs[0], target)
     if plain in _BINARY or plain == "rsub":
@@ -152,7 +163,7 @@ def _cast(recorder: Recorder, step: Step, target: Tensor) -> Step:
         return step
     if step.op == "full":
         return recorder.fill(target, step.attributes["value"])
-    cast = recorder.add("cast", (step,), target, dtype=dtype)
+    cast = recorder.add("cast", (step,), target)
     if step.concrete is not None:
         cast.concrete = really(lambda: step.concrete.to(target.dtype))  # type: ignore[union-attr]
     return cast
@@ -204,6 +215,7 @@ def _clamp(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> 
 
 
 def _concat(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+    inputs = inputs[: len(named["tensors"])]
     return r.add("concat", inputs, t, axis=named["dim"] % max(1, t.ndim))
 
 
@@ -251,10 +263,12 @@ def _diagonal(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) 
     return r.add("diagonal", inputs[:1], t)
 
 
-def _reduction(op: str) -> Callable[..., Step]:
-    def make(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+def _reduction(op: str) -> Callable[..., Maybe]:
+    def make(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+        if op == "norm" and named.get("ord", named.get("p")) not in (None, 2, 2.0):
+            return None
         axes = named.get("dim")
-        axes = [axes] if isinstance(axes, int) else axes
+        axes = [axes] if isinstance(axes, int) else axes or None
         return r.add(op, inputs[:1], t, axes=axes, keepdims=bool(named.get("keepdim")))
 
     return make
@@ -357,28 +371,14 @@ def _placement(target: Tensor) -> dict[str, Any]:
 
 
 def _note_generator(recorder: Recorder, step: Step, generator: torch.Generator | None) -> None:
-    """Which stream a draw takes from, and whether someone seeded it since the last draw.
-
-    Fake tensors draw nothing, so a state that has changed was set by the constructor.
-    """
+    """Which stream a draw takes from, and whether it was set since that stream's last draw."""
     stream = torch.default_generator if generator is None else generator
-    state = really(lambda: stream.get_state().numpy().tobytes())
-    number, known = recorder.streams.get(id(stream), (len(recorder.streams), b"", None))[:2]
-    recorder.streams[id(stream)] = (number, state, stream)
+    number, event = recorder.marks.observe(stream)
     named = {"generator": number} if number else {}
-    if state != known:
-        seed = Step(
-            "seed", attributes=named | _seed(stream, state), source=step.source, random=True
-        )
-        recorder.steps.insert(len(recorder.steps) - 1, seed)
+    if event is not None:
+        recorder.steps.insert(len(recorder.steps) - 1, Step("seed", (), attributes=named | event))
+        recorder.steps[-2].random = True
     step.attributes |= named
-
-
-def _seed(stream: torch.Generator, state: bytes) -> dict[str, Any]:
-    """The seed that gives a state, or the state itself where draws were made since."""
-    seed = int(stream.initial_seed())
-    fresh = really(lambda: torch.Generator().manual_seed(seed).get_state().numpy().tobytes())
-    return {"seed": seed} if state == fresh else {"state": state}
 
 
 # Values that leave for Python

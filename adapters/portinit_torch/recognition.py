@@ -244,14 +244,9 @@ def _blocks(parts: list[Step], axis: int) -> Initializer | None:
 
 def _parts(step: Step) -> Initializer | None:
     """A parameter written in several rectangles, the last writer of each element deciding."""
-    writes: list[tuple[Rectangle, Step]] = []
-    base = step
-    while base.op == "scatter":
-        rectangle = rectangle_of(base)
-        if rectangle is None:
-            return None
-        writes.append((rectangle, base.inputs[1]))
-        base = base.inputs[0]
+    writes, base = _writes(step)
+    if base.op == "scatter":  # something that is no rectangle
+        return None
     packed = _partition(step.shape, writes) or _sparse(base, writes)
     if packed is not None:
         return packed
@@ -262,6 +257,30 @@ def _parts(step: Step) -> Initializer | None:
             return None
         outside = where(_index(rectangle, step.shape), inside, outside)
     return outside
+
+
+def _writes(step: Step) -> tuple[list[tuple[Rectangle, Step]], Step]:
+    """The rectangles written into a base, the last one first, and the base."""
+    writes: list[tuple[Rectangle, Step]] = []
+    while step.op == "scatter" and (rectangle := rectangle_of(step)) is not None:
+        writes.append((rectangle, step.inputs[1]))
+        step = step.inputs[0]
+    return writes, step
+
+
+def _overwritten(step: Step) -> bool:
+    """Whether rectangles were written over every element of the base."""
+    writes, _ = _writes(step)
+    cuts = [
+        sorted({0, n, *(edge for r, _ in writes for edge in r[axis])})
+        for axis, n in enumerate(step.shape)
+    ]
+    if math.prod(len(c) - 1 for c in cuts) > 1 << 16:
+        return False
+    cells = np.zeros([len(c) - 1 for c in cuts], dtype=bool)
+    for rectangle, _ in writes:
+        cells[tuple(slice(c.index(a), c.index(b)) for c, (a, b) in zip(cuts, rectangle))] = True  # noqa: B905
+    return bool(cells.all())
 
 
 def _index(rectangle: Rectangle, shape: tuple[int, ...]) -> tuple[int | tuple[int, int], ...]:
@@ -332,6 +351,9 @@ def refused(step: Step, seen: set[int] | None = None) -> str | None:
     seen.add(id(step))
     if step.op == "uninitialized":
         return "nothing wrote it: it holds uninitialised memory"
+    if step.op == "scatter" and _overwritten(step):
+        writes, _ = _writes(step)
+        return next((why for _, part in writes if (why := refused(part, seen))), None)
     if step.op.startswith("aten."):
         return f"{step.op} at {step.source} has no counterpart in a recipe"
     return next((why for part in step.inputs if (why := refused(part, seen))), None)

@@ -14,19 +14,21 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map
 
 from portinit.dtypes import dtype_name
+from portinit_torch.marks import Marks
 
 _T = TypeVar("_T")
 
-CONCRETE = 1 << 16
+CONCRETE = 1 << 20
 """Values that come from no draw are also computed for real, up to this many elements."""
 
 
@@ -68,15 +70,23 @@ class Recorder:
         self.steps: list[Step] = []
         self.contents: dict[int, Content] = {}
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
-        # By identity: a number, the state at the last draw, and the generator itself.
-        self.streams: dict[int, tuple[int, bytes, Any]] = {}
+        self.marks = Marks(really)
 
     def run(self, build: Callable[[], Any], lower: Lower) -> Any:
         """Call the constructor on fake tensors; ``lower`` runs and records each operation."""
-        default = torch.default_generator
-        self.streams[id(default)] = (0, default.get_state().numpy().tobytes(), default)
-        with _OnCPU(), self.mode, _Watch(self, lower), _Reads(self):
-            return build()
+        before = torch.default_generator.get_state()
+        self.marks.begin(torch.default_generator)
+        try:
+            with (
+                mock.patch.object(torch.utils, "swap_tensors", _take_over),
+                _OnCPU(),
+                self.mode,
+                _Watch(self, lower),
+                _Reads(self),
+            ):
+                return build()
+        finally:
+            torch.default_generator.set_state(before)
 
     def add(
         self, op: str, inputs: Sequence[Step], like: Tensor | tuple[tuple[int, ...], str], **a: Any
@@ -104,6 +114,8 @@ class Recorder:
         if content is None:
             return self.add("uninitialized", (), tensor)
         size, stride, offset = _geometry(tensor)
+        if content.step.dtype != dtype_name(tensor.dtype):
+            return self.add("aten.view_dtype", (content.step,), tensor)
         if (size, stride, offset) == (content.size, content.stride, 0):
             return content.step
         return self._view(content, tensor, size, stride, offset)
@@ -147,6 +159,10 @@ class Recorder:
                 self.contents[address] = Content(step, size, stride, storage)
                 return
         base = content.step
+        if base.dtype != dtype_name(tensor.dtype):
+            base = self.add("aten.view_dtype", (base, step), (base.shape, base.dtype))
+            self.contents[address] = Content(base, content.size, content.stride, storage)
+            return
         window = {"size": list(size), "stride": list(stride), "offset": offset}
         if _written(content, window) is not None:
             base = base.inputs[0]  # what was there is overwritten
@@ -255,6 +271,8 @@ class _Reads(TorchFunctionMode):
         self.recorder = recorder
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__deepcopy__ and isinstance(args[0], FakeTensor):
+            return _copied(*args)
         if func in (Tensor.tolist, Tensor.numpy) and isinstance(args[0], FakeTensor):
             step = self.recorder.read(args[0])
             if step.concrete is None:
@@ -262,6 +280,24 @@ class _Reads(TorchFunctionMode):
             with _disable_current_modes():
                 return func(step.concrete.clone())
         return func(*args, **(kwargs or {}))
+
+
+def _copied(tensor: Tensor, memo: dict[int, Any]) -> Any:
+    """A deep copy of a fake tensor; torch's own asks for its memory's address."""
+    if id(tensor) not in memo:
+        copy = tensor.detach().clone()
+        kind = nn.Parameter if isinstance(tensor, nn.Parameter) else _same
+        memo[id(tensor)] = kind(copy, requires_grad=tensor.requires_grad)
+    return memo[id(tensor)]
+
+
+def _same(tensor: Tensor, requires_grad: bool) -> Tensor:
+    return tensor.requires_grad_(requires_grad)
+
+
+def _take_over(parameter: Tensor, converted: Tensor) -> None:
+    """In the place of torch.utils.swap_tensors, which refuses fake tensors: one way is enough."""
+    parameter.data = converted.data
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -287,6 +323,9 @@ def real_result(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
     known: dict[int, Tensor] = {}
     for tensor in tensors:
+        if tensor is kwargs.get("out"):
+            known[id(tensor)] = really(lambda: torch.empty(0, dtype=tensor.dtype))  # noqa: B023
+            continue
         value = recorder.read(tensor).concrete
         if value is None:
             return None

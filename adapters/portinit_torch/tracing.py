@@ -146,6 +146,8 @@ def _node(step: Step, numbers: dict[int, int]) -> Node:
     if step.random and step.op not in DRAWS:
         name = {"name": f"{step.op} at {step.source}"}
         return Node("opaque", (), step.shape, step.dtype, name)
+    if step.op == "uninitialized":  # all of it is overwritten, or it would be refused
+        return Node("full", (), step.shape, step.dtype, {"value": 0})
     if step.op == "full":
         a = {"value": step.attributes["value"]}
         return Node("full", (), step.shape, step.dtype, a)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ def replay(
     Yields:
         Positions and values, in the program's order.
     """
-    stream = TorchStream(seed, parse_version(torch_version or program.torch))
+    stream = TorchStream(seed, parse_version(torch_version or program.torch), program.nodes)
     return evaluate(program.nodes, wanted, stream)
 
 
@@ -43,41 +43,69 @@ def parse_version(text: str) -> Version:
 
 
 class TorchStream:
-    """PyTorch's CPU generators: the default one, and those that the constructor made."""
+    """PyTorch's CPU generators: the default one, and those that the constructor made.
 
-    def __init__(self, seed: int, version: Version) -> None:
+    A constructor may set a generator to where a stream was after some draw; such places are
+    remembered as they are passed.
+    """
+
+    def __init__(self, seed: int, version: Version, nodes: Sequence[Node]) -> None:
         self.version = version
         self.generators = {0: torch_stream.Generator(seed)}
+        self.draws = {0: 0}
+        self.places = {
+            (node.attributes["stream"], node.attributes["position"]): b""
+            for node in nodes
+            if node.op == "seed" and "position" in node.attributes
+        }
+        self._remember(0)
 
     def skip(self, node: Node) -> None:
         """Move on as the draw would."""
         if node.op == "seed":
             self._seed(node)
-        elif node.op == "opaque":
-            what = node.attributes.get("name")
+            return
+        if node.op not in _SKIPS:
+            what = node.attributes.get("name", node.op)
             raise ValueError(f"a replay needs draws whose stream is known, got {what}")
-        else:
-            _SKIPS[node.op](self.generator(node), _size(node), node, self.version)
+        _SKIPS[node.op](self._generator(node), _size(node), node, self.version)
+        self._drawn(node)
 
     def draw(self, node: Node) -> Array:
         """The values of a draw, in the tensor's shape."""
-        flat: Array = _DRAWS[node.op](self.generator(node), _size(node), node, self.version)
+        if node.op not in _DRAWS:
+            self.skip(node)
+        flat: Array = _DRAWS[node.op](self._generator(node), _size(node), node, self.version)
+        self._drawn(node)
         if "order" not in node.attributes:
             return flat.reshape(node.shape)
         order = node.attributes["order"]
         return flat.reshape([node.shape[i] for i in order]).transpose(np.argsort(order))
 
-    def generator(self, node: Node) -> torch_stream.Generator:
-        """The generator that a draw takes from."""
-        return self.generators[node.attributes.get("generator", 0)]
+    def _generator(self, node: Node) -> torch_stream.Generator:
+        number = node.attributes.get("generator", 0)
+        if number not in self.generators:
+            raise ValueError(f"generator {number} must be seeded before it is drawn from")
+        return self.generators[number]
+
+    def _drawn(self, node: Node) -> None:
+        number = node.attributes.get("generator", 0)
+        self.draws[number] = self.draws.get(number, 0) + 1
+        self._remember(number)
+
+    def _remember(self, number: int) -> None:
+        place = (number, self.draws[number])
+        if place in self.places:
+            self.places[place] = self.generators[number].state()
 
     def _seed(self, node: Node) -> None:
         a = node.attributes
-        self.generators[a.get("generator", 0)] = (
-            torch_stream.Generator.from_state(a["state"])
-            if "state" in a
-            else torch_stream.Generator(a["seed"])
-        )
+        number = a.get("generator", 0)
+        if "seed" in a:
+            self.generators[number] = torch_stream.Generator(a["seed"])
+            return
+        state = a["state"] if "state" in a else self.places[a["stream"], a["position"]]
+        self.generators[number] = torch_stream.Generator.from_state(state)
 
 
 def _size(node: Node) -> int:

@@ -48,7 +48,7 @@ _CLASSES: dict[str, type[Initializer]] = {
     )
 }
 _CONSTANTS = {"zeros": initializers.zeros, "ones": initializers.ones}
-_NON_FINITE = {"inf": math.inf, "-inf": -math.inf}
+_NON_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
 def initializer_to_data(initializer: Initializer) -> dict[str, Any]:
@@ -76,8 +76,8 @@ def _value_to_data(value: Any) -> Any:
         return _value_to_data(value.item())
     if isinstance(value, slice):
         return [value.start, value.stop]
-    if isinstance(value, float) and math.isinf(value):
-        return "inf" if value > 0 else "-inf"
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
     return value
 
 
