@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
+from portinit.dtypes import dtype_name
 from portinit_torch.recorder import (
     CONCRETE,
     Recorder,
@@ -25,9 +26,8 @@ from portinit_torch.recorder import (
 Named = dict[str, Any]  # an operation's arguments by name
 Maybe = Step | None
 
-_BINARY = {"add", "sub", "mul", "div", "maximum", "minimum", "pow"} | {
-    "lt", "le", "gt", "ge", "eq", "ne"
-}  # fmt: skip
+_COMPARED = {"lt", "le", "gt", "ge", "eq", "ne"}
+_BINARY = {"add", "sub", "mul", "div", "maximum", "minimum", "pow"} | _COMPARED
 _UNARY = {
     "neg", "abs", "sign", "sqrt", "rsqrt", "reciprocal", "exp", "log", "expm1", "log1p",
     "erfinv", "sin", "cos", "tanh", "sigmoid", "floor", "round",
@@ -38,7 +38,7 @@ _FULL = {
     "new_ones": 1.0,
 }  # fmt: skip
 _FILLS = {*_FULL, "zero", "fill", "full", "full_like", "new_full"}
-_EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "resize_"}
+_EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
 
 
 def lower(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
@@ -51,7 +51,10 @@ def lower(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     alias = _is_alias(func) and not recorder.is_real(args[0])
     inputs = [] if alias else [recorder.read(x) for x in _tensors(args, kwargs)]
     out = func(*args, **kwargs)
-    if alias or torch.Tag.inplace_view in func.tags or name in _EMPTY:
+    if name in _EMPTY:
+        recorder.write(out, recorder.add("uninitialized", (), out))
+        return out
+    if alias or torch.Tag.inplace_view in func.tags or name == "resize_":
         return out
     targets = _mutated(func, args, kwargs) or _tensors(out, {})
     values = _real_values(recorder, func, name, args, kwargs, targets)
@@ -72,7 +75,7 @@ def _real_values(
     if plain in _FILLS or any(x.numel() > CONCRETE for x in sized):
         return [None] * len(targets)
     result = real_result(recorder, func, args, kwargs)
-    values = _tensors(result, {})
+    values: list[Tensor | None] = [*_tensors(result, {})]
     return values if len(values) == len(targets) else [None] * len(targets)
 
 
@@ -169,6 +172,16 @@ def _cast(recorder: Recorder, step: Step, target: Tensor) -> Step:
     return cast
 
 
+def _as_dtype(recorder: Recorder, step: Step, target: Tensor) -> Step:
+    """A step's value in the dtype of a result, as operands are converted before they meet."""
+    if step.dtype == dtype_name(target.dtype):
+        return step
+    cast = recorder.add("cast", (step,), (step.shape, dtype_name(target.dtype)))
+    if step.concrete is not None:
+        cast.concrete = really(lambda: step.concrete.to(target.dtype))  # type: ignore[union-attr]
+    return cast
+
+
 def _broadcast(recorder: Recorder, step: Step, target: Tensor) -> Step:
     shape = tuple(target.shape)
     if step.shape == shape:
@@ -194,6 +207,10 @@ def _binary(
     a: dict[str, Any] = {}
     if named.get("alpha") not in (None, 1):
         a["alpha"] = named["alpha"]
+    if a and target.dtype == torch.float64:  # fused in PyTorch, and here only for float32
+        return recorder.add(f"aten.{plain}.alpha", inputs, target)
+    if plain not in _COMPARED:
+        inputs = [_as_dtype(recorder, x, target) for x in inputs]
     if named.get("rounding_mode"):
         return recorder.add(f"aten.{plain}.{named['rounding_mode']}", inputs, target)
     left = named.get("self")

@@ -114,6 +114,8 @@ class Recorder:
         if content is None:
             return self.add("uninitialized", (), tensor)
         size, stride, offset = _geometry(tensor)
+        if tensor.is_conj() or tensor.is_neg():  # views that compute
+            return self.add("aten.conj", (content.step,), tensor)
         if content.step.dtype != dtype_name(tensor.dtype):
             return self.add("aten.view_dtype", (content.step,), tensor)
         if (size, stride, offset) == (content.size, content.stride, 0):

@@ -285,6 +285,8 @@ def place_given(draw: Draw, array: np.ndarray[Any, Any], factor: float) -> Any:
     """A NumPy array in PyTorch's order as the draw's array, times a factor."""
     if factor != 1:
         array = array * factor
+    if array.dtype.kind == "V":  # of ml_dtypes, which not every namespace takes
+        array = array.astype(np.float32)
     if array.dtype == np.float64 and draw.dtype != "float64":
         array = array.astype(np.float32)  # what every namespace can hold
     # A copy: nobody may write into the initializer's own values.

@@ -239,8 +239,11 @@ class Recipe:
         for rule in self.rules:
             names.setdefault(rule.value or 0, []).append(rule.name or rule.pattern)
         values: dict[str, Any] = {}
-        for number, value in replay(self.program, names, seed, torch_version):
-            values |= dict.fromkeys(names[number], value)
+        try:
+            for number, value in replay(self.program, names, seed, torch_version):
+                values |= dict.fromkeys(names[number], value)
+        except ValueError as error:
+            raise RecipeError(str(error)) from error
         return {name: values[name] for rule in self.rules if (name := rule.name or rule.pattern)}
 
     def to_json(self) -> str:
