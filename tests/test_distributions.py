@@ -223,7 +223,7 @@ def test_rounding_to_bfloat16_moves_no_mean() -> None:
     [
         # torch: normal_ of std 1 has variance 1 in all, half in each part.
         (pi.normal(), stats.norm(0, math.sqrt(0.5)), stats.norm(0, math.sqrt(0.5))),
-        (pi.normal(3.0, 1.0), stats.norm(3, math.sqrt(0.5)), stats.norm(0, math.sqrt(0.5))),
+        (pi.normal(3.0, 1.0), *[stats.norm(3, math.sqrt(0.5))] * 2),
         # torch: uniform_ fills both parts from [a, b).
         (pi.uniform(-1, 2), uniform(-1, 2), uniform(-1, 2)),
         # lecun: variance 1 / 400 in all.

@@ -85,7 +85,8 @@ def twin(torch_model: torch.nn.Module, recipe: Recipe) -> tuple[Recipe, dict[str
     bound = portinit_torch.bind(torch_model, recipe)
     portinit_torch.initialize(torch_model, bound, KEY)
     state = torch_model.state_dict()
-    return bound, {name: state[name].numpy() for name in bound.names}
+    floating = [name for name in bound.names if state[name].is_floating_point()]
+    return bound, {name: state[name].numpy() for name in floating}
 
 
 def assert_twins(ours: Any, theirs: dict[str, np.ndarray], pairs: dict[str, tuple[str, By]]):

@@ -119,5 +119,7 @@ def test_every_misfit_is_listed():
         "gone/kernel: in the table of names, but not in the tree",
         "a/b/kernel: could be any of a.b.weight, a_b.weight",
         "c/kernel: the recipe has no such name",
+        "d/kernel: the recipe has no f",
+        "e/kernel: the recipe has no f",
         "f: claimed by d/kernel and e/kernel",
     ]

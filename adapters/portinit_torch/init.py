@@ -59,8 +59,7 @@ def fill_(
     >>> fill_(torch.empty(2), portinit.constant(3), key=portinit.key(0))
     tensor([3., 3.])
     """
-    if is_lazy(tensor):
-        raise ValueError("a lazy parameter has no shape yet; run the module once on an input")
+    _refuse_lazy(tensor)
     if tensor.is_meta:
         return tensor
     shape, dtype = tuple(tensor.shape), dtype_name(tensor.dtype)
@@ -77,6 +76,11 @@ def fill_(
             layout=layout,
         )
         return tensor.copy_(values)
+
+
+def _refuse_lazy(tensor: Tensor) -> None:
+    if is_lazy(tensor):
+        raise ValueError("a lazy parameter has no shape yet; run the module once on an input")
 
 
 def calculate_gain(
@@ -228,7 +232,7 @@ def xavier_normal_(
 
 
 def _kaiming_is_no_op(tensor: Tensor) -> bool:
-    if not is_lazy(tensor) and 0 in tensor.shape:
+    if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return True
     return False
@@ -252,6 +256,7 @@ def kaiming_uniform_(
     key: Key | None = None,
 ) -> Tensor:
     """U(+-gain * sqrt(3 / fan)); see :class:`portinit.kaiming_uniform`."""
+    _refuse_lazy(tensor)
     if _kaiming_is_no_op(tensor):
         return tensor
     _require_kaiming(tensor, mode, nonlinearity, a)

@@ -178,10 +178,14 @@ def _bound(item: Any) -> Bound:
     if isinstance(item, slice):
         if item.step not in (None, 1):
             raise ValueError(f"a slice must have no step, got {item}")
-        return item.start, item.stop
+        return _end(item.start), _end(item.stop)
     if isinstance(item, tuple) and len(item) == 2:
-        return item[0], item[1]
+        return _end(item[0]), _end(item[1])
     return operator.index(item)
+
+
+def _end(value: Any) -> int | None:
+    return None if value is None else operator.index(value)
 
 
 def _range(bound: Bound, size: int) -> tuple[int, int]:

@@ -109,8 +109,8 @@ class trunc_normal(Random):
     b: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.std == 0:
-            raise ValueError("std must be above 0, got 0")
+        if self.std <= 0:
+            raise ValueError(f"std must be above 0, got {self.std}")
         TruncatedNormal(self.mean, self.std, self.a, self.b)
 
     def law(self, grid: Grid) -> TruncatedNormal:

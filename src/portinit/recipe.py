@@ -343,7 +343,7 @@ def _rule_from_data(number: int, data: Any, program: Program | None) -> Rule:
             _rule_initializer(data, program),
             None if layout is None else layout_from_data(layout),
             data.get("kind"),
-            None if shape is None else as_shape(shape),
+            None if shape is None else as_shape(list(shape)),
             bool(data.get("buffer", False)),
             data.get("source"),
             None if data.get("value") is None else _value_of(data["value"], program),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from portinit import torch_stream
+import portinit.torch_stream as torch_stream
 from portinit.program import Node, Program, evaluate
 
 Array = np.ndarray[Any, Any]

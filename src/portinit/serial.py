@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from portinit import combinators, expressions, initializers, jax_stream, layers, structured
+from portinit import combinators, expressions, initializers, layers, structured
 from portinit.base import Initializer
+from portinit.jax_stream import like_jax
 from portinit.layouts import LAYOUTS, Layout
 from portinit.program import Node, node_to_data, nodes_from_data
 
@@ -43,7 +44,7 @@ _CLASSES: dict[str, type[Initializer]] = {
         layers.padded,
         layers.per_gate,
         expressions.expression,
-        jax_stream.like_jax,
+        like_jax,
         expressions.unavailable,
     )
 }
