@@ -30,6 +30,7 @@ ORDER = [
     "initializers",
     "structured",
     "combinators",
+    "given",
     "layers",
     "jax_stream",
     "torch_stream",

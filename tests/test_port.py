@@ -25,6 +25,19 @@ EXAMPLES = {
 }
 
 
+def port(
+    torch_model: torch.nn.Module,
+    flax_model: Any,
+    recipe: Recipe,
+    seed: int = 0,
+    names: porting.Names | None = None,
+    inputs: tuple[Any, Any] | None = None,
+) -> porting.Port:
+    example = None if inputs is None else inputs[1]
+    pair = porting.fill(lambda: torch_model, flax_model, recipe, seed, None, names, example)
+    return porting.compare(pair, inputs)
+
+
 def example(name: str) -> tuple[Any, Any]:
     return tuple(import_module(f"portinit_examples.{name}_{side}") for side in ("torch", "flax"))
 
@@ -34,10 +47,10 @@ def test_the_bundled_twins_port(name):
     recipe, count = EXAMPLES[name]
     ours, theirs = example(name)
     inputs = ours.example_input(), theirs.example_input()
-    done = porting.port(ours.make_model(), theirs.make_model(), recipe, 3, inputs=inputs)
+    done = port(ours.make_model(), theirs.make_model(), recipe, 3, inputs=inputs)
     assert len(done.rows) == count
     assert all(row.same for row in done.rows)
-    assert {row.name for row in done.rows} == floating_names(done.torch_model)
+    assert {row.name for row in done.rows} == floating_names(done.pair.torch_model)
     assert done.forward is not None
     assert done.forward < 1e-6
     assert done.same(1e-6)
@@ -79,19 +92,19 @@ class NnxTwin(nnx.Module):
 
 @pytest.mark.parametrize("make", [Twin, NnxTwin])
 def test_a_port_fills_both_sides_with_what_numpy_gives(make: Callable[[], Any]):
-    done = porting.port(Mlp(), make(), DEFAULTS, 9, inputs=(X, X))
+    done = port(Mlp(), make(), DEFAULTS, 9, inputs=(X, X))
     assert done.same(1e-6)
     bias = portinit.layers.linear_bias(3)(portinit.key(9).fold_in("a.bias"), (4,))
-    arrays = porting.flat_arrays(done.flax_values)
-    np.testing.assert_array_equal(done.torch_model.a.bias.detach(), bias)
+    arrays = porting.flat_arrays(done.pair.values)
+    np.testing.assert_array_equal(done.pair.torch_model.a.bias.detach(), bias)
     np.testing.assert_array_equal(arrays["a/bias"], bias)
-    np.testing.assert_array_equal(arrays["a/kernel"], done.torch_model.a.weight.detach().T)
+    np.testing.assert_array_equal(arrays["a/kernel"], done.pair.torch_model.a.weight.detach().T)
 
 
 def test_a_port_tells_each_parameters_names_shape_and_initializer():
-    done = porting.port(Mlp(), Twin(), DEFAULTS, inputs=(X, X))
+    done = port(Mlp(), Twin(), DEFAULTS, inputs=(X, X))
     rows = {row.path: row for row in done.rows}
-    assert set(rows) == {"a/kernel", "a/bias", "b/kernel", "b/bias"}
+    assert [*rows] == ["a/kernel", "a/bias", "b/kernel", "b/bias"]  # in the model's order
     row = rows["a/kernel"]
     assert (row.name, row.shape) == ("a.weight", (4, 3))
     assert row.initializer == str(portinit.layers.linear_weight())
@@ -100,7 +113,7 @@ def test_a_port_tells_each_parameters_names_shape_and_initializer():
 
 @pytest.mark.parametrize("model", [NnxTwin, lambda: nnx.eval_shape(NnxTwin)], ids=["made", "lazy"])
 def test_an_nnx_model_needs_no_input(model):
-    done = porting.port(Mlp(), model(), DEFAULTS)
+    done = port(Mlp(), model(), DEFAULTS)
     assert done.forward is None
     assert done.same(0.0)
     assert len(done.rows) == 4
@@ -108,18 +121,18 @@ def test_an_nnx_model_needs_no_input(model):
 
 def test_a_linen_model_needs_an_input():
     with pytest.raises(RecipeError, match="example_input"):
-        porting.port(Mlp(), Twin(), DEFAULTS)
+        port(Mlp(), Twin(), DEFAULTS)
 
 
 def test_another_seed_gives_other_weights():
-    a, b = (porting.port(Mlp(), NnxTwin(), DEFAULTS, seed) for seed in (0, 1))
-    assert not torch.equal(a.torch_model.a.weight, b.torch_model.a.weight)
+    a, b = (port(Mlp(), NnxTwin(), DEFAULTS, seed) for seed in (0, 1))
+    assert not torch.equal(a.pair.torch_model.a.weight, b.pair.torch_model.a.weight)
     assert a.same(0.0)
     assert b.same(0.0)
 
 
 def test_outputs_that_differ_are_no_port():
-    done = porting.port(Mlp(), Twin(factor=1.01), DEFAULTS, inputs=(X, X))
+    done = port(Mlp(), Twin(factor=1.01), DEFAULTS, inputs=(X, X))
     assert all(row.same for row in done.rows)
     assert done.forward is not None
     assert done.forward > 1e-5
@@ -129,21 +142,23 @@ def test_outputs_that_differ_are_no_port():
 
 def test_the_largest_difference_of_outputs_is_told():
     model = Twin(factor=0.0)  # the outputs are b's bias
-    done = porting.port(Mlp(), model, DEFAULTS, inputs=(X, X))
+    done = port(Mlp(), model, DEFAULTS, inputs=(X, X))
     with torch.no_grad():
-        gap = (done.torch_model(torch.from_numpy(X)) - done.torch_model.b.bias).abs().max()
+        gap = (
+            (done.pair.torch_model(torch.from_numpy(X)) - done.pair.torch_model.b.bias).abs().max()
+        )
     assert gap > 0.01
     assert done.forward == pytest.approx(gap.item(), abs=1e-6)
 
 
 def test_outputs_that_are_not_numbers_are_no_port():
-    done = porting.port(Mlp(), Twin(factor=float("nan")), DEFAULTS, inputs=(X, X))
+    done = port(Mlp(), Twin(factor=float("nan")), DEFAULTS, inputs=(X, X))
     assert not done.same(1e9)
 
 
 def test_a_swap_of_axes_is_seen_in_the_outputs():
     names = {"b/kernel": ("b.weight", Layout(roles="oi"))}
-    done = porting.port(Mlp(), Twin(), DEFAULTS, names=names, inputs=(X, X))
+    done = port(Mlp(), Twin(), DEFAULTS, names=names, inputs=(X, X))
     assert done.forward is not None
     assert not done.same(1e-5)
 
@@ -153,7 +168,7 @@ def test_outputs_of_other_shapes_are_a_problem():
         def __call__(self, x: Any) -> Any:
             return super().__call__(x).sum(axis=1)
 
-    done = porting.port(Mlp(), Summed(), DEFAULTS, inputs=(X, X))
+    done = port(Mlp(), Summed(), DEFAULTS, inputs=(X, X))
     assert not done.same(1e9)
     assert any("(16, 4)" in problem and "(16,)" in problem for problem in done.problems)
 
@@ -162,13 +177,13 @@ def test_a_model_of_another_size_does_not_port_and_is_left_alone():
     model = Mlp()
     before = model.a.weight.clone()
     with pytest.raises(RecipeError, match=r"b\.weight: the recipe has \(4, 4\), got \(5, 4\)"):
-        porting.port(model, Twin(outputs=5), DEFAULTS, inputs=(X, X))
+        port(model, Twin(outputs=5), DEFAULTS, inputs=(X, X))
     assert torch.equal(model.a.weight, before)
 
 
 def test_a_recipe_without_a_rule_does_not_port():
     with pytest.raises(RecipeError, match=r"a\.bias.*\n.*b\.bias"):
-        porting.port(Mlp(), NnxTwin(), Recipe([("*weight", portinit.normal())]))
+        port(Mlp(), NnxTwin(), Recipe([("*weight", portinit.normal())]))
 
 
 def test_a_difference_in_one_bit_is_counted(monkeypatch):
@@ -180,7 +195,7 @@ def test_a_difference_in_one_bit_is_counted(monkeypatch):
 
     original = porting.portinit_flax.initialize
     monkeypatch.setattr(porting.portinit_flax, "initialize", off_by_a_bit)
-    done = porting.port(Mlp(), NnxTwin(), DEFAULTS)
+    done = port(Mlp(), NnxTwin(), DEFAULTS)
     assert {row.path: row.differing for row in done.rows if not row.same} == {"a/bias": 1}
     assert not done.same(1.0)
 
@@ -193,7 +208,7 @@ def test_narrow_parameters_are_compared_bit_for_bit(dtype):
 
     model = torch.nn.Sequential()
     model.add_module("a", torch.nn.Linear(3, 4, dtype=getattr(torch, dtype)))
-    done = porting.port(model, Narrow(), DEFAULTS)
+    done = port(model, Narrow(), DEFAULTS)
     assert done.same(0.0)
     assert len(done.rows) == 2
 
@@ -206,7 +221,7 @@ def test_parameters_of_different_widths_are_no_port():
         def __init__(self) -> None:
             self.a = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
 
-    assert not porting.port(model, Wide(), DEFAULTS).same(0.0)
+    assert not port(model, Wide(), DEFAULTS).same(0.0)
 
 
 def test_an_output_of_several_arrays_is_compared():
@@ -218,7 +233,7 @@ def test_an_output_of_several_arrays_is_compared():
         def __call__(self, x: Any) -> Any:
             return {"x": x + 1, "y": super().__call__(x)}
 
-    done = porting.port(Two(), TwoFlax(), DEFAULTS, inputs=(X, X))
+    done = port(Two(), TwoFlax(), DEFAULTS, inputs=(X, X))
     assert done.forward == pytest.approx(1.0, abs=1e-6)
 
 
@@ -227,4 +242,4 @@ def test_dropout_and_batch_norm_are_compared_as_in_evaluation():
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.dropout(super().forward(x), training=self.training)
 
-    assert porting.port(Noisy(), NnxTwin(), DEFAULTS, inputs=(X, X)).same(1e-6)
+    assert port(Noisy(), NnxTwin(), DEFAULTS, inputs=(X, X)).same(1e-6)

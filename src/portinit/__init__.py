@@ -4,14 +4,14 @@ from portinit import layers as layers
 from portinit import recipes as recipes
 from portinit.base import Initializer as Initializer
 from portinit.base import Parameter as Parameter
-from portinit.combinators import assign as assign
 from portinit.combinators import blocks as blocks
-from portinit.combinators import from_safetensors as from_safetensors
 from portinit.combinators import scaled as scaled
 from portinit.combinators import where as where
 from portinit.fans import jax_fans as jax_fans
 from portinit.fans import torch_fans as torch_fans
 from portinit.gains import calculate_gain as calculate_gain
+from portinit.given import assign as assign
+from portinit.given import from_safetensors as from_safetensors
 from portinit.initializers import constant as constant
 from portinit.initializers import glorot_normal as glorot_normal
 from portinit.initializers import glorot_uniform as glorot_uniform

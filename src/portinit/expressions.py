@@ -11,9 +11,9 @@ import numpy as np
 from portinit.backends import Draw
 from portinit.base import Initializer
 from portinit.bits import numbered_stream, random_words
-from portinit.combinators import place_given
 from portinit.dtypes import float_format, numpy_dtype
 from portinit.fixed import mulhi
+from portinit.given import place_given
 from portinit.grids import Grid
 from portinit.layouts import Layout
 from portinit.program import DRAWS, Node, evaluate

@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any, Self
 
 from portinit.base import Initializer, Parameter
-from portinit.combinators import assign, assigned
 from portinit.dtypes import numpy_dtype
+from portinit.given import assign, assigned
 from portinit.layouts import LAYOUTS, Layout, Shape, as_layout, as_shape
 from portinit.program import Node, Program, node_to_data, nodes_from_data
 from portinit.replay import parse_version, replay

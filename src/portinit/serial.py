@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from portinit import combinators, expressions, initializers, layers, structured
+from portinit import combinators, expressions, given, initializers, layers, structured
 from portinit.base import Initializer
 from portinit.jax_stream import like_jax
 from portinit.layouts import LAYOUTS, Layout
@@ -38,8 +38,8 @@ _CLASSES: dict[str, type[Initializer]] = {
         combinators.scaled,
         combinators.blocks,
         combinators.where,
-        combinators.assigned,
-        combinators.from_safetensors,
+        given.assigned,
+        given.from_safetensors,
         layers.fan_in_uniform,
         layers.padded,
         layers.per_gate,

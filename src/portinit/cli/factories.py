@@ -66,13 +66,13 @@ def example_input(module: ModuleType, target: str | None) -> Any:
     return None if factory is None else factory()
 
 
-def make_torch_model(factory: Callable[[], Any]) -> Any:
-    """The PyTorch module that a factory makes."""
+def make_torch_model(factory: Callable[[], Any], target: str) -> Any:
+    """The PyTorch module that a factory makes; ``target`` is how the user named it."""
     torch = importlib.import_module("torch")
     model = factory()
     if not isinstance(model, torch.nn.Module):
         raise click.ClickException(
-            f"the factory must return a torch.nn.Module, got {type(model).__name__}"
+            f"{target} must return a torch.nn.Module, got {type(model).__name__}"
         )
     return model
 

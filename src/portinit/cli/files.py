@@ -16,6 +16,8 @@ def writable(context: click.Context, option: click.Parameter, value: str | None)
     path = Path(value)
     if not path.absolute().parent.is_dir():
         raise click.BadParameter(f"no folder {path.absolute().parent}")
+    if path.is_dir():
+        raise click.BadParameter(f"{path} must be a file, got a folder")
     return path
 
 

@@ -89,7 +89,7 @@ def _port(task: Task) -> Port:
     with CONSOLE.status("initialising both sides"):
         try:
             pair = porting.fill(
-                lambda: make_torch_model(make_torch),
+                lambda: make_torch_model(make_torch, task.torch_factory),
                 make_flax(),
                 None if task.trace else load_recipe(task.recipe),
                 task.seed,
@@ -107,7 +107,10 @@ def _save(done: Port, path: Path, task: Task) -> None:
 
     from portinit.cli.porting import flat_arrays
 
-    metadata = {"seed": str(task.seed if task.replay is None else task.replay)}
+    metadata = {
+        "seed": str(task.seed if task.replay is None else task.replay),
+        "recipe": "trace" if task.trace else task.recipe,
+    }
     write_atomically(path, save(flat_arrays(done.pair.values), metadata))
 
 

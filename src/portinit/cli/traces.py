@@ -36,7 +36,8 @@ def show(recipe_or_factory: str, recipe: str, as_code: bool) -> None:
     factory, _ = load(title)
     chosen = load_recipe(recipe)
     try:
-        bound = importlib.import_module("portinit_torch").bind(make_torch_model(factory), chosen)
+        model = make_torch_model(factory, title)
+        bound = importlib.import_module("portinit_torch").bind(model, chosen)
     except RecipeError as error:
         raise click.ClickException(str(error)) from error
     _print(f"{title} with {recipe}", bound, as_code)

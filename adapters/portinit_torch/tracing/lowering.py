@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten
 
 from portinit.dtypes import dtype_name
-from portinit_torch.recorder import (
+from portinit_torch.tracing.calls import Named, arguments_of, mutated, tensors_in
+from portinit_torch.tracing.draws import lower_draw, read_scalar
+from portinit_torch.tracing.recorder import (
     CONCRETE,
     Recorder,
     Step,
-    TraceError,
-    is_dense,
-    memory_order,
     real_result,
     really,
-    source_line,
 )
 
-Named = dict[str, Any]  # an operation's arguments by name
 Maybe = Step | None
 
 _COMPARED = {"lt", "le", "gt", "ge", "eq", "ne"}
@@ -45,18 +40,18 @@ def lower(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     """Run one operation on fake tensors and record what it did."""
     name = func._schema.name.partition("::")[2]
     if name == "_local_scalar_dense":
-        return _scalar(recorder, args[0])
+        return read_scalar(recorder, args[0])
     if torch.Tag.nondeterministic_seeded in func.tags:
-        return _draw(recorder, func, name, args, kwargs)
+        return lower_draw(recorder, func, name, args, kwargs)
     alias = _is_alias(func) and not recorder.is_real(args[0])
-    inputs = [] if alias else [recorder.read(x) for x in _tensors(args, kwargs)]
+    inputs = [] if alias else [recorder.read(x) for x in tensors_in(args, kwargs)]
     out = func(*args, **kwargs)
     if name in _EMPTY:
         recorder.write(out, recorder.add("uninitialized", (), out))
         return out
     if alias or torch.Tag.inplace_view in func.tags or name == "resize_":
         return out
-    targets = _mutated(func, args, kwargs) or _tensors(out, {})
+    targets = mutated(func, args, kwargs) or tensors_in(out, {})
     values = _real_values(recorder, func, name, args, kwargs, targets)
     for position, (target, value) in enumerate(zip(targets, values, strict=True)):
         step = _step(recorder, func, name, inputs, target, args, kwargs, position)
@@ -70,17 +65,13 @@ def _real_values(
     recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any, targets: list[Tensor]
 ) -> list[Tensor | None]:
     """What an operation gives for real, where no draw has a part in it and it is small."""
-    sized = [*_tensors(args, kwargs), *targets]
+    sized = [*tensors_in(args, kwargs), *targets]
     plain = name.removesuffix("_")
     if plain in _FILLS or any(x.numel() > CONCRETE for x in sized):
         return [None] * len(targets)
     result = real_result(recorder, func, args, kwargs)
-    values: list[Tensor | None] = [*_tensors(result, {})]
+    values: list[Tensor | None] = [*tensors_in(result, {})]
     return values if len(values) == len(targets) else [None] * len(targets)
-
-
-def _tensors(args: Any, kwargs: Any) -> list[Tensor]:
-    return [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
 
 
 def _is_alias(func: Any) -> bool:
@@ -89,32 +80,6 @@ def _is_alias(func: Any) -> bool:
     return bool(returns) and all(
         r.alias_info is not None and not r.alias_info.is_write for r in returns
     )
-
-
-def _mutated(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
-    schema = func._schema.arguments
-    found = []
-    for position, argument in enumerate(schema):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            value = args[position] if position < len(args) else kwargs.get(argument.name)
-            found += _tensors(value, {})
-    return found
-
-
-def _arguments(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-    """An operation's arguments by the names in its schema, defaults included."""
-    named = {}
-    for position, argument in enumerate(func._schema.arguments):
-        if position < len(args):
-            named[argument.name] = args[position]
-        elif argument.name in kwargs:
-            named[argument.name] = kwargs[argument.name]
-        else:
-            named[argument.name] = argument.default_value if argument.has_default_value() else None
-    return named
-
-
-# Deterministic operations
 
 
 def _step(
@@ -127,7 +92,7 @@ def _step(
     kwargs: Any,
     position: int,
 ) -> Step:
-    plain, named = name.removesuffix("_"), _arguments(func, args, kwargs)
+    plain, named = name.removesuffix("_"), arguments_of(func, args, kwargs)
     if plain in ("fill", "full", "full_like", "new_full", "scalar_tensor"):
         return _fill(recorder, target, named, inputs)
     if plain == "zero" or plain in _FULL:
@@ -207,7 +172,8 @@ def _binary(
     a: dict[str, Any] = {}
     if named.get("alpha") not in (None, 1):
         a["alpha"] = named["alpha"]
-    if a and target.dtype == torch.float64:  # fused in PyTorch, and here only for float32
+    if a and (target.dtype != torch.float32 or len(inputs) != 2):
+        # Fused in some lanes and not in others; two float32 tensors are fused throughout.
         return recorder.add(f"aten.{plain}.alpha", inputs, target)
     if plain not in _COMPARED:
         inputs = [_as_dtype(recorder, x, target) for x in inputs]
@@ -339,118 +305,3 @@ _SPECIAL: dict[str, Callable[..., Step | None]] = {
     "linalg_vector_norm": _reduction("norm"),
     "norm": _reduction("norm"),
 }
-
-
-# Draws
-
-
-def _draw(recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-    named = _arguments(func, args, kwargs)
-    out = func(*args, **kwargs)
-    target = (_mutated(func, args, kwargs) or _tensors(out, {}))[0]
-    op, numbers = _draw_numbers(name, named, target)
-    step = recorder.add(op, (), target, **numbers, **_placement(target))
-    _note_generator(recorder, step, named.get("generator"))
-    step.random = True
-    recorder.write(target, step)
-    return out
-
-
-def _draw_numbers(name: str, named: Named, target: Tensor) -> tuple[str, dict[str, Any]]:
-    plain = name.removesuffix("_").removesuffix("_like")
-    if plain == "uniform":
-        return "uniform", {"a": float(named["from"]), "b": float(named["to"])}
-    if plain == "rand":
-        return "uniform", {"a": 0.0, "b": 1.0}
-    if plain == "randn":
-        return "normal", {"mean": 0.0, "std": 1.0}
-    if plain == "normal" and not any(isinstance(named.get(k), Tensor) for k in ("mean", "std")):
-        return "normal", {"mean": float(named["mean"]), "std": float(named["std"])}
-    if plain == "randperm":
-        return "randperm", {}
-    if plain == "randint":
-        return "randint", {"low": int(named.get("low") or 0), "high": int(named["high"])}
-    if plain == "random" and named.get("to") is not None:
-        return "randint", {"low": int(named.get("from") or 0), "high": int(named["to"])}
-    return f"aten.{plain}", {}
-
-
-def _placement(target: Tensor) -> dict[str, Any]:
-    """How a draw's elements lie in memory, where that is not row by row without gaps."""
-    size, stride = tuple(target.shape), target.stride()
-    order = memory_order(size, stride)
-    placed: dict[str, Any] = {} if order == sorted(order) else {"order": order}
-    if not target.is_contiguous():
-        placed["contiguous"] = False
-        if not is_dense(size, stride):
-            placed["gaps"] = True
-    return placed
-
-
-def _note_generator(recorder: Recorder, step: Step, generator: torch.Generator | None) -> None:
-    """Which stream a draw takes from, and whether it was set since that stream's last draw."""
-    stream = torch.default_generator if generator is None else generator
-    number, event = recorder.marks.observe(stream)
-    named = {"generator": number} if number else {}
-    if event is not None:
-        recorder.steps.insert(len(recorder.steps) - 1, Step("seed", (), attributes=named | event))
-        recorder.steps[-2].random = True
-    step.attributes |= named
-
-
-# Values that leave for Python
-
-
-def _scalar(recorder: Recorder, tensor: Tensor) -> Any:
-    step = recorder.read(tensor)
-    if step.concrete is not None:
-        return really(step.concrete.item)
-    if step.op == "full":
-        return step.attributes["value"]
-    if _rejects(recorder, step):
-        return False
-    raise TraceError(
-        f"the constructor reads a random value ({step.op}) at {source_line()}; what it does then "
-        "cannot be known without drawing it"
-    )
-
-
-def _rejects(recorder: Recorder, step: Step) -> bool:
-    """Whether this is the question of trunc_normal_'s rejection loop: is any value outside?
-
-    Its answer here is no: the draw becomes a truncated one, which replays the loop.
-    """
-    if step.op != "aten.any":
-        return False
-    (mask,) = step.inputs
-    return _rejected_normal(mask) or _rejected_uniform(recorder, mask)
-
-
-def _rejected_normal(mask: Step) -> bool:
-    if mask.op != "aten.bitwise_or" or {s.op for s in mask.inputs} != {"lt", "gt"}:
-        return False
-    low, high = sorted(mask.inputs, key=lambda s: s.op == "gt")
-    (draw,) = low.inputs
-    if draw.op != "normal" or high.inputs != (draw,):
-        return False
-    draw.op = "trunc_normal"
-    draw.attributes |= {"a": low.attributes["other"], "b": high.attributes["other"]}
-    return True
-
-
-def _rejected_uniform(recorder: Recorder, mask: Step) -> bool:
-    """log(u) > -((c - mean) / std)^2 / 2 - peak, for candidates c and u both uniform."""
-    chain = [mask.inputs[1]] if mask.op == "gt" and len(mask.inputs) == 2 else []
-    while chain and chain[-1].op in ("sub", "mul", "pow", "div") and len(chain[-1].inputs) == 1:
-        chain.append(chain[-1].inputs[0])
-    if [s.op for s in chain] != ["sub", "mul", "pow", "div", "sub", "uniform"]:
-        return False
-    accepted, draw = mask.inputs[0], chain[-1]
-    if accepted.op != "log" or accepted.inputs[0].op != "uniform":
-        return False
-    recorder.steps.remove(accepted.inputs[0])
-    a, b = draw.attributes.pop("a"), draw.attributes.pop("b")
-    mean, std = float(chain[4].attributes["other"]), float(chain[3].attributes["other"])
-    draw.op = "trunc_normal"
-    draw.attributes |= {"mean": mean, "std": std, "a": a, "b": b}
-    return math.isfinite(std)

@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten, tree_map
 
 from portinit.dtypes import dtype_name
-from portinit_torch.marks import Marks
+from portinit_torch.tracing.marks import Marks
 
 _T = TypeVar("_T")
 

@@ -13,10 +13,10 @@ from portinit import Initializer, Recipe, Rule
 from portinit.expressions import expression, unavailable
 from portinit.program import DRAWS, Node, Program
 from portinit.recipe import usual_layout
-from portinit_torch.lowering import lower
 from portinit_torch.modules import describe
-from portinit_torch.recognition import recognise, refused
-from portinit_torch.recorder import Recorder, Step, really
+from portinit_torch.tracing.lowering import lower
+from portinit_torch.tracing.recognition import recognise, refused
+from portinit_torch.tracing.recorder import Recorder, Step, really
 
 LARGEST_DATA = 1 << 20
 """Values that no operation of a recipe gives are kept as data, up to this many elements."""

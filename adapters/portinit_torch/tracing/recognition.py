@@ -14,9 +14,8 @@ from portinit.combinators import where
 from portinit.grids import Grid
 from portinit.layers import fan_in_uniform
 from portinit.samples import Distribution
-from portinit_torch.recorder import Step
-
-Rectangle = tuple[tuple[int, int], ...]
+from portinit_torch.tracing.recorder import Step
+from portinit_torch.tracing.rectangles import Rectangle, as_index, is_overwritten, writes_of
 
 _UNIFORM_SCHEMES: tuple[Random, ...] = (
     portinit.kaiming_uniform(a=math.sqrt(5)),
@@ -244,7 +243,7 @@ def _blocks(parts: list[Step], axis: int) -> Initializer | None:
 
 def _parts(step: Step) -> Initializer | None:
     """A parameter written in several rectangles, the last writer of each element deciding."""
-    writes, base = _writes(step)
+    writes, base = writes_of(step)
     if base.op == "scatter":  # something that is no rectangle
         return None
     packed = _partition(step.shape, writes) or _sparse(base, writes)
@@ -255,40 +254,8 @@ def _parts(step: Step) -> Initializer | None:
         inside = recognise(written, plain=True)
         if inside is None or outside is None or not isinstance(inside, Random | portinit.constant):
             return None
-        outside = where(_index(rectangle, step.shape), inside, outside)
+        outside = where(as_index(rectangle, step.shape), inside, outside)
     return outside
-
-
-def _writes(step: Step) -> tuple[list[tuple[Rectangle, Step]], Step]:
-    """The rectangles written into a base, the last one first, and the base."""
-    writes: list[tuple[Rectangle, Step]] = []
-    while step.op == "scatter" and (rectangle := rectangle_of(step)) is not None:
-        writes.append((rectangle, step.inputs[1]))
-        step = step.inputs[0]
-    return writes, step
-
-
-def _overwritten(step: Step) -> bool:
-    """Whether rectangles were written over every element of the base."""
-    writes, _ = _writes(step)
-    cuts = [
-        sorted({0, n, *(edge for r, _ in writes for edge in r[axis])})
-        for axis, n in enumerate(step.shape)
-    ]
-    if math.prod(len(c) - 1 for c in cuts) > 1 << 16:
-        return False
-    cells = np.zeros([len(c) - 1 for c in cuts], dtype=bool)
-    for rectangle, _ in writes:
-        cells[tuple(slice(c.index(a), c.index(b)) for c, (a, b) in zip(cuts, rectangle))] = True  # noqa: B905
-    return bool(cells.all())
-
-
-def _index(rectangle: Rectangle, shape: tuple[int, ...]) -> tuple[int | tuple[int, int], ...]:
-    """A rectangle as an index: whole axes at the end left out, single rows as numbers."""
-    bounds = list(zip(rectangle, shape, strict=True))
-    while bounds and bounds[-1][0] == (0, bounds[-1][1]):
-        bounds.pop()
-    return tuple(r[0] if r[1] - r[0] == 1 else r for r, _ in bounds)
 
 
 def _partition(shape: tuple[int, ...], writes: list[tuple[Rectangle, Step]]) -> Initializer | None:
@@ -325,24 +292,6 @@ def _sparse(base: Step, writes: list[tuple[Rectangle, Step]]) -> Initializer | N
     return portinit.sparse(sparsity, base.attributes["std"])
 
 
-def rectangle_of(step: Step) -> Rectangle | None:
-    """The slice of a row-major tensor that a scatter writes; none if it is no rectangle."""
-    shape, a = step.shape, step.attributes
-    if "order" in a:
-        return None
-    bounds: list[tuple[int, int]] = []
-    dims, offset = list(zip(a["stride"], a["size"], strict=True)), a["offset"]
-    for axis, size in enumerate(shape):
-        unit = math.prod(shape[axis + 1 :])
-        start, offset = divmod(offset, unit)
-        length = next((n for stride, n in dims if stride == unit and n > 1), 1)
-        dims = [d for d in dims if d[0] != unit or d[1] == 1]
-        if start + length > size:
-            return None
-        bounds.append((start, start + length))
-    return None if offset or any(n > 1 for _, n in dims) else tuple(bounds)
-
-
 def refused(step: Step, seen: set[int] | None = None) -> str | None:
     """Why a step cannot be carried: the first operation in it that no program has."""
     seen = set() if seen is None else seen
@@ -351,8 +300,8 @@ def refused(step: Step, seen: set[int] | None = None) -> str | None:
     seen.add(id(step))
     if step.op == "uninitialized":
         return "nothing wrote it: it holds uninitialised memory"
-    if step.op == "scatter" and _overwritten(step):
-        writes, _ = _writes(step)
+    if step.op == "scatter" and is_overwritten(step):
+        writes, _ = writes_of(step)
         return next((why for _, part in writes if (why := refused(part, seen))), None)
     if step.op.startswith("aten."):
         return f"{step.op} at {step.source} has no counterpart in a recipe"
