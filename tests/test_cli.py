@@ -561,14 +561,19 @@ def test_two_files_of_one_name_are_two_modules(files):
 # show
 
 
-def cells(result: click.testing.Result) -> Iterable[list[str]]:
-    """The rows of a table, folded cells joined."""
-    lines = [line for line in result.output.splitlines() if line.startswith("│")]
-    return ([cell.strip() for cell in line.strip("│").split("│")] for line in lines)
+def rows_of(result: click.testing.Result, bar: str) -> Iterable[list[str]]:
+    lines = [line for line in result.output.splitlines() if line.startswith(bar)]
+    return ([cell.strip() for cell in line.strip(bar).split(bar)] for line in lines)
 
 
-def column(result: click.testing.Result, number: int) -> str:
-    return "".join(row[number] for row in cells(result))
+def headings(result: click.testing.Result) -> list[str]:
+    """A column that would be empty is left out. A long heading folds between its words."""
+    return [" ".join(parts).strip() for parts in zip(*rows_of(result, "┃"), strict=True)]
+
+
+def column(result: click.testing.Result, heading: str) -> str:
+    number = headings(result).index(heading)
+    return "".join(row[number] for row in rows_of(result, "│"))
 
 
 @pytest.mark.parametrize("option", ["torch_defaults", "gpt2:layers=12", "vit:std=0.05", "resnet"])
@@ -577,8 +582,8 @@ def test_show_a_ready_recipe(option):
     recipe = getattr(recipes, name)(**eval(f"dict({arguments})"))
     result = run("show", option)
     assert ended_well(result)
-    assert column(result, 0) == "".join(rule.pattern for rule in recipe.rules)
-    assert column(result, 1) == "".join(rule.kind or "" for rule in recipe.rules)
+    assert column(result, "name") == "".join(rule.pattern for rule in recipe.rules)
+    assert column(result, "of") == "".join(rule.kind or "" for rule in recipe.rules)
 
 
 def test_show_rounds_numbers_to_four_digits():
@@ -589,9 +594,10 @@ def test_show_a_recipe_file(files):
     recipe = Recipe([("a[[]0].weight", portinit.sparse(0.5), "rows"), ("*", portinit.eye())])
     result = run("show", write(files / "r.json", recipe.to_json()))
     assert ended_well(result)
-    assert column(result, 0) == "a[0].weight*"
-    assert column(result, 3) == "sparse(sparsity=0.5)eye()"
-    assert column(result, 4) == "rows"
+    assert column(result, "name") == "a[0].weight*"
+    assert column(result, "initializer") == "sparse(sparsity=0.5)eye()"
+    assert column(result, "layout in Flax") == "rows"
+    assert headings(result) == ["name", "initializer", "layout in Flax"]
 
 
 @pytest.mark.parametrize("name", ["a[red]b", "a[/]b"])
@@ -599,17 +605,17 @@ def test_show_prints_names_with_brackets_as_they_are(files, name):
     bound = Recipe([("*", portinit.zeros)]).bind([portinit.Parameter(name, (2,))])
     result = run("show", write(files / "r.json", bound.to_json()))
     assert ended_well(result)
-    assert column(result, 0) == name
+    assert column(result, "name") == name
 
 
 def test_show_a_factory(files):
     result = run("show", "torch_net.py:make")
     assert ended_well(result)
-    assert column(result, 0) == "fc.weightfc.biasup.weightup.biashead.weighthead.bias"
-    assert column(result, 2) == "4 x 344 x 4 x 244 x 44"
-    assert column(result, 4) == "flax_conv_transpose"
+    assert column(result, "name") == "fc.weightfc.biasup.weightup.biashead.weighthead.bias"
+    assert column(result, "shape") == "4 x 344 x 4 x 244 x 44"
+    assert column(result, "layout in Flax") == "flax_conv_transpose"
     # U(+-b) has std b / sqrt(3): b is 1/sqrt(3), then 1/sqrt(4 * 2), then 1/sqrt(4)
-    assert column(result, 5) == "0.3333" * 2 + "0.2041" * 2 + "0.2887" * 2
+    assert column(result, "std") == "0.3333" * 2 + "0.2041" * 2 + "0.2887" * 2
 
 
 def test_show_a_factory_with_a_recipe(files):
@@ -617,7 +623,7 @@ def test_show_a_factory_with_a_recipe(files):
     path = write(files / "r.json", recipe.to_json())
     result = run("show", "torch_net:make", "--recipe", path)
     assert ended_well(result)
-    assert column(result, 5) == "0.8796" * 3  # of a normal cut at two deviations
+    assert column(result, "std") == "0.8796" * 3  # of a normal cut at two deviations
 
 
 def test_show_lists_what_a_recipe_lacks(files):
@@ -643,4 +649,4 @@ def test_show_prints_a_recipe_whose_deviation_it_cannot_compute(files, initializ
     bound = Recipe([("*", initializer)]).bind([portinit.Parameter("a", (3,))])
     result = run("show", write(files / "r.json", bound.to_json()))
     assert ended_well(result)
-    assert column(result, 0) == "a"
+    assert column(result, "name") == "a"

@@ -107,8 +107,13 @@ ROWS = pytest.mark.parametrize(
     ("initializer", "shape"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
 )
 
-# Rows whose values overflow float16; an infinity warns in NumPy, as it should.
-OVERFLOWS = {"normal huge", "uniform huge", "uniform far from 0"}
+# Bounds that float16 cannot hold are refused.
+BEYOND_FLOAT16 = [PLAIN["uniform huge"], PLAIN["uniform far from 0"]]
+FLOAT16_TABLE = [
+    row
+    for row in TABLE
+    if row[1] not in BEYOND_FLOAT16 and not row[0].startswith("variance_scaling")
+]
 
 
 def jitted(initializer: pi.Initializer, shape: tuple[int, ...], dtype: Any, **kw: Any) -> Any:
@@ -116,9 +121,15 @@ def jitted(initializer: pi.Initializer, shape: tuple[int, ...], dtype: Any, **kw
     return draw(jnp.asarray(KEY.words, jnp.uint32))
 
 
-@ROWS
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@pytest.mark.parametrize(
+    ("initializer", "shape", "dtype"),
+    [
+        pytest.param(*row[1:], dtype, id=f"{dtype}-{row[0]}")
+        for dtype in ("float32", "bfloat16", "float16")
+        for row in (FLOAT16_TABLE if dtype == "float16" else TABLE)
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # of a normal that is huge
 def test_every_framework_gives_the_same_bits(
     initializer: pi.Initializer, shape: tuple[int, ...], dtype: str, bits: Callable[[Any], Any]
 ) -> None:
@@ -128,6 +139,13 @@ def test_every_framework_gives_the_same_bits(
     assert bits(jitted(initializer, shape, dtype)) == expected
     if dtype == "float32":  # array-api-strict has no other format of 32 bits or fewer
         assert bits(initializer(KEY, shape, dtype, xp=array_api_strict)) == expected
+
+
+@pytest.mark.parametrize("initializer", BEYOND_FLOAT16, ids=str)
+@pytest.mark.parametrize("xp", [np, torch, jnp], ids=lambda xp: xp.__name__)
+def test_bounds_that_a_dtype_cannot_hold_are_refused(initializer: pi.Initializer, xp: Any) -> None:
+    with pytest.raises(ValueError, match="bounds must be within 65504 for float16"):
+        initializer(KEY, (3, 4), "float16", xp=xp)
 
 
 @ROWS

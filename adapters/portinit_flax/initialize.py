@@ -14,7 +14,7 @@ from portinit import Layout, Recipe, Rule
 from portinit.dtypes import dtype_name
 from portinit.grids import Grid
 from portinit.layouts import as_layout
-from portinit.names import match_names
+from portinit.names import match_names, split_name
 from portinit.recipe import RecipeError, raise_misfits
 from portinit_flax.trees import Leaf, Path, Tree, leaves
 from portinit_jax.keys import as_key, fold_in
@@ -36,7 +36,9 @@ def initialize(model: _Model, recipe: Recipe, key: Any, names: Names | None = No
         recipe: rules for PyTorch's names.
         key: a :class:`portinit.Key` or a JAX threefry key.
         names: where automatic matching needs help: a table from paths of the tree joined by ``/``
-            to names of the recipe, or to pairs of a name and a :class:`portinit.Layout`.
+            to names of the recipe, or to pairs of a name and a :class:`portinit.Layout`. A name may
+            be limited to rows, for an array that holds a part of what PyTorch packs:
+            ``{"attn/query/kernel": "attn.in_proj_weight[0:64]", ...}``.
 
     Returns:
         A new tree, or the nnx module itself, filled in place.
@@ -56,13 +58,12 @@ def initialize(model: _Model, recipe: Recipe, key: Any, names: Names | None = No
     return filled
 
 
-def _fill(tree: Any, recipe: Recipe, key: Any, names: Names | None) -> Any:
+def _fill(tree: Any, recipe: Recipe, root_key: Any, names: Names | None) -> Any:
     found, values, structure = leaves(tree)
-    root = as_key(key)
+    root = as_key(root_key)
     for plan in _plan(Tree(found), recipe, names):
-        values[plan.leaf.position] = plan.rule.initializer(
-            fold_in(root, plan.name), plan.leaf.shape, plan.leaf.dtype, xp=jnp, layout=plan.layout
-        )
+        key, dtype = fold_in(root, split_name(plan.name)[0]), plan.leaf.dtype
+        values[plan.leaf.position] = plan.rule.initializer.evaluate(key, plan.grid, dtype, xp=jnp)
     return jax.tree_util.tree_unflatten(structure, values)
 
 
@@ -74,6 +75,7 @@ class Plan:
     name: str
     rule: Rule
     layout: Layout
+    grid: Grid
 
 
 def match(model: Any, recipe: Recipe, names: Names | None = None) -> dict[str, tuple[str, Layout]]:
@@ -97,25 +99,58 @@ def _plan(tree: Tree, recipe: Recipe, names: Names | None) -> list[Plan]:
     for path, name in found.items():
         stated = layouts.get("/".join(path))
         try:
-            plans.append(_plan_one(tree, path, name, exact.get(name), recipe, stated))
+            plans.append(_plan_one(tree, path, name, exact, recipe, stated))
         except RecipeError as error:
             misfits += error.misfits
         except ValueError as error:
             misfits.append(f"{'/'.join(path)}: {error}")
-    raise_misfits("the tree and the recipe must fit", [*misfits, *_unsuited(plans)])
+    misfits += [*_uncovered(plans), *_unsuited(plans)]
+    raise_misfits("the tree and the recipe must fit", misfits)
     return plans
 
 
 def _plan_one(
-    tree: Tree, path: Path, name: str, exact: Rule | None, recipe: Recipe, stated: Layout | None
+    tree: Tree,
+    path: Path,
+    label: str,
+    exact: Mapping[str, Rule],
+    recipe: Recipe,
+    stated: Layout | None,
 ) -> Plan:
-    wanted = exact.shape if exact else None
-    layout = stated or (exact.layout if exact else None) or tree.layout(path, wanted)
+    name, rows = split_name(label)
+    known = exact.get(name)
+    whole = known.shape if known else None
+    wanted = (len(rows), *whole[1:]) if rows is not None and whole else whole
+    layout = stated or (known.layout if known else None) or tree.layout(path, wanted)
+    leaf = tree.leaves[path]
     described = tree.describe(path, name, layout)
     if wanted == (1,) and described.shape == ():  # PReLU's slope
         described = replace(described, shape=wanted)
+    grid = Grid.whole(leaf.shape, layout)
+    if rows is not None:
+        if whole is None or described.shape != wanted:
+            raise ValueError(
+                f"{label} needs an array of {wanted} in PyTorch, got {described.shape}"
+            )
+        grid = grid.within(whole[0], rows.start)
+        described = replace(described, shape=whole)
     (rule,) = recipe.bind([described]).rules
-    return Plan(tree.leaves[path], name, rule, layout)
+    return Plan(leaf, label, rule, layout, grid)
+
+
+def _uncovered(plans: list[Plan]) -> Iterator[str]:
+    """Parameters of which some rows are in no array, or in two."""
+    parts: dict[str, list[range]] = {}
+    sizes: dict[str, int] = {}
+    for plan in plans:
+        name, rows = split_name(plan.name)
+        if rows is not None:
+            parts.setdefault(name, []).append(rows)
+            sizes[name] = plan.grid.shape[0]
+    for name, rows_of in parts.items():
+        held = sorted(row for rows in rows_of for row in rows)
+        if held != list(range(sizes[name])):
+            yield f"{name}: each of its {sizes[name]} rows must be in one array, got {rows_of}"
 
 
 def _tables(names: Names | None) -> tuple[dict[str, str], dict[str, Layout]]:
@@ -130,15 +165,14 @@ def _tables(names: Names | None) -> tuple[dict[str, str], dict[str, Layout]]:
 
 
 def _missing(recipe: Recipe, found: Mapping[Path, str]) -> Iterator[str]:
-    claimed = set(found.values())
+    claimed = {split_name(name)[0] for name in found.values()}
     wanted = (rule.name for rule in recipe.rules if rule.name is not None and not rule.buffer)
     return (name for name in wanted if name not in claimed)
 
 
 def _unsuited(plans: list[Plan]) -> Iterator[str]:
     for plan in plans:
-        grid = Grid.whole(plan.leaf.shape, plan.layout)
         try:
-            plan.rule.initializer.check(grid, dtype_name(plan.leaf.dtype))
+            plan.rule.initializer.check(plan.grid, dtype_name(plan.leaf.dtype))
         except (ValueError, TypeError) as error:
             yield f"{'/'.join(plan.leaf.path)} {plan.leaf.shape}: {error}"

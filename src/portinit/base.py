@@ -94,10 +94,22 @@ class Initializer:
             TypeError: the key, dtype or namespace is of the wrong kind.
             ValueError: the initializer is not defined for the shape.
         """
+        chosen = self.default_layout if layout is None else layout
+        grid = Grid.whole(as_shape(shape), as_layout(chosen))
+        return self.evaluate(key, grid, dtype, out_sharding, xp=xp, device=device)
+
+    def evaluate(
+        self,
+        key: Any,
+        grid: Grid,
+        dtype: Any = None,
+        out_sharding: Any = None,
+        *,
+        xp: Any = None,
+        device: Any = None,
+    ) -> Any:
+        """As a call, for the elements of a grid: an array may hold a part of a parameter."""
         backend = backend_of(key, xp)
-        grid = Grid.whole(
-            as_shape(shape), as_layout(self.default_layout if layout is None else layout)
-        )
         name = default_or_named(backend, dtype)
         draw = Draw(backend, backend.words(key), grid, name, device)
         self.check(grid, name)

@@ -89,6 +89,17 @@ class Grid:
         axes[axis] = replace(axes[axis], indices=axes[axis].indices[positions])
         return replace(self, axes=tuple(axes))
 
+    def within(self, rows: int, start: int) -> Grid:
+        """This array as the part of a packed parameter that begins at row ``start`` of ``rows``."""
+        number = self.members(0)[0]
+        axis = self.axes[number]
+        if start % axis.weight:
+            raise ValueError(f"a part must start at a multiple of {axis.weight}, got {start}")
+        moved, axes = start // axis.weight, list(self.axes)
+        r = axis.indices
+        axes[number] = replace(axis, indices=range(r.start + moved, r.stop + moved, r.step))
+        return replace(self, shape=(rows, *self.shape[1:]), axes=tuple(axes))
+
     def tiles(self, limit: int) -> Iterator[tuple[tuple[slice, ...], Grid]]:
         """The array in parts of at most ``limit`` elements: their positions and grids."""
         yield from self._tiles(limit, 0, ())

@@ -72,7 +72,7 @@ def match_names(
         candidates = as_it_is or by_signature.get(_signature(torch_name(path)), [])
         if label in table:
             found[path] = table[label]
-            if complete and table[label] not in known:
+            if complete and split_name(table[label])[0] not in known:
                 misfits.append(f"{label}: the recipe has no {table[label]}")
         elif len(candidates) == 1:
             found[path] = candidates[0]
@@ -83,6 +83,16 @@ def match_names(
         else:
             found[path] = torch_name(path)
     return found, misfits + _shared(found)
+
+
+def split_name(name: str) -> tuple[str, range | None]:
+    """A name and the rows of PyTorch's axis 0 that it is limited to: ``in_proj_weight[0:64]``.
+
+    >>> split_name("attn.in_proj_weight[64:128]")
+    ('attn.in_proj_weight', range(64, 128))
+    """
+    found = re.fullmatch(r"(.*)\[(\d+):(\d+)\]", name)
+    return (found[1], range(int(found[2]), int(found[3]))) if found else (name, None)
 
 
 def _shared(found: Mapping[tuple[str, ...], str]) -> list[str]:

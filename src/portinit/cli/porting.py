@@ -16,6 +16,7 @@ import portinit
 import portinit_flax
 import portinit_torch
 from portinit import Layout, Recipe
+from portinit.names import split_name
 from portinit_flax.trees import leaves
 
 Names = Mapping[str, Any]
@@ -133,18 +134,19 @@ def flat_arrays(values: Any) -> dict[str, jax.Array]:
 
 def _rows(pair: Pair) -> list[Row]:
     state = pair.torch_model.state_dict()
-    arrays = {pair.matched[path][0]: (path, a) for path, a in flat_arrays(pair.values).items()}
+    rules = {rule.name: (i, rule) for i, rule in enumerate(pair.recipe.rules)}
     rows = []
-    for rule in pair.recipe.rules:  # in the model's own order
-        if rule.name not in arrays:
-            continue
-        path, array = arrays[rule.name]
-        ours = _torch_bits(state[rule.name])
-        theirs = pair.matched[path][1].to_torch(_bits(np.asarray(array)))
+    for path, array in flat_arrays(pair.values).items():
+        label, layout = pair.matched[path]
+        name, part = split_name(label)
+        ours = _torch_bits(state[name])
+        ours = ours if part is None else ours[part.start : part.stop]
+        theirs = layout.to_torch(_bits(np.asarray(array)))
         theirs = theirs.reshape(ours.shape) if theirs.size == 1 else theirs
         differing = int(np.count_nonzero(ours != theirs))
-        rows.append(Row(rule.name, path, ours.shape, str(rule.initializer), differing))
-    return rows
+        place, rule = rules[name]
+        rows.append((place, Row(label, path, ours.shape, str(rule.initializer), differing)))
+    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]  # in the model's own order
 
 
 def _bits(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
