@@ -6,7 +6,6 @@ import math
 import re
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -553,15 +552,17 @@ def test_what_builds_no_module(made):
         trace(lambda: made)
 
 
-def test_parametrizations_are_carried_or_named():
-    for parametrize in (parametrizations.spectral_norm, parametrizations.orthogonal):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            recipe = trace(lambda: parametrize(nn.Linear(5, 5)))  # noqa: B023
-        lost = [rule for rule in recipe.rules if isinstance(rule.initializer, unavailable)]
-        assert bool(lost) == any("cannot be carried" in str(w.message) for w in caught)
-        for rule in lost:
-            assert ".py:" in rule.initializer.reason
+def test_a_parametrization_that_cannot_be_carried_is_named():
+    with pytest.warns(UserWarning, match="2 parameters cannot be carried"):
+        recipe = trace(lambda: parametrizations.spectral_norm(nn.Linear(5, 5)))
+    lost = [rule for rule in recipe.rules if isinstance(rule.initializer, unavailable)]
+    assert all("aten.mv at " in rule.initializer.reason for rule in lost)
+    assert all(".py:" in rule.initializer.reason for rule in lost)
+
+
+def test_a_parametrization_that_looks_at_random_values_is_an_error():
+    with pytest.raises(TraceError, match=r"aten\.allclose of random values at .*\.py:\d+"):
+        trace(lambda: parametrizations.orthogonal(nn.Linear(5, 5)))
 
 
 # Applied with a key

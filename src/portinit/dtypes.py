@@ -72,6 +72,9 @@ _FORMATS = {
     )
 }
 
+_INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_NUMPYS = {"bool", "float16", "float32", "float64", "complex64", "complex128", *_INTEGERS}
+
 REAL_FORMATS = frozenset(name for name, f in _FORMATS.items() if not f.is_complex)
 
 
@@ -93,8 +96,12 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         TypeError: no such dtype.
         ImportError: ml_dtypes is needed and not installed.
     """
-    if name != "bfloat16" and not name.startswith("float8"):
+    if name in _NUMPYS:
         return np.dtype(name)
+    if name not in _FORMATS:
+        raise TypeError(
+            f"a dtype must be one of {', '.join(sorted({*_FORMATS, *_NUMPYS}))}; got {name!r}"
+        )
     try:
         ml_dtypes = importlib.import_module("ml_dtypes")
     except ImportError as error:

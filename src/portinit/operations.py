@@ -78,11 +78,18 @@ def _by_dtype(single: Callable[[Any], Any], double: Callable[[Any], Any]) -> Cal
 
 def _power(a: Attributes, *arguments: Array) -> Array:
     x, y = _operands(arguments, a)
-    if len(arguments) == 1 and not a.get("reverse"):
-        exact = {2: lambda: x * x, 3: lambda: x * x * x, 0.5: lambda: np.sqrt(x), -1: lambda: 1 / x}
-        if a["other"] in exact:
-            return np.asarray(exact[a["other"]]())
+    if len(arguments) == 1 and not a.get("reverse") and a["other"] in _EXACT_POWERS:
+        return np.asarray(_EXACT_POWERS[a["other"]](x, arguments[0].dtype))
     return np.asarray(np.power(x, y))
+
+
+# 16-bit floats are rounded after each product, as PyTorch does.
+_EXACT_POWERS: dict[float, Callable[[Any, Any], Any]] = {
+    2: lambda x, dtype: x * x,
+    3: lambda x, dtype: (x * x).astype(dtype).astype(x.dtype) * x,
+    0.5: lambda x, dtype: np.sqrt(x),
+    -1: lambda x, dtype: 1 / x,
+}
 
 
 def _clamp(a: Attributes, x: Array) -> Array:
@@ -166,7 +173,7 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
     "pow": _power,
     "clamp": _clamp,
     "neg": _unary(np.negative),
-    "abs": _unary(np.abs),
+    "abs": lambda a, x: np.abs(_wide(x)),
     "sign": _unary(np.sign),
     "sqrt": _unary(np.sqrt),
     "rsqrt": _unary(lambda x: 1 / np.sqrt(x)),
@@ -206,6 +213,8 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
 }
 """Functions of an operation's attributes and inputs."""
 
+_SIZED = ("broadcast", "reshape", "strided")
+
 CONSTANTS: dict[str, Callable[[Attributes, tuple[int, ...], Any], Array]] = {
     "full": lambda a, shape, dtype: np.full(shape, a["value"], dtype=dtype),
     # Bytes in row-major order, little-endian.
@@ -220,6 +229,8 @@ def apply(
     """The value of one operation, checked against the shape it was recorded with."""
     if op in CONSTANTS:
         return CONSTANTS[op](attributes, shape, numpy_dtype(dtype))
+    if op in _SIZED and tuple(attributes["size"]) != shape:
+        raise ValueError(f"{op} must give shape {shape}, got {attributes['size']}")
     if op not in OPERATIONS:
         raise ValueError(f"an operation must be one of {', '.join(OPERATIONS)}; got {op!r}")
     with np.errstate(all="ignore"):  # as PyTorch: an infinity is a value

@@ -64,6 +64,17 @@ class Program:
     torch: str
 
 
+_MEANINGLESS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    MemoryError,
+)
+"""What comes of attributes that mean nothing, in a program that someone wrote by hand."""
+
+
 class Source(Protocol):
     """Where the values of draws come from."""
 
@@ -100,17 +111,20 @@ def evaluate(
             del values[number]
 
     for number, node in enumerate(nodes):
-        if not uses[number]:
+        try:
+            if not uses[number]:
+                if node.op in DRAWS:
+                    source.skip(node)
+                continue
             if node.op in DRAWS:
-                source.skip(node)
-            continue
-        if node.op in DRAWS:
-            values[number] = source.draw(node)
-        else:
-            arguments = [values[i] for i in node.inputs]
-            for i in node.inputs:
-                use(i)
-            values[number] = apply(node.op, node.attributes, arguments, node.shape, node.dtype)
+                values[number] = source.draw(node)
+            else:
+                arguments = [values[i] for i in node.inputs]
+                for i in node.inputs:
+                    use(i)
+                values[number] = apply(node.op, node.attributes, arguments, node.shape, node.dtype)
+        except _MEANINGLESS as error:
+            raise ValueError(f"node {number} ({node.op}): {error}") from error
         if number in outputs:
             yield number, values[number]
             use(number)

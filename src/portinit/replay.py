@@ -10,6 +10,7 @@ import numpy as np
 
 import portinit.torch_stream as torch_stream
 from portinit.program import Node, Program, evaluate
+from portinit.samples import TruncatedNormal
 
 Array = np.ndarray[Any, Any]
 Version = tuple[int, int]
@@ -119,6 +120,7 @@ def _lies(node: Node) -> dict[str, bool]:
 
 def _truncated(node: Node, version: Version) -> dict[str, Any]:
     a = node.attributes
+    TruncatedNormal(a["mean"], a["std"], a["a"], a["b"])  # its rejection must have an end
     again = a.get("contiguous", True) or a.get("gaps", False)
     bounds = {name: a[name] for name in ("mean", "std", "a", "b")}
     lies = _lies(node) | {"redraw_contiguous": again}

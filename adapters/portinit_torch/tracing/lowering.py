@@ -7,6 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
+from torch.utils._pytree import tree_map
 
 from portinit.dtypes import dtype_name
 from portinit_torch.tracing.calls import Named, arguments_of, mutated, tensors_in
@@ -15,8 +20,10 @@ from portinit_torch.tracing.recorder import (
     CONCRETE,
     Recorder,
     Step,
+    TraceError,
     real_result,
     really,
+    source_line,
 )
 
 Maybe = Step | None
@@ -45,7 +52,10 @@ def lower(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
         return lower_draw(recorder, func, name, args, kwargs)
     alias = _is_alias(func) and not recorder.is_real(args[0])
     inputs = [] if alias else [recorder.read(x) for x in tensors_in(args, kwargs)]
-    out = func(*args, **kwargs)
+    try:
+        out = func(*args, **kwargs)
+    except (DataDependentOutputException, DynamicOutputShapeException):
+        return _decided_by_values(recorder, func, name, args, kwargs)
     if name in _EMPTY:
         recorder.write(out, recorder.add("uninitialized", (), out))
         return out
@@ -59,6 +69,17 @@ def lower(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
             step.concrete = value
         recorder.write(target, step)
     return out
+
+
+def _decided_by_values(recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    """An operation whose shape or answer its operands' values decide; they must be known."""
+    result = real_result(recorder, func, args, kwargs)
+    if result is None:
+        raise TraceError(
+            f"aten.{name} of random values at {source_line()}: what the constructor does then "
+            "cannot be known without drawing them"
+        )
+    return tree_map(recorder.known, result)
 
 
 def _real_values(
@@ -105,7 +126,7 @@ def _step(
         return _cast(recorder, inputs[0], target)
     if plain in _BINARY or plain == "rsub":
         return _binary(recorder, plain, named, inputs, target)
-    if plain in _UNARY:
+    if plain in _UNARY and not named.get("decimals"):
         return recorder.add(plain, inputs[:1], target)
     maker = _SPECIAL.get(plain)
     if maker is not None:
@@ -135,6 +156,15 @@ def _cast(recorder: Recorder, step: Step, target: Tensor) -> Step:
     if step.concrete is not None:
         cast.concrete = really(lambda: step.concrete.to(target.dtype))  # type: ignore[union-attr]
     return cast
+
+
+def _common_dtype(named: Named, target: Tensor) -> torch.dtype:
+    """The dtype that two tensors are computed in."""
+    operands = [x for x in (named.get("self"), named.get("other")) if isinstance(x, Tensor)]
+    if len(operands) != 2:
+        return target.dtype
+    common = torch.result_type(*operands)
+    return torch.promote_types(common, target.dtype) if common.is_floating_point else target.dtype
 
 
 def _as_dtype(recorder: Recorder, step: Step, target: Tensor) -> Step:
@@ -176,6 +206,10 @@ def _binary(
         # Fused in some lanes and not in others; two float32 tensors are fused throughout.
         return recorder.add(f"aten.{plain}.alpha", inputs, target)
     if plain not in _COMPARED:
+        common = _common_dtype(named, target)
+        if common != target.dtype:  # computed in the wider dtype, and then narrowed
+            wide = really(lambda: torch.empty(target.shape, dtype=common, device="meta"))
+            return _as_dtype(recorder, _binary(recorder, plain, named, inputs, wide), target)
         inputs = [_as_dtype(recorder, x, target) for x in inputs]
     if named.get("rounding_mode"):
         return recorder.add(f"aten.{plain}.{named['rounding_mode']}", inputs, target)
@@ -194,6 +228,8 @@ def _binary(
 
 def _clamp(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
     low, high = _number(r, named.get("min")), _number(r, named.get("max"))
+    if (low is None) != (named.get("min") is None) or (high is None) != (named.get("max") is None):
+        return None  # bounds that are tensors
     return r.add("clamp", inputs[:1], t, min=low, max=high)
 
 

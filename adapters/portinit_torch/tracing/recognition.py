@@ -47,7 +47,7 @@ def recognise(step: Step, plain: bool = False) -> Initializer | None:
         step: the value of a whole parameter.
         plain: name distributions by their numbers, not by schemes that look at the shape.
     """
-    if step.op == "full":
+    if step.op == "full" and not isinstance(step.attributes["value"], complex):
         return _constant(step.attributes["value"])
     if step.concrete is not None:
         return _given(step)
@@ -137,6 +137,8 @@ def _affine(step: Step) -> Initializer | None:
     inner = recognise(step.inputs[0], plain=True) if len(step.inputs) == 1 else None
     if inner is None or step.inputs[0].shape != step.shape:
         return None
+    if step.op == "cast" and not step.dtype.startswith(("float", "bfloat")):
+        return None  # whole numbers are no sample of the distribution
     if step.op == "cast":
         return recognise(step.inputs[0])
     if step.op == "neg":
@@ -295,7 +297,7 @@ def _sparse(base: Step, writes: list[tuple[Rectangle, Step]]) -> Initializer | N
 def refused(step: Step, seen: set[int] | None = None) -> str | None:
     """Why a step cannot be carried: the first operation in it that no program has."""
     seen = set() if seen is None else seen
-    if id(step) in seen or step.concrete is not None:
+    if id(step) in seen or (step.concrete is not None and step.op != "full"):
         return None
     seen.add(id(step))
     if step.op == "uninitialized":
@@ -303,6 +305,8 @@ def refused(step: Step, seen: set[int] | None = None) -> str | None:
     if step.op == "scatter" and is_overwritten(step):
         writes, _ = writes_of(step)
         return next((why for _, part in writes if (why := refused(part, seen))), None)
+    if step.op == "full" and isinstance(step.attributes["value"], complex):
+        return f"a complex constant at {step.source} has no counterpart in a recipe"
     if step.op.startswith("aten."):
         return f"{step.op} at {step.source} has no counterpart in a recipe"
     return next((why for part in step.inputs if (why := refused(part, seen))), None)

@@ -185,6 +185,14 @@ class Recorder:
         self.contents[storage._cdata] = content
         return content
 
+    def known(self, value: Any) -> Any:
+        """A real tensor as one of the constructor's, with its values known; others as they are."""
+        if not self.is_real(value):
+            return value
+        fake = self.mode.from_tensor(value)
+        self.write(fake, self.constant(value))
+        return fake
+
     def constant(self, tensor: Tensor) -> Step:
         """A step for real data."""
         step = self.add("data", (), tensor)
@@ -265,6 +273,9 @@ class _OnCPU(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+_ESCAPES = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
+
+
 class _Reads(TorchFunctionMode):
     """The methods that leave tensors for Python or NumPy behind the dispatcher's back."""
 
@@ -275,12 +286,14 @@ class _Reads(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.__deepcopy__ and isinstance(args[0], FakeTensor):
             return _copied(*args)
-        if func in (Tensor.tolist, Tensor.numpy) and isinstance(args[0], FakeTensor):
+        if func in (Tensor.tolist, Tensor.numpy, Tensor.__array__) and isinstance(
+            args[0], FakeTensor
+        ):
             step = self.recorder.read(args[0])
             if step.concrete is None:
                 raise TraceError(f"{func.__name__}() of random values at {source_line()}")
             with _disable_current_modes():
-                return func(step.concrete.clone())
+                return func(step.concrete.clone(), *args[1:], **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
