@@ -1,17 +1,8 @@
 """The Flax (linen) twin of ``convnet_torch``."""
 
-from typing import Any
-
 import jax
 import numpy as np
 from flax import linen as nn
-
-# PyTorch's ConvTranspose2d weight is (in, out, H, W); linen's ConvTranspose kernel is
-# (H, W, in, out) and, with transpose_kernel=False, runs over space the other way round.
-# "axes"[i] are the axes of the Flax array that make up axis i of the PyTorch one.
-LAYOUTS: dict[str, dict[str, Any]] = {
-    "up.weight": {"axes": ((2,), (3,), (0,), (1,)), "flip_spatial": True},
-}
 
 
 class Block(nn.Module):

@@ -1,32 +1,11 @@
 """The Flax (nnx) twin of ``gpt_torch``."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 NUM_LAYERS = 2
-
-# nn.MultiheadAttention holds its packed projection as bare parameters, not in a submodule.
-NAMES: dict[str, str] = {
-    f"blocks/{i}/attn/in_proj/{leaf}": f"blocks.{i}.attn.in_proj_{kind}"
-    for i in range(NUM_LAYERS)
-    for leaf, kind in [("kernel", "weight"), ("bias", "bias")]
-}
-
-# "axes"[i] are the axes of the Flax array that, flattened in this order, are axis i of the
-# PyTorch one. E is the embedding, H the heads and D the size of a head; E = H * D.
-LAYOUTS: dict[str, dict[str, Any]] = {
-    f"blocks.{i}.attn.{name}": {"axes": axes, "flip_spatial": False}
-    for i in range(NUM_LAYERS)
-    for name, axes in [
-        ("in_proj_weight", ((1, 2, 3), (0,))),  # (E, 3, H, D) is (3E, E)
-        ("in_proj_bias", ((0, 1, 2),)),  # (3, H, D) is (3E,)
-        ("out_proj.weight", ((2,), (0, 1))),  # (H, D, E) is (E, E)
-    ]
-}
 
 
 class Attention(nnx.Module):
