@@ -18,7 +18,8 @@ from scipy.stats import norm
 import portinit as pi
 from portinit.bits import SECOND_STREAM, random_words
 from portinit.dtypes import float_format
-from portinit.samples import Distribution, Normal, TruncatedNormal, Uniform
+from portinit.samples import Distribution, Normal, Uniform
+from portinit.truncated import TruncatedNormal
 
 # Golden vectors, made by golden/make.py without portinit
 

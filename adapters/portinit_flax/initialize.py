@@ -15,7 +15,7 @@ from portinit.dtypes import dtype_name
 from portinit.grids import Grid
 from portinit.layouts import as_layout
 from portinit.names import match_names, split_name
-from portinit.recipe import RecipeError, raise_misfits
+from portinit.rules import RecipeError, raise_misfits
 from portinit_flax.trees import Leaf, Path, Tree, leaves
 from portinit_jax.keys import as_key, fold_in
 

@@ -14,7 +14,7 @@ from portinit.grids import Grid
 from portinit.initializers import constant
 from portinit.jax_stream import like_jax
 from portinit.names import match_names
-from portinit.recipe import raise_misfits
+from portinit.rules import raise_misfits
 from portinit_torch.init import fill_
 from portinit_torch.modules import describe
 

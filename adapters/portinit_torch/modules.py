@@ -15,7 +15,7 @@ from portinit.dtypes import dtype_name
 from portinit.fans import torch_fans
 from portinit.grids import Grid
 from portinit.keys import Key
-from portinit.recipe import raise_misfits
+from portinit.rules import raise_misfits
 from portinit_torch.init import fill_
 
 _KINDS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...] = (

@@ -41,8 +41,8 @@ from portinit.keys import Key as Key
 from portinit.keys import key as key
 from portinit.layouts import Layout as Layout
 from portinit.recipe import Recipe as Recipe
-from portinit.recipe import RecipeError as RecipeError
-from portinit.recipe import Rule as Rule
+from portinit.rules import RecipeError as RecipeError
+from portinit.rules import Rule as Rule
 from portinit.structured import delta_orthogonal as delta_orthogonal
 from portinit.structured import dirac as dirac
 from portinit.structured import eye as eye

@@ -17,7 +17,8 @@ from portinit.given import place_given
 from portinit.grids import Grid
 from portinit.layouts import Layout
 from portinit.program import DRAWS, Node, evaluate
-from portinit.samples import Distribution, Normal, TruncatedNormal, Uniform
+from portinit.samples import Distribution, Normal, Uniform
+from portinit.truncated import TruncatedNormal
 
 Array = np.ndarray[Any, Any]
 

@@ -18,7 +18,7 @@ from portinit.dtypes import REAL_FORMATS, float_format
 from portinit.fans import Axes, as_axes, check_non_empty, jax_fans, torch_fans
 from portinit.gains import calculate_gain
 from portinit.grids import Grid
-from portinit.samples import Distribution, Normal, TruncatedNormal, Uniform
+from portinit.samples import Distribution, Normal, Uniform
 from portinit.schemes import (
     DISTRIBUTIONS,
     FAN_MODES,
@@ -28,6 +28,7 @@ from portinit.schemes import (
     variance_scaling_std,
     xavier_std,
 )
+from portinit.truncated import TruncatedNormal
 
 # Plain distributions
 

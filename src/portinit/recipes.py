@@ -21,7 +21,8 @@ from portinit.initializers import (
     xavier_uniform,
     zeros,
 )
-from portinit.recipe import Recipe, Rule
+from portinit.recipe import Recipe
+from portinit.rules import Rule
 from portinit.structured import orthogonal
 
 _BUFFERS = (

@@ -10,7 +10,7 @@ import numpy as np
 
 import portinit.torch_stream as torch_stream
 from portinit.program import Node, Program, evaluate
-from portinit.samples import TruncatedNormal
+from portinit.truncated import TruncatedNormal
 
 Array = np.ndarray[Any, Any]
 Version = tuple[int, int]

@@ -7,8 +7,7 @@ way rounds differently on two machines: see docs/exactness.md.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from portinit.bits import signed
 from portinit.dtypes import Format
 from portinit.fixed import binary_point, mulhi, mulhi_signed, to_fixed
-from portinit.quantile import FRACTION_BITS, quantile, rank
+from portinit.quantile import FRACTION_BITS, quantile
 
 _MANTISSA = {32: 24, 64: 53}
 
@@ -51,14 +50,16 @@ class Distribution:
         raise NotImplementedError
 
 
-def _finite(**arguments: float) -> None:
+def check_finite(**arguments: float) -> None:
+    """A ValueError for the first argument that is infinite or no number."""
     for name, value in arguments.items():
         if not math.isfinite(value):
             raise ValueError(f"{name} must be a finite number, got {value}")
 
 
-def _non_negative(**arguments: float) -> None:
-    _finite(**arguments)
+def check_non_negative(**arguments: float) -> None:
+    """A ValueError for the first argument that is not finite or below 0."""
+    check_finite(**arguments)
     for name, value in arguments.items():
         if value < 0:
             raise ValueError(f"{name} must be 0 or more, got {value}")
@@ -81,7 +82,7 @@ def _is_normal(scale: float, fmt: Format) -> bool:
     return scale == 0 or abs(scale) >= _SMALLEST[fmt.bits]
 
 
-def _normal_bound(value: float, fmt: Format) -> float:
+def normal_bound(value: float, fmt: Format) -> float:
     """A bound that machines which flush denormal numbers compare alike."""
     return value if abs(value) >= _SMALLEST[fmt.bits] else 0.0
 
@@ -115,7 +116,7 @@ class Uniform(Distribution):
     b: float
 
     def __post_init__(self) -> None:
-        _finite(a=self.a, b=self.b)
+        check_finite(a=self.a, b=self.b)
         if self.a > self.b:
             raise ValueError(f"a must be at most b, got a={self.a}, b={self.b}")
 
@@ -141,7 +142,7 @@ class Uniform(Distribution):
         if self.a == self.b:
             return Constant(self.a).sample(xp, words, fmt)
         x = _to_float(xp, *self._integers(words, fmt), fmt)
-        low, high = _normal_bound(fmt.ceil(self.a), fmt), _normal_bound(fmt.below(self.b), fmt)
+        low, high = normal_bound(fmt.ceil(self.a), fmt), normal_bound(fmt.below(self.b), fmt)
         return xp.clip(x, low, high) if low <= high else xp.full_like(x, fmt.floor(self.a))
 
     def _integers(self, words: Any, fmt: Format) -> tuple[Any, float]:
@@ -166,8 +167,8 @@ class Normal(Distribution):
     scale: float
 
     def __post_init__(self) -> None:
-        _finite(mean=self.loc)
-        _non_negative(std=self.scale)
+        check_finite(mean=self.loc)
+        check_non_negative(std=self.scale)
 
     @property
     def mean(self) -> float:
@@ -188,13 +189,13 @@ class Normal(Distribution):
     def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
         if self.scale == 0:
             return Constant(self.loc).sample(xp, words, fmt)
-        x = _affine(xp, quantile(xp, words, fmt.bits), self.loc, self.scale, fmt)
+        x = affine(xp, quantile(xp, words, fmt.bits), self.loc, self.scale, fmt)
         largest = _LARGEST[fmt.bits]
         overflows = abs(self.loc) + 10 * self.scale > largest
         return xp.clip(x, -largest, largest) if overflows else x
 
 
-def _affine(xp: Any, z: Any, loc: float, scale: float, fmt: Format) -> Any:
+def affine(xp: Any, z: Any, loc: float, scale: float, fmt: Format) -> Any:
     """Loc + scale * z for a fixed-point z, rounded once."""
     fraction = FRACTION_BITS[fmt.bits]
     step = math.ldexp(scale, -fraction)
@@ -203,94 +204,3 @@ def _affine(xp: Any, z: Any, loc: float, scale: float, fmt: Format) -> Any:
     point = binary_point(abs(loc) + 16 * scale, fmt.bits)
     factor = to_fixed(scale, point + fmt.bits - fraction)
     return _to_float(xp, mulhi_signed(z, factor, fmt.bits) + to_fixed(loc, point), 2.0**-point, fmt)
-
-
-@dataclass(frozen=True)
-class TruncatedNormal(Distribution):
-    """N(loc, scale^2) conditioned on [a, b]; the bounds are absolute."""
-
-    loc: float
-    scale: float
-    a: float
-    b: float
-
-    def __post_init__(self) -> None:
-        _finite(mean=self.loc, std=self.scale)
-        _non_negative(std=self.scale)
-        if math.isnan(self.a) or math.isnan(self.b) or self.a > self.b:
-            raise ValueError(f"a must be at most b, got a={self.a}, b={self.b}")
-
-    def check(self, fmt: Format) -> None:
-        if self.scale and self.a < self.b:
-            low, high = _ranks(*self._bounds, fmt.bits)
-            if high - low < 1 << 8:
-                raise ValueError(
-                    f"the bounds must hold at least 2**-{fmt.bits - 8} of the distribution, got "
-                    f"a={self.a}, b={self.b} for mean={self.loc}, std={self.scale}"
-                )
-
-    @property
-    def _bounds(self) -> tuple[float, float]:
-        return (self.a - self.loc) / self.scale, (self.b - self.loc) / self.scale
-
-    def _moments(self) -> tuple[float, float]:
-        low, high = self._bounds
-        mass = _cdf(high) - _cdf(low)
-        if mass <= 0:  # beyond what doubles can tell apart: all at the nearer bound
-            return min(max(0.0, low), high), 0.0
-        first = (_pdf(low) - _pdf(high)) / mass
-        second = 1 + (_edge(low) - _edge(high)) / mass
-        return first, second - first**2
-
-    @property
-    def mean(self) -> float:
-        return self.loc + self.scale * self._moments()[0] if self.scale else self.loc
-
-    @property
-    def std(self) -> float:
-        return self.scale * math.sqrt(self._moments()[1]) if self.scale else 0.0
-
-    def scaled(self, factor: float) -> TruncatedNormal:
-        low, high = sorted((self.a * factor, self.b * factor))
-        return replace(self, loc=self.loc * factor, scale=self.scale * abs(factor), a=low, b=high)
-
-    def complex_parts(self) -> tuple[TruncatedNormal, TruncatedNormal]:
-        if self.loc:
-            raise TypeError(f"a complex truncated normal must have mean 0, got {self.loc}")
-        part = self.scaled(math.sqrt(0.5))
-        return part, part
-
-    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
-        if self.scale == 0:
-            return Constant(min(max(self.loc, self.a), self.b)).sample(xp, words, fmt)
-        low, high = _ranks(*self._bounds, fmt.bits)
-        unsigned = words ^ signed(1 << (fmt.bits - 1), fmt.bits)
-        whole = high - low == 1 << fmt.bits
-        c = words if whole else mulhi(unsigned, high - low, fmt.bits) + low
-        x = _affine(xp, quantile(xp, c, fmt.bits), self.loc, self.scale, fmt)
-        a, b = _normal_bound(fmt.ceil(self.a), fmt), _normal_bound(fmt.floor(self.b), fmt)
-        return xp.clip(x, a, b)
-
-
-@lru_cache(maxsize=1024)
-def _ranks(low: float, high: float, bits: int) -> tuple[int, int]:
-    """The words whose quantile lies in [low, high]: a half-open range, never empty."""
-    fraction = FRACTION_BITS[bits]
-    limit = 16.0
-    first = rank(to_fixed(max(-limit, min(low, limit)), fraction), bits)
-    last = rank(to_fixed(max(-limit, min(high, limit)), fraction) + 1, bits)
-    top = (1 << (bits - 1)) - 1
-    first = min(first, top)
-    return first, max(last, first + 1)
-
-
-def _cdf(z: float) -> float:
-    return math.erfc(-z / math.sqrt(2)) / 2
-
-
-def _pdf(z: float) -> float:
-    return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-
-
-def _edge(z: float) -> float:
-    return 0.0 if math.isinf(z) else z * _pdf(z)

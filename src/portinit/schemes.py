@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from portinit.samples import Distribution, Normal, TruncatedNormal, Uniform
+from portinit.samples import Distribution, Normal, Uniform
+from portinit.truncated import TruncatedNormal
 
 TRUNCATION_STD = 0.87962566103423978
 """The standard deviation of N(0, 1) truncated to [-2, 2]."""

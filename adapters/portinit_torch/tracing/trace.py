@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from portinit import Initializer, Recipe, Rule
 from portinit.expressions import expression, unavailable
 from portinit.program import DRAWS, Node, Program
-from portinit.recipe import usual_layout
+from portinit.rules import usual_layout
 from portinit_torch.modules import describe
 from portinit_torch.tracing.lowering import lower
 from portinit_torch.tracing.recognition import recognise, refused

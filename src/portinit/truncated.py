@@ -1,0 +1,112 @@
+"""The truncated normal: the words whose quantile lies within the bounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from portinit.bits import signed
+from portinit.dtypes import Format
+from portinit.fixed import mulhi, to_fixed
+from portinit.quantile import FRACTION_BITS, quantile, rank
+from portinit.samples import (
+    Constant,
+    Distribution,
+    affine,
+    check_finite,
+    check_non_negative,
+    normal_bound,
+)
+
+
+@dataclass(frozen=True)
+class TruncatedNormal(Distribution):
+    """N(loc, scale^2) conditioned on [a, b]; the bounds are absolute."""
+
+    loc: float
+    scale: float
+    a: float
+    b: float
+
+    def __post_init__(self) -> None:
+        check_finite(mean=self.loc, std=self.scale)
+        check_non_negative(std=self.scale)
+        if math.isnan(self.a) or math.isnan(self.b) or self.a > self.b:
+            raise ValueError(f"a must be at most b, got a={self.a}, b={self.b}")
+
+    def check(self, fmt: Format) -> None:
+        if self.scale and self.a < self.b:
+            low, high = _ranks(*self._bounds, fmt.bits)
+            if high - low < 1 << 8:
+                raise ValueError(
+                    f"the bounds must hold at least 2**-{fmt.bits - 8} of the distribution, got "
+                    f"a={self.a}, b={self.b} for mean={self.loc}, std={self.scale}"
+                )
+
+    @property
+    def _bounds(self) -> tuple[float, float]:
+        return (self.a - self.loc) / self.scale, (self.b - self.loc) / self.scale
+
+    def _moments(self) -> tuple[float, float]:
+        low, high = self._bounds
+        mass = _cdf(high) - _cdf(low)
+        if mass <= 0:  # beyond what doubles can tell apart: all at the nearer bound
+            return min(max(0.0, low), high), 0.0
+        first = (_pdf(low) - _pdf(high)) / mass
+        second = 1 + (_edge(low) - _edge(high)) / mass
+        return first, second - first**2
+
+    @property
+    def mean(self) -> float:
+        return self.loc + self.scale * self._moments()[0] if self.scale else self.loc
+
+    @property
+    def std(self) -> float:
+        return self.scale * math.sqrt(self._moments()[1]) if self.scale else 0.0
+
+    def scaled(self, factor: float) -> TruncatedNormal:
+        low, high = sorted((self.a * factor, self.b * factor))
+        return replace(self, loc=self.loc * factor, scale=self.scale * abs(factor), a=low, b=high)
+
+    def complex_parts(self) -> tuple[TruncatedNormal, TruncatedNormal]:
+        if self.loc:
+            raise TypeError(f"a complex truncated normal must have mean 0, got {self.loc}")
+        part = self.scaled(math.sqrt(0.5))
+        return part, part
+
+    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
+        if self.scale == 0:
+            return Constant(min(max(self.loc, self.a), self.b)).sample(xp, words, fmt)
+        low, high = _ranks(*self._bounds, fmt.bits)
+        unsigned = words ^ signed(1 << (fmt.bits - 1), fmt.bits)
+        whole = high - low == 1 << fmt.bits
+        c = words if whole else mulhi(unsigned, high - low, fmt.bits) + low
+        x = affine(xp, quantile(xp, c, fmt.bits), self.loc, self.scale, fmt)
+        a, b = normal_bound(fmt.ceil(self.a), fmt), normal_bound(fmt.floor(self.b), fmt)
+        return xp.clip(x, a, b)
+
+
+@lru_cache(maxsize=1024)
+def _ranks(low: float, high: float, bits: int) -> tuple[int, int]:
+    """The words whose quantile lies in [low, high]: a half-open range, never empty."""
+    fraction = FRACTION_BITS[bits]
+    limit = 16.0
+    first = rank(to_fixed(max(-limit, min(low, limit)), fraction), bits)
+    last = rank(to_fixed(max(-limit, min(high, limit)), fraction) + 1, bits)
+    top = (1 << (bits - 1)) - 1
+    first = min(first, top)
+    return first, max(last, first + 1)
+
+
+def _cdf(z: float) -> float:
+    return math.erfc(-z / math.sqrt(2)) / 2
+
+
+def _pdf(z: float) -> float:
+    return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+def _edge(z: float) -> float:
+    return 0.0 if math.isinf(z) else z * _pdf(z)
