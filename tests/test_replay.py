@@ -1091,3 +1091,17 @@ def test_older_versions_differ_where_they_should():
     assert all(words(new[name]) == words(old[name]) for name in new)
     assert words(low.replay(0)["weight"]) != words(low.replay(0, "2.11")["weight"])
     assert words(low.replay(0)["weight"]) == words(low.replay(0, "2.13.0+cpu")["weight"])
+
+
+def test_a_generator_of_ones_own_is_left_as_it_was():
+    """Tracing draws nothing, from generators that the constructor only borrows either."""
+    generator = torch.Generator().manual_seed(3)
+    before = generator.get_state()
+
+    def build() -> nn.Module:
+        return Holder(w=torch.randn(20, generator=generator))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trace(build)
+    assert torch.equal(generator.get_state(), before)

@@ -21,7 +21,8 @@ class Marks:
     def __init__(self, really: Any) -> None:
         self._really = really
         self._numbers: dict[int, int] = {}
-        self._keep: list[torch.Generator] = []  # so that identities stay their own
+        # Kept so that identities stay their own, with the state to give back.
+        self._found: list[tuple[torch.Generator, torch.Tensor]] = []
         self._draws: dict[int, int] = {}
         self._states: dict[bytes, tuple[int, int]] = {}
 
@@ -29,6 +30,11 @@ class Marks:
         """Take the default generator as it is: a replay seeds it."""
         self._number(stream)
         self._mark(stream, 0)
+
+    def restore(self) -> None:
+        """Give every generator the state it was found in."""
+        for stream, state in self._found:
+            stream.set_state(state)
 
     def observe(self, stream: torch.Generator) -> tuple[int, dict[str, Any] | None]:
         """A draw is made from a generator.
@@ -52,7 +58,7 @@ class Marks:
     def _number(self, stream: torch.Generator) -> int:
         if id(stream) not in self._numbers:
             self._numbers[id(stream)] = len(self._numbers)
-            self._keep.append(stream)
+            self._found.append((stream, self._really(stream.get_state)))
         return self._numbers[id(stream)]
 
     def _mark(self, stream: torch.Generator, number: int) -> None:

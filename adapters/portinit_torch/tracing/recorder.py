@@ -74,7 +74,6 @@ class Recorder:
 
     def run(self, build: Callable[[], Any], lower: Lower) -> Any:
         """Call the constructor on fake tensors; ``lower`` runs and records each operation."""
-        before = torch.default_generator.get_state()
         self.marks.begin(torch.default_generator)
         try:
             with (
@@ -86,12 +85,12 @@ class Recorder:
             ):
                 return build()
         finally:
-            torch.default_generator.set_state(before)
+            self.marks.restore()
 
     def add(
         self, op: str, inputs: Sequence[Step], like: Tensor | tuple[tuple[int, ...], str], **a: Any
     ) -> Step:
-        """Append a step; its value is computed for real if its inputs are known and it is small."""
+        """Append a step whose shape and dtype are a tensor's, or are given."""
         shape, dtype = (
             (tuple(like.shape), dtype_name(like.dtype)) if isinstance(like, Tensor) else like
         )
