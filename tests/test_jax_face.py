@@ -460,7 +460,7 @@ DIFFERENT: dict[str, tuple[Bad, type[Exception] | str, type[Exception] | str]] =
         TypeError,
         "float32",
     ),
-    # It is taken for JAX's sake and changes no value: a square matrix is orthonormal both ways.
+    # It is taken for JAX's sake and changes no value.
     "delta column_axis 2": (
         lambda m: m.delta_orthogonal(column_axis=2)(KEY, (3, 4, 5)),
         IndexError,

@@ -106,16 +106,24 @@ def gpt_order() -> list[str]:
     ]
 
 
+# nn.MultiheadAttention holds its packed projection as bare parameters, not in a submodule.
+GPT_NAMES = {
+    f"blocks/{i}/attn/in_proj/{leaf}": f"blocks.{i}.attn.in_proj_{kind}"
+    for i in range(2)
+    for leaf, kind in [("kernel", "weight"), ("bias", "bias")]
+}
+
+
 def test_a_gpt_starts_as_its_nnx_twin() -> None:
     flaxs = nnx_params(gpt_flax.GPT(rngs=nnx.Rngs(SEED)))
     keys = nnx_keys(KEY, gpt_order())
     assert set(keys) == set(flaxs)
     module = scrambled(gpt_torch.make_model())
-    initialize_like_flax(module, FLAX, keys, gpt_flax.NAMES)
+    initialize_like_flax(module, FLAX, keys, GPT_NAMES)
     mine = dict(module.named_parameters())
     assert module.lm_head.weight is module.wte.weight
     for path, array in flaxs.items():
-        name = gpt_flax.NAMES.get(path, path.replace("/", "."))
+        name = GPT_NAMES.get(path, path.replace("/", "."))
         for flaxs_leaf in ("kernel", "scale", "embedding"):
             name = name.replace(f".{flaxs_leaf}", ".weight")
         tensor = mine[name].numpy(force=True)
