@@ -113,13 +113,19 @@ class Recorder:
         if content is None:
             return self.add("uninitialized", (), tensor)
         size, stride, offset = _geometry(tensor)
-        if tensor.is_conj() or tensor.is_neg():  # views that compute
-            return self.add("aten.conj", (content.step,), tensor)
-        if content.step.dtype != dtype_name(tensor.dtype):
-            return self.add("aten.view_dtype", (content.step,), tensor)
+        if tensor.is_conj() or tensor.is_neg() or content.step.dtype != dtype_name(tensor.dtype):
+            return self._reinterpreted(content, tensor)
         if (size, stride, offset) == (content.size, content.stride, 0):
             return content.step
         return self._view(content, tensor, size, stride, offset)
+
+    def _reinterpreted(self, content: Content, tensor: Tensor) -> Step:
+        """A view that reads the memory as something else; only known values can be."""
+        step, known = self.add("aten.view_dtype", (content.step,), tensor), content.step.concrete
+        if known is not None and not (tensor.is_conj() or tensor.is_neg()):
+            flat = really(lambda: _laid_out(known, content).contiguous().view(tensor.dtype))
+            step.concrete = really(lambda: flat.as_strided(*_geometry(tensor)).clone())
+        return step
 
     def _view(
         self,
