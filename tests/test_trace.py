@@ -946,3 +946,52 @@ def test_a_model_of_seven_billion_parameters():
     assert size < 1e6
     assert seconds < 30
     assert gigabytes < 2
+
+
+# What is done to a traced recipe
+
+
+def test_a_traced_recipe_with_layouts_or_rules_in_front_still_replays():
+    recipe = trace(lambda: nn.Linear(4, 3))
+    expected = recipe.replay(5)["weight"]
+    stated = recipe.with_layouts({"weight": portinit.Layout(axis0=(1,), axis1=(0,))})
+    np.testing.assert_array_equal(stated.replay(5)["weight"], expected)
+    given = recipe.with_values({"bias": np.ones(3)})
+    np.testing.assert_array_equal(given.replay(5)["weight"], expected)
+
+
+def test_every_parameter_of_an_unknown_sampler_is_listed():
+    def build() -> nn.Module:
+        model = nn.Module()
+        for name in ("a", "b"):
+            model.register_parameter(name, nn.Parameter(torch.empty(20).exponential_()))
+        return model
+
+    with pytest.warns(UserWarning, match="2 parameters cannot be carried"):
+        recipe = trace(build)
+    with pytest.raises(portinit.RecipeError, match="2 do not fit") as caught:
+        recipe.replay(0)
+    assert [line.partition(":")[0] for line in caught.value.misfits] == ["a", "b"]
+
+
+def test_gpt2s_conv1d_is_held_by_flax_as_it_stands():
+    """Its weight is (in, out): a square one would otherwise be taken for a Linear's."""
+
+    class Conv1D(nn.Module):  # as in transformers.pytorch_utils
+        def __init__(self) -> None:
+            super().__init__()
+            self.nf, self.weight = 6, nn.Parameter(torch.empty(6, 6).normal_(std=0.02))
+
+    (rule,) = trace(Conv1D).rules
+    assert rule.layout == portinit.Layout(roles="io")
+
+
+def test_equal_tables_are_kept_once():
+    recipe = trace(lambda: nn.Sequential(*(Table() for _ in range(5))))
+    assert sum(node.op == "data" for node in recipe.program.nodes) == 1
+
+
+class Table(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("angles", torch.outer(torch.arange(7.0), torch.arange(3.0)))

@@ -33,6 +33,8 @@ _KINDS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...] = 
 
 def kind_of(module: nn.Module) -> str | None:
     """The kind of layer a module is, as :class:`portinit.Parameter` names it."""
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):
+        return "transposed_linear"  # transformers' GPT-2: a Linear whose weight is (in, out)
     return next((kind for types, kind in _KINDS if isinstance(module, types)), None)
 
 
@@ -89,7 +91,8 @@ def bind(module: nn.Module, recipe: Recipe) -> Recipe:
     raise_misfits("every parameter must have a shape", [*_lazy(pairs)])
     bound = recipe.bind(described for described, _ in pairs)
     parameters = dict(module.named_parameters())
-    return Recipe(replace(rule, buffer=rule.name not in parameters) for rule in bound.rules)
+    rules = [replace(rule, buffer=rule.name not in parameters) for rule in bound.rules]
+    return Recipe(rules, bound.program)
 
 
 def _known_buffers(module: nn.Module, recipe: Recipe) -> Iterator[tuple[Parameter, Tensor]]:

@@ -23,7 +23,7 @@ class Parameter:
         shape: its shape in PyTorch.
         kind: the kind of layer that owns it: ``"linear"``, ``"conv"``, ``"conv_transpose"``,
             ``"bilinear"``, ``"embedding"``, ``"norm"``, ``"recurrent"``, ``"attention"``,
-            ``"prelu"``; none if unknown.
+            ``"prelu"``, ``"transposed_linear"`` (GPT-2's Conv1D); none if unknown.
         fan_in: the fan_in of the kernel beside it, or a recurrent layer's hidden size.
         padding_idx: the padding row of an embedding.
     """

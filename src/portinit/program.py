@@ -139,6 +139,15 @@ def _uses(nodes: Sequence[Node], outputs: frozenset[int]) -> list[int]:
     return uses
 
 
+def opaque_in(nodes: Sequence[Node], number: int) -> Node | None:
+    """The first draw of an unknown sampler that a value needs; none if it needs none."""
+    needed = {number}
+    for place in range(number, -1, -1):
+        if place in needed:
+            needed.update(nodes[place].inputs)
+    return next((nodes[place] for place in sorted(needed) if nodes[place].op == "opaque"), None)
+
+
 # As JSON data
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from portinit.base import Parameter
 from portinit.given import assign
 from portinit.layouts import Layout, as_layout
-from portinit.program import Program
+from portinit.program import Program, opaque_in
 from portinit.replay import replay
 from portinit.rules import RecipeError, Rule, raise_misfits
 from portinit.text import from_text, to_text
@@ -41,7 +41,8 @@ class Recipe:
 
     def __add__(self, other: Recipe) -> Recipe:
         """This recipe's rules first, then the other's."""
-        return Recipe(self.rules + other.rules)
+        programs = [recipe.program for recipe in (self, other) if recipe.program is not None]
+        return Recipe(self.rules + other.rules, programs[0] if len(programs) == 1 else None)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,7 +79,7 @@ class Recipe:
             else:
                 rules.append(rule)
         raise_misfits("every parameter must have a rule", misfits)
-        return Recipe(rules)
+        return Recipe(rules, self.program)
 
     def with_layouts(self, layouts: Mapping[str, Layout | str]) -> Recipe:
         """The recipe with some parameters' layouts stated, by name or pattern of the rule."""
@@ -88,10 +89,9 @@ class Recipe:
             f"{name}: no rule has this name or pattern" for name in set(stated) - set(labels)
         ]
         raise_misfits("every layout must belong to a rule", sorted(unknown))
-        return Recipe(
-            replace(rule, layout=stated.get(label, rule.layout))
-            for rule, label in zip(self.rules, labels, strict=True)
-        )
+        pairs = zip(self.rules, labels, strict=True)
+        rules = [replace(rule, layout=stated.get(label, rule.layout)) for rule, label in pairs]
+        return Recipe(rules, self.program)
 
     def with_values(self, values: Mapping[str, Any]) -> Recipe:
         """The recipe with given values in the place of some parameters' initializers.
@@ -107,12 +107,13 @@ class Recipe:
         """
         unknown = [f"{name}: no rule has this name" for name in values if name not in self.names]
         raise_misfits("every value must belong to a rule", unknown)
-        return Recipe(
+        rules = [
             replace(rule, initializer=assign(values[rule.name]))
             if rule.name is not None and rule.name in values
             else rule
             for rule in self.rules
-        )
+        ]
+        return Recipe(rules, self.program)
 
     def replay(self, seed: int, torch_version: str | None = None) -> dict[str, Any]:
         """What ``torch.manual_seed(seed)`` and the traced constructor give on a CPU, in NumPy.
@@ -130,8 +131,7 @@ class Recipe:
         """
         if self.program is None:
             raise RecipeError("a replay needs a traced recipe; this one has rules only")
-        lost = [f"{rule.name}: {rule.initializer}" for rule in self.rules if rule.value is None]
-        raise_misfits("every value must have been carried", lost)
+        raise_misfits("every value must have been carried", [*self._lost(self.program)])
         names: dict[int, list[str]] = {}
         for rule in self.rules:
             names.setdefault(rule.value or 0, []).append(rule.name or rule.pattern)
@@ -142,6 +142,14 @@ class Recipe:
         except ValueError as error:
             raise RecipeError(str(error)) from error
         return {name: values[name] for rule in self.rules if (name := rule.name or rule.pattern)}
+
+    def _lost(self, program: Program) -> Iterator[str]:
+        """The parameters that the program does not give, and why."""
+        for rule in self.rules:
+            if rule.value is None:
+                yield f"{rule.name}: {rule.initializer}"
+            elif (draw := opaque_in(program.nodes, rule.value)) is not None:
+                yield f"{rule.name}: {draw.attributes.get('name')}"
 
     def to_json(self) -> str:
         """The recipe as JSON text, a rule a line and a node a line."""

@@ -96,6 +96,7 @@ def usual_layout(parameter: Parameter) -> Layout | None:
     return {
         "embedding": LAYOUTS["rows"],
         "conv_transpose": LAYOUTS["flax_conv_transpose"],
+        "transposed_linear": Layout(roles="io"),
     }.get(parameter.kind or "")
 
 

@@ -105,7 +105,7 @@ def _rejects(recorder: Recorder, step: Step) -> bool:
 
 
 def _rejected_normal(mask: Step) -> bool:
-    if mask.op != "aten.bitwise_or" or {s.op for s in mask.inputs} != {"lt", "gt"}:
+    if mask.op != "bitwise_or" or {s.op for s in mask.inputs} != {"lt", "gt"}:
         return False
     low, high = sorted(mask.inputs, key=lambda s: s.op == "gt")
     (draw,) = low.inputs

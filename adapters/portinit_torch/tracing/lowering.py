@@ -28,11 +28,13 @@ from portinit_torch.tracing.recorder import (
 
 Maybe = Step | None
 
-_COMPARED = {"lt", "le", "gt", "ge", "eq", "ne"}
+_COMPARED = {"lt", "le", "gt", "ge", "eq", "ne"} | {
+    "bitwise_and", "bitwise_or", "bitwise_xor"
+}  # fmt: skip
 _BINARY = {"add", "sub", "mul", "div", "maximum", "minimum", "pow"} | _COMPARED
 _UNARY = {
-    "neg", "abs", "sign", "sqrt", "rsqrt", "reciprocal", "exp", "log", "expm1", "log1p",
-    "erfinv", "sin", "cos", "tanh", "sigmoid", "floor", "round",
+    "bitwise_not", "neg", "abs", "sign", "sqrt", "rsqrt", "reciprocal", "exp", "log", "expm1",
+    "log1p", "erfinv", "sin", "cos", "tanh", "sigmoid", "floor", "round",
 }  # fmt: skip
 _SAME = {"clone", "detach", "alias", "lift_fresh", "contiguous", "detach_copy", "lift"}
 _FULL = {

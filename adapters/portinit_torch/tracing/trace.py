@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -135,10 +136,14 @@ def _program(recorder: Recorder, found: dict[str, Step]) -> tuple[Program, dict[
             stack += [] if step.concrete is not None else step.inputs
     nodes: list[Node] = []
     numbers: dict[int, int] = {}
+    known: dict[tuple[Any, ...], int] = {}  # layers repeat each other's tables
     for step in recorder.steps:
         if id(step) in needed or step.random:
-            numbers[id(step)] = len(nodes)
-            nodes.append(_node(step, numbers))
+            node = _node(step, numbers)
+            data = (node.shape, node.dtype, node.attributes["bytes"]) if node.op == "data" else ()
+            numbers[id(step)] = known.setdefault(data, len(nodes)) if data else len(nodes)
+            if numbers[id(step)] == len(nodes):
+                nodes.append(node)
     return Program(tuple(nodes), torch.__version__.partition("+")[0]), numbers
 
 
