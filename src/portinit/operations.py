@@ -1,7 +1,8 @@
 """What the operations of a program compute, in NumPy, rounded as PyTorch rounds on a CPU.
 
-Sums, products, quotients and square roots of float32 round the same everywhere. The functions
-that do not (exp, log, expm1) are PyTorch's own polynomials: see portinit.torch_stream.sleef.
+Sums, products and quotients of float32 round the same everywhere. Of the functions, expm1 and
+log1p are PyTorch's own bits; exp, log and sqrt are within one unit in the last place, as PyTorch
+calls MKL for them: see portinit.torch_stream.sleef.
 """
 
 from __future__ import annotations
