@@ -3,8 +3,8 @@
 ``expm1`` and ``log1p`` are SLEEF's (u10, compiled with FMA), in pairs of float32 whose sum is the
 number meant; a vector's last elements go through the same code as the others. ``exp``, ``log`` and
 ``erfinv`` torch leaves to Intel's MKL, whose source is not public: here they are rounded from
-float64, and each says how often the two agree. NumPy's square root is correctly
-rounded, and MKL's is not always.
+float64, and each says how often the two agree. NumPy's square root is correctly rounded, and MKL's
+is not always.
 """
 
 from __future__ import annotations
