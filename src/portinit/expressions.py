@@ -17,7 +17,7 @@ from portinit.given import place_given
 from portinit.grids import Grid
 from portinit.layouts import Layout
 from portinit.program import DRAWS, Node, evaluate
-from portinit.samples import Distribution, Normal, Uniform
+from portinit.samples import Normal, Uniform
 from portinit.truncated import TruncatedNormal
 
 Array = np.ndarray[Any, Any]
@@ -96,11 +96,6 @@ _LAWS: dict[str, Any] = {
     "normal": lambda a: Normal(a["mean"], a["std"]),
     "trunc_normal": lambda a: TruncatedNormal(a["mean"], a["std"], a["a"], a["b"]),
 }
-
-
-def law_of(node: Node) -> Distribution | None:
-    """The distribution of a draw; none for integers."""
-    return _LAWS[node.op](node.attributes) if node.op in _LAWS else None
 
 
 _SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}

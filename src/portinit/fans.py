@@ -46,8 +46,7 @@ def jax_fans(
         ValueError: an axis is out of range (the defaults need two), or a size is 0.
     """
     sizes = [_size(shape, axes) for axes in (in_axis, out_axis, batch_axis)]
-    if 0 in shape:
-        raise ValueError(f"fans need sizes of 1 or more, got shape {tuple(shape)}")
+    check_non_empty(tuple(shape))
     fan_in, fan_out, batch = sizes
     receptive = math.prod(shape) / fan_in / fan_out / batch
     return fan_in * receptive, fan_out * receptive

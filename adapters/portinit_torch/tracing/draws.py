@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -70,8 +69,8 @@ def _note_generator(recorder: Recorder, step: Step, generator: torch.Generator |
     number, event = recorder.marks.observe(stream)
     named = {"generator": number} if number else {}
     if event is not None:
-        recorder.steps.insert(len(recorder.steps) - 1, Step("seed", (), attributes=named | event))
-        recorder.steps[-2].random = True
+        seed = Step("seed", attributes=named | event, random=True)
+        recorder.steps.insert(len(recorder.steps) - 1, seed)
     step.attributes |= named
 
 
@@ -131,4 +130,4 @@ def _rejected_uniform(recorder: Recorder, mask: Step) -> bool:
     mean, std = float(chain[4].attributes["other"]), float(chain[3].attributes["other"])
     draw.op = "trunc_normal"
     draw.attributes |= {"mean": mean, "std": std, "a": a, "b": b}
-    return math.isfinite(std)
+    return True

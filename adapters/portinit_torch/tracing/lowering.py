@@ -7,10 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-)
 from torch.utils._pytree import tree_map
 
 from portinit.dtypes import dtype_name
@@ -18,6 +14,7 @@ from portinit_torch.tracing.calls import Named, arguments_of, mutated, tensors_i
 from portinit_torch.tracing.draws import lower_draw, read_scalar
 from portinit_torch.tracing.recorder import (
     CONCRETE,
+    DECIDED_BY_VALUES,
     Recorder,
     Step,
     TraceError,
@@ -56,7 +53,7 @@ def lower(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     inputs = [] if alias else [recorder.read(x) for x in tensors_in(args, kwargs)]
     try:
         out = func(*args, **kwargs)
-    except (DataDependentOutputException, DynamicOutputShapeException):
+    except DECIDED_BY_VALUES:
         return _decided_by_values(recorder, func, name, args, kwargs)
     if name in _EMPTY:
         recorder.write(out, recorder.add("uninitialized", (), out))
@@ -149,14 +146,15 @@ def _fill(recorder: Recorder, target: Tensor, named: Named, inputs: list[Step]) 
 
 
 def _cast(recorder: Recorder, step: Step, target: Tensor) -> Step:
-    dtype = str(target.dtype).removeprefix("torch.")
+    """A step's value in the dtype of a tensor, as operands are converted before they meet."""
+    dtype = dtype_name(target.dtype)
     if step.dtype == dtype:
         return step
-    if step.op == "full":
+    if step.op == "full" and step.shape == tuple(target.shape):
         return recorder.fill(target, step.attributes["value"])
-    cast = recorder.add("cast", (step,), target)
-    if step.concrete is not None:
-        cast.concrete = really(lambda: step.concrete.to(target.dtype))  # type: ignore[union-attr]
+    cast, known = recorder.add("cast", (step,), (step.shape, dtype)), step.concrete
+    if known is not None:
+        cast.concrete = really(lambda: known.to(target.dtype))
     return cast
 
 
@@ -169,24 +167,14 @@ def _common_dtype(named: Named, target: Tensor) -> torch.dtype:
     return torch.promote_types(common, target.dtype) if common.is_floating_point else target.dtype
 
 
-def _as_dtype(recorder: Recorder, step: Step, target: Tensor) -> Step:
-    """A step's value in the dtype of a result, as operands are converted before they meet."""
-    if step.dtype == dtype_name(target.dtype):
-        return step
-    cast = recorder.add("cast", (step,), (step.shape, dtype_name(target.dtype)))
-    if step.concrete is not None:
-        cast.concrete = really(lambda: step.concrete.to(target.dtype))  # type: ignore[union-attr]
-    return cast
-
-
 def _broadcast(recorder: Recorder, step: Step, target: Tensor) -> Step:
     shape = tuple(target.shape)
     if step.shape == shape:
         return step
     like = (shape, step.dtype)
-    wide = recorder.add("broadcast", (step,), like, size=list(shape))
-    if step.concrete is not None:
-        wide.concrete = really(lambda: step.concrete.broadcast_to(shape).clone())  # type: ignore[union-attr]
+    wide, known = recorder.add("broadcast", (step,), like, size=list(shape)), step.concrete
+    if known is not None:
+        wide.concrete = really(lambda: known.broadcast_to(shape).clone())
     return wide
 
 
@@ -211,8 +199,8 @@ def _binary(
         common = _common_dtype(named, target)
         if common != target.dtype:  # computed in the wider dtype, and then narrowed
             wide = really(lambda: torch.empty(target.shape, dtype=common, device="meta"))
-            return _as_dtype(recorder, _binary(recorder, plain, named, inputs, wide), target)
-        inputs = [_as_dtype(recorder, x, target) for x in inputs]
+            return _cast(recorder, _binary(recorder, plain, named, inputs, wide), target)
+        inputs = [_cast(recorder, x, target) for x in inputs]
     if named.get("rounding_mode"):
         return recorder.add(f"aten.{plain}.{named['rounding_mode']}", inputs, target)
     left = named.get("self")

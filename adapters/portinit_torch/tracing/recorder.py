@@ -18,7 +18,12 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map
@@ -31,6 +36,8 @@ _T = TypeVar("_T")
 CONCRETE = 1 << 20
 """Values that come from no draw are also computed for real, up to this many elements."""
 
+DECIDED_BY_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
+"""What fake tensors raise where an operation's values decide its result."""
 
 Lower = Callable[["Recorder", Any, Any, Any], Any]
 
@@ -135,14 +142,14 @@ class Recorder:
         stride: tuple[int, ...],
         offset: int,
     ) -> Step:
-        written = _written(content, {"size": list(size), "stride": list(stride), "offset": offset})
+        window = {"size": list(size), "stride": list(stride), "offset": offset}
+        written = _written(content, window)
         if written is not None and written.shape == size:
             return written
         like = (size, content.step.dtype)
         if content.step.op in ("uninitialized", "full"):
             step = self.add(content.step.op, (), like, **content.step.attributes)
         else:
-            window = {"size": list(size), "stride": list(stride), "offset": offset}
             step = self.add("strided", (content.step,), like, **window, **_order(content))
         known = content.step.concrete
         if known is not None:
@@ -158,13 +165,10 @@ class Recorder:
         storage = tensor.untyped_storage()
         address = storage._cdata
         whole = storage.nbytes() == tensor.numel() * tensor.element_size()
-        content = self.contents.get(address)
-        if content is None or (whole and is_dense(size, stride)):
-            if not (whole and is_dense(size, stride)):
-                content = self._blank(tensor, storage)
-            else:
-                self.contents[address] = Content(step, size, stride, storage)
-                return
+        if whole and is_dense(size, stride):
+            self.contents[address] = Content(step, size, stride, storage)
+            return
+        content = self.contents.get(address) or self._blank(tensor, storage)
         base = content.step
         if base.dtype != dtype_name(tensor.dtype):
             base = self.add("aten.view_dtype", (base, step), (base.shape, base.dtype))
@@ -186,9 +190,7 @@ class Recorder:
         """An uninitialised storage that is about to be written in part."""
         count = storage.nbytes() // tensor.element_size()
         step = self.add("uninitialized", (), ((count,), dtype_name(tensor.dtype)))
-        content = Content(step, (count,), (1,), storage)
-        self.contents[storage._cdata] = content
-        return content
+        return Content(step, (count,), (1,), storage)
 
     def known(self, value: Any) -> Any:
         """A real tensor as one of the constructor's, with its values known; others as they are."""
