@@ -32,5 +32,5 @@ from portinit_torch.like_flax import initialize_like_flax as initialize_like_fla
 from portinit_torch.modules import bind as bind
 from portinit_torch.modules import initialize as initialize
 from portinit_torch.modules import parameters as parameters
-from portinit_torch.tracing.recorder import TraceError as TraceError
+from portinit_torch.tracing.modes import TraceError as TraceError
 from portinit_torch.tracing.trace import trace as trace

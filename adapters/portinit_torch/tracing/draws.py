@@ -8,15 +8,8 @@ import torch
 from torch import Tensor
 
 from portinit_torch.tracing.calls import Named, arguments_of, mutated, tensors_in
-from portinit_torch.tracing.recorder import (
-    Recorder,
-    Step,
-    TraceError,
-    is_dense,
-    memory_order,
-    really,
-    source_line,
-)
+from portinit_torch.tracing.modes import TraceError, really, source_line
+from portinit_torch.tracing.recorder import Recorder, Step, is_dense, memory_order
 
 
 def lower_draw(recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any) -> Any:

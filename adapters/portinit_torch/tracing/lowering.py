@@ -12,16 +12,8 @@ from torch.utils._pytree import tree_map
 from portinit.dtypes import dtype_name
 from portinit_torch.tracing.calls import Named, arguments_of, mutated, tensors_in
 from portinit_torch.tracing.draws import lower_draw, read_scalar
-from portinit_torch.tracing.recorder import (
-    CONCRETE,
-    DECIDED_BY_VALUES,
-    Recorder,
-    Step,
-    TraceError,
-    real_result,
-    really,
-    source_line,
-)
+from portinit_torch.tracing.modes import DECIDED_BY_VALUES, TraceError, really, source_line
+from portinit_torch.tracing.recorder import CONCRETE, Recorder, Step, real_result
 
 Maybe = Step | None
 

@@ -4,46 +4,35 @@ The constructor runs on fake tensors: they have shapes, dtypes and shared storag
 a model of any size is built in seconds, and no random number is drawn. A dispatch mode sees every
 ATen operation on them. For each storage it keeps the node that tells what the storage holds; an
 in-place operation on any view replaces it, so aliases of every kind are followed.
-
-Torch has no public name for either mode; both are used in this file only.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensor,
-    FakeTensorMode,
-)
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 from portinit.dtypes import dtype_name
 from portinit_torch.tracing.marks import Marks
-
-_T = TypeVar("_T")
+from portinit_torch.tracing.modes import (
+    FakeTensor,
+    FakeTensorMode,
+    OnCPU,
+    Reads,
+    TraceError,
+    Watch,
+    really,
+    source_line,
+    take_over,
+)
 
 CONCRETE = 1 << 20
 """Values that come from no draw are also computed for real, up to this many elements."""
-
-DECIDED_BY_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
-"""What fake tensors raise where an operation's values decide its result."""
-
-Lower = Callable[["Recorder", Any, Any, Any], Any]
-
-
-class TraceError(RuntimeError):
-    """A constructor that cannot be traced; the message names the operation and the line."""
 
 
 @dataclass(eq=False)
@@ -79,16 +68,16 @@ class Recorder:
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.marks = Marks(really)
 
-    def run(self, build: Callable[[], Any], lower: Lower) -> Any:
+    def run(self, build: Callable[[], Any], lower: Callable[[Any, Any, Any, Any], Any]) -> Any:
         """Call the constructor on fake tensors; ``lower`` runs and records each operation."""
         self.marks.begin(torch.default_generator)
         try:
             with (
-                mock.patch.object(torch.utils, "swap_tensors", _take_over),
-                _OnCPU(),
+                mock.patch.object(torch.utils, "swap_tensors", take_over),
+                OnCPU(),
                 self.mode,
-                _Watch(self, lower),
-                _Reads(self),
+                Watch(self, lower),
+                Reads(self),
             ):
                 return build()
         finally:
@@ -153,8 +142,8 @@ class Recorder:
             step = self.add("strided", (content.step,), like, **window, **_order(content))
         known = content.step.concrete
         if known is not None:
-            with _disable_current_modes():
-                step.concrete = _laid_out(known, content).as_strided(size, stride, offset).clone()
+            flat = really(lambda: _laid_out(known, content))
+            step.concrete = really(lambda: flat.as_strided(size, stride, offset).clone())
         return step
 
     def write(self, tensor: Tensor, step: Step) -> None:
@@ -179,11 +168,11 @@ class Recorder:
             base = base.inputs[0]  # what was there is overwritten
         like = (base.shape, base.dtype)
         merged = self.add("scatter", (base, step), like, **window, **_order(content))
-        if base.concrete is not None and step.concrete is not None:
-            with _disable_current_modes():
-                flat = _laid_out(base.concrete, content).clone()
-                flat.as_strided(size, stride, offset).copy_(step.concrete)
-                merged.concrete = flat.as_strided(content.size, content.stride).clone()
+        before, value = base.concrete, step.concrete
+        if before is not None and value is not None:
+            flat = really(lambda: _laid_out(before, content).clone())
+            really(lambda: flat.as_strided(size, stride, offset).copy_(value))
+            merged.concrete = really(lambda: flat.as_strided(content.size, content.stride).clone())
         self.contents[address] = Content(merged, content.size, content.stride, storage)
 
     def _blank(self, tensor: Tensor, storage: Any) -> Content:
@@ -210,8 +199,8 @@ class Recorder:
         """A step for one number everywhere."""
         step = self.add("full", (), like, value=value)
         if like.numel() <= CONCRETE:
-            with _disable_current_modes():
-                step.concrete = torch.full(tuple(like.shape), value, dtype=like.dtype)
+            shape, dtype = tuple(like.shape), like.dtype
+            step.concrete = really(lambda: torch.full(shape, value, dtype=dtype))
         return step
 
 
@@ -256,88 +245,6 @@ def _written(content: Content, window: dict[str, Any]) -> Step | None:
 def _laid_out(value: Tensor, content: Content) -> Tensor:
     """A real tensor's elements in the order they have in the storage."""
     return value.permute(memory_order(content.size, content.stride)).reshape(-1)
-
-
-def source_line() -> str:
-    """The innermost line of code outside of torch and portinit: ``file.py:12``."""
-    frame = sys._getframe(1)
-    skipped = ("torch", "portinit", "portinit_torch", "contextlib")
-    while frame is not None:
-        root = frame.f_globals.get("__name__", "").partition(".")[0]
-        if root not in skipped:
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""
-
-
-class _OnCPU(TorchFunctionMode):
-    """Constructors that ask for another device get fake tensors of the CPU: nothing is lost."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if kwargs.get("device") is not None and func is not torch.Tensor.to:
-            kwargs["device"] = "cpu"
-        return func(*args, **kwargs)
-
-
-_ESCAPES = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
-
-
-class _Reads(TorchFunctionMode):
-    """The methods that leave tensors for Python or NumPy behind the dispatcher's back."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is Tensor.__deepcopy__ and isinstance(args[0], FakeTensor):
-            return _copied(*args)
-        if func in (Tensor.tolist, Tensor.numpy, Tensor.__array__) and isinstance(
-            args[0], FakeTensor
-        ):
-            step = self.recorder.read(args[0])
-            if step.concrete is None:
-                raise TraceError(f"{func.__name__}() of random values at {source_line()}")
-            with _disable_current_modes():
-                return func(step.concrete.clone(), *args[1:], **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _copied(tensor: Tensor, memo: dict[int, Any]) -> Any:
-    """A deep copy of a fake tensor; torch's own asks for its memory's address."""
-    if id(tensor) not in memo:
-        copy = tensor.detach().clone()
-        kind = nn.Parameter if isinstance(tensor, nn.Parameter) else _same
-        memo[id(tensor)] = kind(copy, requires_grad=tensor.requires_grad)
-    return memo[id(tensor)]
-
-
-def _same(tensor: Tensor, requires_grad: bool) -> Tensor:
-    return tensor.requires_grad_(requires_grad)
-
-
-def _take_over(parameter: Tensor, converted: Tensor) -> None:
-    """In the place of torch.utils.swap_tensors, which refuses fake tensors: one way is enough."""
-    parameter.data = converted.data
-
-
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Every ATen operation, on its way to the fake tensors."""
-
-    def __init__(self, recorder: Recorder, lower: Lower) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.recorder = recorder
-        self.lower = lower
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return self.lower(self.recorder, func, args, kwargs or {})
-
-
-def really(compute: Callable[[], _T]) -> _T:
-    """Compute outside of the recording, on real tensors."""
-    with _disable_current_modes():
-        return compute()
 
 
 def real_result(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:

@@ -16,8 +16,9 @@ from portinit.program import DRAWS, Node, Program
 from portinit.rules import usual_layout
 from portinit_torch.modules import describe
 from portinit_torch.tracing.lowering import lower
+from portinit_torch.tracing.modes import really
 from portinit_torch.tracing.recognition import recognise, refused
-from portinit_torch.tracing.recorder import Recorder, Step, really
+from portinit_torch.tracing.recorder import Recorder, Step
 
 LARGEST_DATA = 1 << 20
 """Values that no operation of a recipe gives are kept as data, up to this many elements."""
