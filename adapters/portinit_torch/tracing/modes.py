@@ -29,6 +29,9 @@ class TraceError(RuntimeError):
     """A constructor that cannot be traced; the message names the operation and the line."""
 
 
+TraceError.__module__ = "portinit_torch"  # where users find it, and what a traceback should say
+
+
 def really(compute: Callable[[], _T]) -> _T:
     """Compute outside of the recording, on real tensors."""
     with _disable_current_modes():
