@@ -46,6 +46,7 @@ ORDER = [
     "recipe",
     "recipes",
     "__init__",
+    "proof",
     "testing",
     "cli",
 ]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from portinit.backends import Draw, backend_of, default_or_named
 from portinit.bits import SECOND_STREAM, random_words
-from portinit.dtypes import Format, float_format
+from portinit.dtypes import Format, dtype_name, float_format
 from portinit.grids import Grid
 from portinit.layouts import Layout, Shape, as_layout, as_shape
 from portinit.samples import Distribution
@@ -115,6 +115,33 @@ class Initializer:
         self.check(grid, name)
         return backend.run(self, draw, out_sharding)
 
+    def distribution_of(
+        self, shape: Sequence[int], dtype: Any = "float32", *, layout: Layout | str | None = None
+    ) -> Distribution | None:
+        """What each element of a parameter is drawn from, independently of the others.
+
+        Args:
+            shape: the shape of the array, as for a call.
+            dtype: the dtype of the array.
+            layout: as for a call.
+
+        Returns:
+            A distribution with a ``mean`` and a ``std``; none if the elements have no common one
+            (``blocks``) or depend on each other (``orthogonal``).
+
+        >>> import portinit
+        >>> portinit.kaiming_normal().distribution_of((32, 64)).std  # sqrt(2 / 32)
+        0.25
+        """
+        chosen = self.default_layout if layout is None else layout
+        grid = Grid.whole(as_shape(shape), as_layout(chosen))
+        self.check(grid, dtype_name(dtype))
+        return self.element_law(grid, dtype_name(dtype))
+
+    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
+        """The distribution that ``factor`` times each element is an independent draw from."""
+        return None
+
     def check(self, grid: Grid, dtype: str) -> None:
         """Raise what :meth:`values` would, computing nothing: a TypeError or ValueError."""
         raise NotImplementedError
@@ -171,9 +198,12 @@ class Random(Initializer):
         if float_format(dtype).is_complex:
             law.complex_parts()
 
+    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution:
+        law = self.law(grid)
+        return law if factor == 1 else law.scaled(factor)
+
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        distribution = self.law(draw.grid)
-        return sample(draw, distribution if factor == 1 else distribution.scaled(factor))
+        return sample(draw, self.element_law(draw.grid, draw.dtype, factor))
 
 
 def sample(draw: Draw, distribution: Distribution) -> Any:

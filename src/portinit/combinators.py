@@ -12,6 +12,7 @@ from portinit.backends import Draw
 from portinit.base import Initializer
 from portinit.grids import Grid
 from portinit.layouts import Shape
+from portinit.samples import Distribution
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class scaled(Initializer):
 
     def check(self, grid: Grid, dtype: str) -> None:
         self.initializer.check(grid, dtype)
+
+    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
+        return self.initializer.element_law(grid, dtype, self.factor * factor)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         return self.initializer.values(draw, self.factor * factor)

@@ -18,7 +18,7 @@ from portinit.dtypes import REAL_FORMATS, float_format
 from portinit.fans import Axes, as_axes, check_non_empty, jax_fans, torch_fans
 from portinit.gains import calculate_gain
 from portinit.grids import Grid
-from portinit.samples import Distribution, Normal, Uniform
+from portinit.samples import Constant, Distribution, Normal, Uniform
 from portinit.schemes import (
     DISTRIBUTIONS,
     FAN_MODES,
@@ -330,9 +330,9 @@ class variance_scaling(Random):
         std = variance_scaling_std(FAN_MODES[self.mode](*fans), self.scale)
         return DISTRIBUTIONS[self.distribution](std)
 
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        halved = self.distribution == "uniform" and draw.dtype.startswith("complex")
-        return super().values(draw, factor * math.sqrt(0.5) if halved else factor)
+    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution:
+        halved = self.distribution == "uniform" and dtype.startswith("complex")
+        return super().element_law(grid, dtype, factor * math.sqrt(0.5) if halved else factor)
 
 
 def glorot_uniform(
@@ -387,6 +387,9 @@ class constant(Initializer):
 
     def check(self, grid: Grid, dtype: str) -> None:
         """Any shape and dtype will do."""
+
+    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Constant:
+        return Constant(self.val * factor)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         native = draw.backend.native_dtype(draw.dtype)
