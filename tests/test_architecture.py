@@ -19,6 +19,7 @@ ORDER = [
     "bits",
     "fixed",
     "quantile",
+    "steps",
     "samples",
     "truncated",
     "layouts",

@@ -10,12 +10,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from portinit.bits import signed
 from portinit.dtypes import Format
-from portinit.fixed import binary_point, mulhi, mulhi_signed, to_fixed
-from portinit.quantile import FRACTION_BITS, quantile
+from portinit.fixed import binary_point, to_fixed
+from portinit.steps import Steps, affine_steps, is_normal, normal_bound
 
 _MANTISSA = {32: 24, 64: 53}
 
@@ -45,9 +42,19 @@ class Distribution:
         """The independent real and imaginary parts of a complex draw; as torch defines them."""
         return self, self
 
-    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
-        """Values in ``fmt.work`` that stay within bounds when rounded to ``fmt``."""
+    def steps(self, fmt: Format) -> Steps | float:
+        """The way from a word to a value in ``fmt.work``, or the only value there is.
+
+        The values stay within bounds when they are rounded to ``fmt``.
+        """
         raise NotImplementedError
+
+    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
+        """Values in ``fmt.work`` for an array of words."""
+        steps = self.steps(fmt)
+        if isinstance(steps, Steps):
+            return steps.take(xp, words, fmt)
+        return xp.full_like(words, steps, dtype=getattr(xp, fmt.work))
 
 
 def check_finite(**arguments: float) -> None:
@@ -65,26 +72,7 @@ def check_non_negative(**arguments: float) -> None:
             raise ValueError(f"{name} must be 0 or more, got {value}")
 
 
-def _to_float(xp: Any, integers: Any, scale: float, fmt: Format) -> Any:
-    work = getattr(xp, fmt.work)
-    return xp.astype(integers, work) * _rounded(scale, fmt)
-
-
-def _rounded(value: float, fmt: Format) -> float:
-    return float(np.float32(value)) if fmt.bits == 32 else value
-
-
-_SMALLEST = {32: 2.0**-126, 64: 2.0**-1022}
-_LARGEST = {32: float(np.finfo(np.float32).max), 64: float(np.finfo(np.float64).max)}
-
-
-def _is_normal(scale: float, fmt: Format) -> bool:
-    return scale == 0 or abs(scale) >= _SMALLEST[fmt.bits]
-
-
-def normal_bound(value: float, fmt: Format) -> float:
-    """A bound that machines which flush denormal numbers compare alike."""
-    return value if abs(value) >= _SMALLEST[fmt.bits] else 0.0
+_LARGEST = {32: (2 - 2**-23) * 2.0**127, 64: (2 - 2**-52) * 2.0**1023}
 
 
 @dataclass(frozen=True)
@@ -104,8 +92,8 @@ class Constant(Distribution):
     def scaled(self, factor: float) -> Constant:
         return Constant(self.value * factor)
 
-    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
-        return xp.full_like(words, self.value, dtype=getattr(xp, fmt.work))
+    def steps(self, fmt: Format) -> float:
+        return self.value
 
 
 @dataclass(frozen=True)
@@ -138,25 +126,25 @@ class Uniform(Distribution):
         low, high = sorted((self.a * factor, self.b * factor))
         return Uniform(low, high)
 
-    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
-        if self.a == self.b:
-            return Constant(self.a).sample(xp, words, fmt)
-        x = _to_float(xp, *self._integers(words, fmt), fmt)
+    def steps(self, fmt: Format) -> Steps | float:
         low, high = normal_bound(fmt.ceil(self.a), fmt), normal_bound(fmt.below(self.b), fmt)
-        return xp.clip(x, low, high) if low <= high else xp.full_like(x, fmt.floor(self.a))
+        if self.a == self.b:
+            return self.a
+        if low > high:
+            return fmt.floor(self.a)
+        return Steps(**self._integers(fmt), low=low, high=high)
 
-    def _integers(self, words: Any, fmt: Format) -> tuple[Any, float]:
+    def _integers(self, fmt: Format) -> dict[str, Any]:
         mantissa = _MANTISSA[fmt.bits]
-        top = words >> (fmt.bits - mantissa)
-        if self.a == -self.b and _is_normal(scale := self.b * 2.0 ** (1 - mantissa), fmt):
-            return top, scale
-        # Signed words increase from -2**(bits-1); the offset makes unsigned ones do so too.
-        if self.a == 0 and _is_normal(scale := self.b * 2.0**-mantissa, fmt):
-            return top + (1 << (mantissa - 1)), scale
+        dropped = fmt.bits - mantissa
+        if self.a == -self.b and is_normal(scale := self.b * 2.0 ** (1 - mantissa), fmt):
+            return {"shift": dropped, "scale": scale}
+        if self.a == 0 and is_normal(scale := self.b * 2.0**-mantissa, fmt):
+            # Signed words increase from -2**(bits-1); the offset makes unsigned ones do so too.
+            return {"shift": dropped, "offset": 1 << (mantissa - 1), "scale": scale}
         point = binary_point(max(abs(self.a), abs(self.b)), fmt.bits)
         low, high = to_fixed(self.a, point), to_fixed(self.b, point)
-        unsigned = words ^ signed(1 << (fmt.bits - 1), fmt.bits)
-        return mulhi(unsigned, high - low, fmt.bits) + low, 2.0**-point
+        return {"span": (high - low, low), "scale": 2.0**-point}
 
 
 @dataclass(frozen=True)
@@ -186,21 +174,10 @@ class Normal(Distribution):
         part = self.scale * math.sqrt(0.5)
         return Normal(self.loc, part), Normal(self.loc, part)
 
-    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
+    def steps(self, fmt: Format) -> Steps | float:
         if self.scale == 0:
-            return Constant(self.loc).sample(xp, words, fmt)
-        x = affine(xp, quantile(xp, words, fmt.bits), self.loc, self.scale, fmt)
+            return self.loc
         largest = _LARGEST[fmt.bits]
-        overflows = abs(self.loc) + 10 * self.scale > largest
-        return xp.clip(x, -largest, largest) if overflows else x
-
-
-def affine(xp: Any, z: Any, loc: float, scale: float, fmt: Format) -> Any:
-    """Loc + scale * z for a fixed-point z, rounded once."""
-    fraction = FRACTION_BITS[fmt.bits]
-    step = math.ldexp(scale, -fraction)
-    if loc == 0 and _is_normal(step, fmt):
-        return _to_float(xp, z, step, fmt)
-    point = binary_point(abs(loc) + 16 * scale, fmt.bits)
-    factor = to_fixed(scale, point + fmt.bits - fraction)
-    return _to_float(xp, mulhi_signed(z, factor, fmt.bits) + to_fixed(loc, point), 2.0**-point, fmt)
+        bound = largest if abs(self.loc) + 10 * self.scale > largest else math.inf
+        last = affine_steps(self.loc, self.scale, fmt)
+        return Steps(quantile=True, **last, low=-bound, high=bound)

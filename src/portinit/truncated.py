@@ -5,20 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
-from portinit.bits import signed
 from portinit.dtypes import Format
-from portinit.fixed import mulhi, to_fixed
-from portinit.quantile import FRACTION_BITS, quantile, rank
-from portinit.samples import (
-    Constant,
-    Distribution,
-    affine,
-    check_finite,
-    check_non_negative,
-    normal_bound,
-)
+from portinit.fixed import to_fixed
+from portinit.quantile import FRACTION_BITS, rank
+from portinit.samples import Distribution, check_finite, check_non_negative
+from portinit.steps import Steps, affine_steps, normal_bound
 
 
 @dataclass(frozen=True)
@@ -76,16 +68,18 @@ class TruncatedNormal(Distribution):
         part = self.scaled(math.sqrt(0.5))
         return part, part
 
-    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
+    def steps(self, fmt: Format) -> Steps | float:
         if self.scale == 0:
-            return Constant(min(max(self.loc, self.a), self.b)).sample(xp, words, fmt)
+            return min(max(self.loc, self.a), self.b)
         low, high = _ranks(*self._bounds, fmt.bits)
-        unsigned = words ^ signed(1 << (fmt.bits - 1), fmt.bits)
         whole = high - low == 1 << fmt.bits
-        c = words if whole else mulhi(unsigned, high - low, fmt.bits) + low
-        x = affine(xp, quantile(xp, c, fmt.bits), self.loc, self.scale, fmt)
-        a, b = normal_bound(fmt.ceil(self.a), fmt), normal_bound(fmt.floor(self.b), fmt)
-        return xp.clip(x, a, b)
+        return Steps(
+            span=None if whole else (high - low, low),
+            quantile=True,
+            **affine_steps(self.loc, self.scale, fmt),
+            low=normal_bound(fmt.ceil(self.a), fmt),
+            high=normal_bound(fmt.floor(self.b), fmt),
+        )
 
 
 @lru_cache(maxsize=1024)

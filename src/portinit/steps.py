@@ -1,0 +1,92 @@
+"""From a word to a value: integer steps, one conversion, one multiplication, bounds.
+
+A distribution says which steps its draws take. Here they are taken in array operations, for any
+namespace; :mod:`portinit.fused` takes the same steps in one compiled pass.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from portinit.bits import signed
+from portinit.dtypes import Format
+from portinit.fixed import binary_point, mulhi, mulhi_signed, to_fixed
+from portinit.quantile import FRACTION_BITS, quantile
+
+_SMALLEST = {32: 2.0**-126, 64: 2.0**-1022}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is done to a word, in the order of the attributes; what is absent is not done.
+
+    Attributes:
+        span: (count, first): the word is scaled to a rank in first, ..., first + count - 1.
+        shift: low bits that are dropped.
+        offset: added then.
+        quantile: whether the integer is a rank whose normal quantile is taken.
+        affine: (factor, offset) in fixed point: the high half of a product, and a sum.
+        scale: what the integer, converted to floating point, is multiplied by.
+        low: the smallest value that is let through; none if infinite.
+        high: the largest.
+    """
+
+    scale: float
+    span: tuple[int, int] | None = None
+    shift: int = 0
+    offset: int = 0
+    quantile: bool = False
+    affine: tuple[int, int] | None = None
+    low: float = -math.inf
+    high: float = math.inf
+
+    def take(self, xp: Any, words: Any, fmt: Format) -> Any:
+        """Values in ``fmt.work`` of an array of words."""
+        x = self._integers(xp, words, fmt.bits)
+        values = xp.astype(x, getattr(xp, fmt.work)) * rounded(self.scale, fmt)
+        unbounded = math.isinf(self.low) and math.isinf(self.high)
+        return values if unbounded else xp.clip(values, self.low, self.high)
+
+    def _integers(self, xp: Any, words: Any, bits: int) -> Any:
+        x = words
+        if self.span is not None:
+            # Signed words increase from -2**(bits-1); as unsigned ones they must do so too.
+            unsigned = x ^ signed(1 << (bits - 1), bits)
+            x = mulhi(unsigned, self.span[0], bits) + self.span[1]
+        if self.shift:
+            x = (x >> self.shift) + self.offset
+        if self.quantile:
+            x = quantile(xp, x, bits)
+        if self.affine is not None:
+            x = mulhi_signed(x, self.affine[0], bits) + self.affine[1]
+        return x
+
+
+def rounded(value: float, fmt: Format) -> float:
+    """A constant in the arithmetic that samples are computed in."""
+    return float(np.float32(value)) if fmt.bits == 32 else value
+
+
+def is_normal(scale: float, fmt: Format) -> bool:
+    """Whether a machine that flushes denormal numbers keeps the constant."""
+    return scale == 0 or abs(scale) >= _SMALLEST[fmt.bits]
+
+
+def normal_bound(value: float, fmt: Format) -> float:
+    """A bound that machines which flush denormal numbers compare alike."""
+    return value if abs(value) >= _SMALLEST[fmt.bits] else 0.0
+
+
+def affine_steps(loc: float, scale: float, fmt: Format) -> dict[str, Any]:
+    """The last steps of loc + scale * z for a fixed-point quantile z, rounded once."""
+    fraction = FRACTION_BITS[fmt.bits]
+    step = math.ldexp(scale, -fraction)
+    if loc == 0 and is_normal(step, fmt):
+        return {"scale": step}
+    point = binary_point(abs(loc) + 16 * scale, fmt.bits)
+    factor = to_fixed(scale, point + fmt.bits - fraction)
+    return {"scale": 2.0**-point, "affine": (factor, to_fixed(loc, point))}
