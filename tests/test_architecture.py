@@ -13,6 +13,7 @@ CORE = ROOT / "src" / "portinit"
 
 # A module imports only what stands before it. cli may import everything.
 ORDER = [
+    "machine",
     "threefry",
     "keys",
     "dtypes",
@@ -24,6 +25,7 @@ ORDER = [
     "truncated",
     "layouts",
     "grids",
+    "fused",
     "backends",
     "base",
     "fans",

@@ -7,8 +7,12 @@ from typing import Any
 import array_api_compat.torch
 import torch
 
-from portinit.backends import Backend
+from portinit.backends import Backend, Draw
 from portinit.dtypes import dtype_name
+from portinit.fused import filling
+from portinit.steps import Steps
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)  # other kinds of tensors may have no memory
 
 
 class TorchBackend(Backend):
@@ -19,6 +23,20 @@ class TorchBackend(Backend):
 
     def native_dtype(self, name: str) -> Any:
         return getattr(torch, name)
+
+    def can_fuse(self, draw: Draw) -> bool:
+        device = draw.device or torch.get_default_device()
+        return (
+            torch.device(device).type == "cpu"
+            and not torch.compiler.is_compiling()
+            and filling.is_ready(draw.grid.size)
+        )
+
+    def fuse(self, out: Any, draw: Draw, steps: Steps | None, stream: int = 0) -> bool:
+        if type(out) not in _PLAIN:
+            return False
+        memory, threads = out.detach().numpy(), torch.get_num_threads()
+        return filling.fill(memory, draw.key, draw.grid, steps, stream, threads)
 
     def complex(self, real: Any, imag: Any, dtype: str) -> Any:
         return torch.complex(real, imag)

@@ -62,20 +62,13 @@ def fill_(
     _refuse_lazy(tensor)
     if tensor.is_meta:
         return tensor
-    shape, dtype = tuple(tensor.shape), dtype_name(tensor.dtype)
-    initializer.check(Grid.whole(shape, as_layout(layout)), dtype)  # before a key is drawn
+    grid = Grid.whole(tuple(tensor.shape), as_layout(layout))
+    initializer.check(grid, dtype_name(tensor.dtype))  # before a key is drawn
     if key is None:
         key = key_from_generator(generator)
     with torch.no_grad():
-        values = initializer(
-            key,
-            shape,
-            dtype,
-            xp=torch,
-            device=tensor.device,
-            layout=layout,
-        )
-        return tensor.copy_(values)
+        initializer.fill(tensor, key, grid, xp=torch, device=tensor.device)
+    return tensor
 
 
 def _refuse_lazy(tensor: Tensor) -> None:

@@ -17,13 +17,17 @@ from typing import Any, Protocol
 import array_api_compat.numpy
 import numpy as np
 
-from portinit.dtypes import dtype_name, numpy_dtype
+from portinit.dtypes import dtype_name, float_format, numpy_dtype
+from portinit.fused import filling
 from portinit.grids import Grid
 from portinit.keys import Key
+from portinit.samples import Distribution
+from portinit.steps import Steps
 
 Words = tuple[Any, Any]
 
 _TILE = 1 << 16  # elements computed at a time: temporaries that stay in the cache
+_FUSED_TILE = 1 << 20  # likewise where a compiled pass has no temporaries
 
 
 class Evaluable(Protocol):
@@ -39,6 +43,9 @@ class Evaluable(Protocol):
 
     def values(self, draw: Any, factor: float = 1.0) -> Any:
         """The initializer's values for one draw."""
+
+    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
+        """The distribution that each element is an independent draw from."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,23 @@ class Backend:
         native = self.native_dtype(dtype)
         return x if x.dtype == native else self.xp.astype(x, native)
 
+    def can_fuse(self, draw: Draw) -> bool:
+        """Whether :meth:`fuse` serves new arrays of this draw, and is worth its loading."""
+        return self.xp is array_api_compat.numpy and filling.is_ready(draw.grid.size)
+
+    def fuse(self, out: Any, draw: Draw, steps: Steps | None, stream: int = 0) -> bool:
+        """Fill ``out`` with float32 values, or words, in one compiled pass; False if none can."""
+        threads = filling.threads()
+        return filling.fill(out, draw.key, draw.grid, steps, stream, threads)
+
+    def fused(self, draw: Draw, steps: Steps | None, stream: int = 0) -> Any:
+        """A new array that :meth:`fuse` filled, or none."""
+        if not self.can_fuse(draw):
+            return None
+        dtype = self.native_dtype("float32" if steps else "int32")
+        out = self.xp.empty(draw.grid.array_shape, dtype=dtype, device=draw.device)
+        return out if self.fuse(out, draw, steps, stream) else None
+
     def seal(self, x: Any) -> Any:
         """Finite values as they are, kept apart from what a compiler makes of a caller's code."""
         return x
@@ -114,9 +138,22 @@ class Backend:
             return initializer.values(draw)
         native = self.native_dtype(draw.dtype)
         out = self.xp.empty(draw.grid.array_shape, dtype=native, device=draw.device)
-        for positions, tile in draw.grid.tiles(_TILE):
-            out[positions] = initializer.values(draw.on(tile))
+        self.fill(initializer, draw, out)
         return out
+
+    def fill(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
+        """Evaluate an initializer into an array, with no second array of its size if it can."""
+        fast = self.can_fuse(draw)
+        law = initializer.element_law(draw.grid, draw.dtype) if fast else None
+        steps = law.steps(float_format(draw.dtype)) if law and draw.dtype == "float32" else None
+        if isinstance(steps, Steps) and self.fuse(out, draw, steps):
+            return
+        if not initializer.elementwise:
+            out[...] = initializer.values(draw)
+            return
+        limit = _FUSED_TILE if fast else _TILE
+        for positions, tile in draw.grid.tiles(limit):
+            out[(*positions, ...)] = initializer.values(draw.on(tile))
 
     def orthonormal(self, matrix: Any, gain: float) -> Any:
         """See :func:`orthonormal`."""

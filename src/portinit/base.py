@@ -12,6 +12,7 @@ from portinit.dtypes import Format, dtype_name, float_format
 from portinit.grids import Grid
 from portinit.layouts import Layout, Shape, as_layout, as_shape
 from portinit.samples import Distribution
+from portinit.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,14 @@ class Initializer:
         """The distribution that ``factor`` times each element is an independent draw from."""
         return None
 
+    def fill(self, out: Any, key: Any, grid: Grid, *, xp: Any, device: Any = None) -> None:
+        """As :meth:`evaluate`, into an array that is there; untouched if anything is refused."""
+        backend = backend_of(key, xp)
+        name = dtype_name(out.dtype)
+        draw = Draw(backend, backend.words(key), grid, name, device)
+        self.check(grid, name)
+        backend.fill(self, draw, out)
+
     def check(self, grid: Grid, dtype: str) -> None:
         """Raise what :meth:`values` would, computing nothing: a TypeError or ValueError."""
         raise NotImplementedError
@@ -218,7 +227,21 @@ def sample(draw: Draw, distribution: Distribution) -> Any:
 
 
 def _sample_real(draw: Draw, distribution: Distribution, fmt: Format, stream: int) -> Any:
+    steps = distribution.steps(fmt)
+    if fmt.bits == 32 and isinstance(steps, Steps):
+        values = draw.backend.fused(draw, steps, stream)
+        if values is not None:
+            return values
     xp, counters = draw.xp, draw.grid.counters(draw.xp, draw.device)
     words = random_words(xp, draw.key, counters, fmt.bits, stream)
     values = draw.backend.seal(distribution.sample(xp, words, fmt))
     return xp.reshape(values, draw.grid.array_shape)
+
+
+def draw_words(draw: Draw, stream: int) -> Any:
+    """The 32-bit words of the draw's elements, as int32."""
+    words = draw.backend.fused(draw, None, stream)
+    if words is not None:
+        return words
+    counters = draw.grid.counters(draw.xp, draw.device)
+    return random_words(draw.xp, draw.key, counters, stream=stream)

@@ -26,10 +26,10 @@ class Steps:
 
     Attributes:
         span: (count, first): the word is scaled to a rank in first, ..., first + count - 1.
+        quantile: whether the integer is a rank whose normal quantile is taken, in fixed point.
+        factor: the integer becomes the high half of its product with this.
         shift: low bits that are dropped.
         offset: added then.
-        quantile: whether the integer is a rank whose normal quantile is taken.
-        affine: (factor, offset) in fixed point: the high half of a product, and a sum.
         scale: what the integer, converted to floating point, is multiplied by.
         low: the smallest value that is let through; none if infinite.
         high: the largest.
@@ -37,10 +37,10 @@ class Steps:
 
     scale: float
     span: tuple[int, int] | None = None
+    quantile: bool = False
+    factor: int | None = None
     shift: int = 0
     offset: int = 0
-    quantile: bool = False
-    affine: tuple[int, int] | None = None
     low: float = -math.inf
     high: float = math.inf
 
@@ -57,13 +57,13 @@ class Steps:
             # Signed words increase from -2**(bits-1); as unsigned ones they must do so too.
             unsigned = x ^ signed(1 << (bits - 1), bits)
             x = mulhi(unsigned, self.span[0], bits) + self.span[1]
-        if self.shift:
-            x = (x >> self.shift) + self.offset
         if self.quantile:
             x = quantile(xp, x, bits)
-        if self.affine is not None:
-            x = mulhi_signed(x, self.affine[0], bits) + self.affine[1]
-        return x
+        if self.factor is not None:
+            x = mulhi_signed(x, self.factor, bits)
+        if self.shift:
+            x = x >> self.shift
+        return x + self.offset if self.offset else x
 
 
 def rounded(value: float, fmt: Format) -> float:
@@ -89,4 +89,4 @@ def affine_steps(loc: float, scale: float, fmt: Format) -> dict[str, Any]:
         return {"scale": step}
     point = binary_point(abs(loc) + 16 * scale, fmt.bits)
     factor = to_fixed(scale, point + fmt.bits - fraction)
-    return {"scale": 2.0**-point, "affine": (factor, to_fixed(loc, point))}
+    return {"scale": 2.0**-point, "factor": factor, "offset": to_fixed(loc, point)}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from portinit.backends import Draw
-from portinit.base import Initializer, sample
-from portinit.bits import numbered_stream, random_words
+from portinit.base import Initializer, draw_words, sample
+from portinit.bits import numbered_stream
 from portinit.dtypes import float_format
 from portinit.grids import Grid, place
 from portinit.layouts import Shape
@@ -228,11 +228,15 @@ class sparse(Initializer):
         _require_dimensions("sparse", grid.shape, (2,))
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        shape, xp = draw.grid.shape, draw.xp
+        xp, rows = draw.xp, draw.grid.shape[0]
         dense = sample(draw, Normal(0.0, self.std).scaled(factor))
-        counters = draw.grid.logical().counters(xp, draw.device)
-        words = random_words(xp, draw.key, counters, stream=numbered_stream(1))
-        order = xp.argsort(words, axis=0, stable=True)
-        rank = xp.argsort(order, axis=0, stable=True)
-        zero = place(xp, rank < math.ceil(self.sparsity * shape[0]), draw.grid)
+        count = math.ceil(self.sparsity * rows)
+        if not count or not draw.grid.size:
+            return dense
+        words = draw_words(draw.on(draw.grid.logical()), numbered_stream(1))
+        last = xp.sort(words, axis=0)[count - 1 : count, :]
+        below, tied = words < last, words == last
+        wanted = count - xp.sum(below, axis=0, keepdims=True, dtype=xp.int32)
+        first = xp.cumulative_sum(xp.astype(tied, xp.int32), axis=0) <= wanted
+        zero = place(xp, below | (tied & first), draw.grid)
         return xp.where(zero, xp.zeros_like(dense), dense)

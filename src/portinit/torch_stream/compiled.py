@@ -6,16 +6,14 @@ here an instruction on one number: a fused multiply-add, the bits of a float, a 
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 from functools import cache
-from pathlib import Path
-from types import FunctionType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from portinit.machine import compile_all, find_numba, intrinsics
 from portinit.torch_stream import cephes, loops
 from portinit.torch_stream.engines import Values, Words
 
@@ -82,37 +80,15 @@ class CompiledEngine:
 
 @cache
 def _kernels() -> SimpleNamespace | None:
-    try:
-        numba = importlib.import_module("numba")
-    except ImportError:
+    if find_numba() is None:
         return None
-    machine = _scalar_arithmetic(numba)
-    for function in (*_FORMULAS, *_HELPERS, *_LOOPS):
-        machine[function.__name__] = _compile(numba, function, machine)
-    return SimpleNamespace(**machine)
+    functions: list[Any] = [*_FORMULAS, *_HELPERS, *_LOOPS]
+    return SimpleNamespace(**compile_all(functions, _scalar_arithmetic()))
 
 
-def _compile(numba: Any, function: Any, machine: dict[str, Any]) -> Any:
-    """The function, calling machine code, compiled; kept on disk where that can be."""
-    names = function.__globals__ | machine
-    rebound = FunctionType(function.__code__, names, function.__name__)
-    # numba finds what it kept by this name, and looks at no file but the function's own.
-    rebound.__qualname__ = f"{function.__name__}_{_fingerprint()}"
-    try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(rebound)
-    except RuntimeError:  # no place to keep it
-        return numba.njit(nogil=True, error_model="numpy")(rebound)
-
-
-@cache
-def _fingerprint() -> str:
-    files = sorted({__file__, *(function.__code__.co_filename for function in _FORMULAS + _LOOPS)})
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:16]
-
-
-def _scalar_arithmetic(numba: Any) -> dict[str, Any]:
+def _scalar_arithmetic() -> dict[str, Any]:
     """The names of ``arithmetic`` for one number; each becomes an instruction."""
-    fuse, reinterpret = _intrinsics(numba)
+    fuse, reinterpret = intrinsics()
     functions: list[tuple[str, Any]] = [
         ("fma", lambda x, y, z: fuse(np.float32(x), np.float32(y), np.float32(z))),
         ("bits_of", lambda x: reinterpret(np.float32(x), np.int32(0))),
@@ -122,22 +98,5 @@ def _scalar_arithmetic(numba: Any) -> dict[str, Any]:
         ("choose", lambda condition, x, y: x if condition else y),
         ("sqrt", lambda x: np.sqrt(x)),
     ]
-    return {name: numba.njit(error_model="numpy")(function) for name, function in functions}
-
-
-def _intrinsics(numba: Any) -> tuple[Any, Any]:
-    extending = importlib.import_module("numba.extending")
-
-    def fuse(_: Any, x: Any, y: Any, z: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return builder.fma(*values)
-
-        return x(x, y, z), code
-
-    def reinterpret(_: Any, x: Any, like: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return builder.bitcast(values[0], context.get_value_type(like))
-
-        return like(x, like), code
-
-    return extending.intrinsic(fuse), extending.intrinsic(reinterpret)
+    compiled = find_numba().njit(error_model="numpy")
+    return {name: compiled(function) for name, function in functions}

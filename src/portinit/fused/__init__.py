@@ -1,0 +1,1 @@
+"""Fills in one compiled pass: the same bytes as array operations, from machine code."""

@@ -1,0 +1,115 @@
+"""An array's memory as rows: where each begins, and which counters its elements have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from portinit.grids import Grid
+
+
+@dataclass(frozen=True)
+class Run:
+    """Elements at equal distances: how many, in memory and in counters."""
+
+    length: int
+    spacing: int
+    step: int
+
+    def joins(self, inner: Run) -> bool:
+        """Whether stepping through ``inner`` to its end is one step of this."""
+        whole = inner.spacing * inner.length, inner.step * inner.length
+        return (self.spacing, self.step) == whole
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The elements of an array as equal rows.
+
+    Attributes:
+        memory: all the array's memory, from its lowest address, as int32.
+        first: the place and the counter of the element that all runs begin at.
+        outer: the runs of whole rows, slowest first.
+        inner: the run within a row.
+    """
+
+    memory: NDArray[np.int32]
+    first: tuple[int, int]
+    outer: tuple[Run, ...]
+    inner: Run
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        return int(np.prod([run.length for run in self.outer], dtype=np.int64))
+
+    def starts(self, begin: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places in memory, and counters, of the first elements of some rows."""
+        number = np.arange(begin, end, dtype=np.int64)
+        places, counters = (np.full(end - begin, start, np.int64) for start in self.first)
+        for run in reversed(self.outer):
+            number, index = np.divmod(number, run.length)
+            places += index * run.spacing
+            counters += index * run.step
+        return places, counters
+
+    def parts(self, pieces: int, most: int) -> Iterator[tuple[int, int, int, int]]:
+        """Rows and columns, begin and end of each, of pieces of about the same size.
+
+        A piece has at most ``most`` rows.
+        """
+        rows, length = self.count, self.inner.length
+        if rows >= pieces:
+            height, width = min(most, -(-rows // pieces)), length
+        else:
+            height, width = 1, -(-length * rows // pieces)
+        for row in range(0, rows, height):
+            for column in range(0, length, width):
+                yield row, min(row + height, rows), column, min(column + width, length)
+
+
+def rows_of(array: NDArray[Any], grid: Grid) -> Rows | None:
+    """The rows of an array of 4-byte elements; none where elements share memory."""
+    strides = [stride // 4 for stride in array.strides]
+    runs, place, counter = [], 0, grid.offset
+    for axis, spacing in zip(grid.axes, strides, strict=True):
+        length = len(axis.indices)
+        step = axis.indices.step * axis.weight * grid.strides[axis.of]
+        counter += axis.indices.start * axis.weight * grid.strides[axis.of]
+        if spacing < 0:  # counted from the lowest address
+            counter += (length - 1) * step
+            spacing, step = -spacing, -step
+        if length > 1:
+            runs.append(Run(length, spacing, step))
+    merged = _merged(sorted(runs, key=lambda run: -run.spacing))
+    if any(a.spacing < b.spacing * b.length for a, b in pairwise(merged)):
+        return None
+    if merged and not merged[-1].spacing:
+        return None
+    *outer, inner = merged or [Run(1, 1, 0)]
+    return Rows(_memory(array), (place, counter), tuple(outer), inner)
+
+
+def _merged(runs: list[Run]) -> list[Run]:
+    merged: list[Run] = []
+    for run in runs:
+        if merged and merged[-1].joins(run):
+            run = Run(merged.pop().length * run.length, run.spacing, run.step)
+        merged.append(run)
+    return merged
+
+
+def _memory(array: NDArray[Any]) -> NDArray[np.int32]:
+    words = array.view(np.int32)
+    # The dots keep an array of no axes an array.
+    forwards: Any = (*(slice(None, None, -1 if s < 0 else 1) for s in words.strides), ...)
+    lowest: Any = (*(slice(0, 1) for _ in words.shape), ...)
+    words = words[forwards]
+    reach = sum((n - 1) * s for n, s in zip(words.shape, words.strides, strict=True)) // 4 + 1
+    return as_strided(words[lowest].reshape(-1), (reach,), (4,))

@@ -1,0 +1,69 @@
+"""Plain Python functions in machine code, where numba is installed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+
+def find_numba() -> Any:
+    """The module numba; none where it is not installed."""
+    try:
+        return importlib.import_module("numba")
+    except ImportError:
+        return None
+
+
+def compile_all(functions: Iterable[FunctionType], known: dict[str, Any]) -> dict[str, Any]:
+    """The functions compiled, by name, and ``known`` before them; later ones may call earlier."""
+    functions = list(functions)
+    stamp = _fingerprint(tuple(sorted({f.__code__.co_filename for f in functions})))
+    machine = dict(known)
+    for function in functions:
+        machine[function.__name__] = _compile(function, machine, stamp)
+    return machine
+
+
+def _compile(function: FunctionType, machine: dict[str, Any], stamp: str) -> Any:
+    """The function, calling machine code, compiled; kept on disk where that can be."""
+    numba = find_numba()
+    rebound = FunctionType(
+        function.__code__, function.__globals__ | machine, function.__name__, function.__defaults__
+    )
+    # numba finds what it kept by this name, and looks at no file but the function's own.
+    rebound.__qualname__ = f"{function.__name__}_{stamp}"
+    try:
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(rebound)
+    except RuntimeError:  # no place to keep it
+        return numba.njit(nogil=True, error_model="numpy")(rebound)
+
+
+@cache
+def _fingerprint(files: tuple[str, ...]) -> str:
+    contents = (Path(file).read_bytes() for file in (__file__, *files))
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
+
+
+@cache
+def intrinsics() -> tuple[Any, Any]:
+    """(fuse, reinterpret): a fused multiply-add, and the bits of one type read as another."""
+    extending = importlib.import_module("numba.extending")
+
+    def fuse(_: Any, x: Any, y: Any, z: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return builder.fma(*values)
+
+        return x(x, y, z), code
+
+    def reinterpret(_: Any, x: Any, like: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return builder.bitcast(values[0], context.get_value_type(like))
+
+        return like(x, like), code
+
+    return extending.intrinsic(fuse), extending.intrinsic(reinterpret)
