@@ -6,8 +6,9 @@ from typing import Any
 
 import array_api_compat.torch
 import torch
+from torch.autograd.graph import increment_version
 
-from portinit.backends import Backend, Draw
+from portinit.backends import Backend, Draw, Evaluable
 from portinit.dtypes import dtype_name
 from portinit.fused import filling
 from portinit.steps import Steps
@@ -29,14 +30,21 @@ class TorchBackend(Backend):
         return (
             torch.device(device).type == "cpu"
             and not torch.compiler.is_compiling()
-            and filling.is_ready(draw.grid.size)
+            and filling.is_ready(draw.grid)
         )
 
     def fuse(self, out: Any, draw: Draw, steps: Steps | None, stream: int = 0) -> bool:
         if type(out) not in _PLAIN:
             return False
         memory, threads = out.detach().numpy(), torch.get_num_threads()
-        return filling.fill(memory, draw.key, draw.grid, steps, stream, threads)
+        done = filling.fill(memory, draw.key, draw.grid, steps, stream, threads)
+        if done and not out.is_inference():
+            increment_version(out)  # autograd must see that the memory changed
+        return done
+
+    @torch.no_grad()
+    def fill_by_arrays(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
+        super().fill_by_arrays(initializer, draw, out)
 
     def complex(self, real: Any, imag: Any, dtype: str) -> Any:
         return torch.complex(real, imag)

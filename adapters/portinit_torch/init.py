@@ -15,6 +15,7 @@ import math
 import operator
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -23,10 +24,12 @@ from torch.nn.parameter import is_lazy
 
 import portinit
 from portinit import Initializer, Key
+from portinit.backends import Draw
 from portinit.dtypes import dtype_name
 from portinit.gains import NONLINEARITIES
 from portinit.grids import Grid
 from portinit.layouts import as_layout
+from portinit_torch.backend import BACKEND
 from portinit_torch.keys import key_from_generator
 
 _R = TypeVar("_R")
@@ -63,11 +66,10 @@ def fill_(
     if tensor.is_meta:
         return tensor
     grid = Grid.whole(tuple(tensor.shape), as_layout(layout))
-    initializer.check(grid, dtype_name(tensor.dtype))  # before a key is drawn
-    if key is None:
-        key = key_from_generator(generator)
-    with torch.no_grad():
-        initializer.fill(tensor, key, grid, xp=torch, device=tensor.device)
+    dtype = dtype_name(tensor.dtype)
+    initializer.ensure(grid, dtype)  # before a key is drawn, and before anything is written
+    words = BACKEND.words(key_from_generator(generator) if key is None else key)
+    BACKEND.fill(initializer, Draw(BACKEND, words, grid, dtype, tensor.device), tensor)
     return tensor
 
 
@@ -102,12 +104,18 @@ def _fill(
             f'"{make.__name__}_" needs a floating or complex tensor, got {tensor.dtype}'
         )
     try:
-        initializer = make(*args)
+        known = all(type(arg) in (float, int, str) for arg in args)
+        initializer = _made(make, *args) if known else make(*args)
         if tensor.numel() == 0:  # no fans, and nothing to fill
             return tensor
         return fill_(tensor, initializer, generator, key=key)
     except ValueError as error:
         raise RuntimeError(str(error)) from error
+
+
+@lru_cache(maxsize=1024)
+def _made(make: Callable[..., Initializer], *args: Any) -> Initializer:
+    return make(*args)
 
 
 def uniform_(
@@ -178,7 +186,9 @@ def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix; see :class:`portinit.eye`."""
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
-    return fill_(tensor, portinit.eye(), key=_UNUSED)
+    with torch.no_grad():
+        tensor.zero_().diagonal().fill_(1)
+    return tensor
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:

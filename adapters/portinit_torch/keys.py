@@ -15,5 +15,4 @@ def key_from_generator(generator: torch.Generator | None = None) -> Key:
     """
     device = "cpu" if generator is None else generator.device
     words = torch.empty(2, dtype=torch.int64, device=device)
-    high, low = words.random_(0, 1 << 32, generator=generator).tolist()
-    return Key(high, low)
+    return Key(*words.random_(0, 1 << 32, generator=generator).tolist())

@@ -9,8 +9,9 @@ framework is already at hand.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -30,7 +31,7 @@ _TILE = 1 << 16  # elements computed at a time: temporaries that stay in the cac
 _FUSED_TILE = 1 << 20  # likewise where a compiled pass has no temporaries
 
 
-class Evaluable(Protocol):
+class Evaluable(Hashable, Protocol):
     """What a backend runs: an initializer."""
 
     @property
@@ -89,6 +90,8 @@ class Backend:
 
     def words(self, key: Any) -> Words:
         """The two words of a key; a framework's own key is read by its adapter."""
+        if type(key) is Key:
+            return key.words
         adapter = _ADAPTERS.get(type(key).__module__.partition(".")[0])
         other = self if adapter is None else _adapter(adapter)
         if other is self:
@@ -107,7 +110,7 @@ class Backend:
 
     def can_fuse(self, draw: Draw) -> bool:
         """Whether :meth:`fuse` serves new arrays of this draw, and is worth its loading."""
-        return self.xp is array_api_compat.numpy and filling.is_ready(draw.grid.size)
+        return self.xp is array_api_compat.numpy and filling.is_ready(draw.grid)
 
     def fuse(self, out: Any, draw: Draw, steps: Steps | None, stream: int = 0) -> bool:
         """Fill ``out`` with float32 values, or words, in one compiled pass; False if none can."""
@@ -143,21 +146,32 @@ class Backend:
 
     def fill(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
         """Evaluate an initializer into an array, with no second array of its size if it can."""
-        fast = self.can_fuse(draw)
-        law = initializer.element_law(draw.grid, draw.dtype) if fast else None
-        steps = law.steps(float_format(draw.dtype)) if law and draw.dtype == "float32" else None
-        if isinstance(steps, Steps) and self.fuse(out, draw, steps):
-            return
+        if draw.dtype == "float32" and self.can_fuse(draw):
+            steps = _float32_steps(initializer, draw.grid)
+            if steps is not None and self.fuse(out, draw, steps):
+                return
+        self.fill_by_arrays(initializer, draw, out)
+
+    def fill_by_arrays(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
+        """As :meth:`fill`, in array operations."""
         if not initializer.elementwise:
             out[...] = initializer.values(draw)
             return
-        limit = _FUSED_TILE if fast else _TILE
+        limit = _FUSED_TILE if self.can_fuse(draw) else _TILE
         for positions, tile in draw.grid.tiles(limit):
             out[(*positions, ...)] = initializer.values(draw.on(tile))
 
     def orthonormal(self, matrix: Any, gain: float) -> Any:
         """See :func:`orthonormal`."""
         return orthonormal(self.xp, matrix, gain, self.native_dtype)
+
+
+@lru_cache(maxsize=4096)
+def _float32_steps(initializer: Evaluable, grid: Grid) -> Steps | None:
+    """What every element's word goes through; none where they differ."""
+    law = initializer.element_law(grid, "float32")
+    steps = law.steps(float_format("float32")) if law else None
+    return steps if isinstance(steps, Steps) else None
 
 
 def orthonormal(xp: Any, matrix: Any, gain: float, native_dtype: Callable[[str], Any]) -> Any:
@@ -197,6 +211,8 @@ _BACKENDS: dict[Any, Backend] = {array_api_compat.numpy: Backend(array_api_compa
 
 def backend_of(key: Any, xp: Any = None) -> Backend:
     """The backend of a namespace, or else of the kind of key: JAX for JAX's, NumPy for others."""
+    if isinstance(xp, ModuleType) and xp in _BACKENDS:
+        return _BACKENDS[xp]
     if xp is None:
         root = type(key).__module__.partition(".")[0]
         adapter = _ADAPTERS.get(root)
@@ -207,10 +223,9 @@ def backend_of(key: Any, xp: Any = None) -> Backend:
     root = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
     if root == "numpy":
         xp = array_api_compat.numpy
-    elif root in _ADAPTERS:
-        return _adapter(_ADAPTERS[root])
+    adapter = _ADAPTERS.get(root)
     if xp not in _BACKENDS:
-        _BACKENDS[xp] = Backend(xp)
+        _BACKENDS[xp] = _adapter(adapter) if adapter else Backend(xp)
     return _BACKENDS[xp]
 
 

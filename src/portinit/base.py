@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from portinit.backends import Draw, backend_of, default_or_named
@@ -113,7 +114,7 @@ class Initializer:
         backend = backend_of(key, xp)
         name = default_or_named(backend, dtype)
         draw = Draw(backend, backend.words(key), grid, name, device)
-        self.check(grid, name)
+        self.ensure(grid, name)
         return backend.run(self, draw, out_sharding)
 
     def distribution_of(
@@ -143,17 +144,13 @@ class Initializer:
         """The distribution that ``factor`` times each element is an independent draw from."""
         return None
 
-    def fill(self, out: Any, key: Any, grid: Grid, *, xp: Any, device: Any = None) -> None:
-        """As :meth:`evaluate`, into an array that is there; untouched if anything is refused."""
-        backend = backend_of(key, xp)
-        name = dtype_name(out.dtype)
-        draw = Draw(backend, backend.words(key), grid, name, device)
-        self.check(grid, name)
-        backend.fill(self, draw, out)
-
     def check(self, grid: Grid, dtype: str) -> None:
         """Raise what :meth:`values` would, computing nothing: a TypeError or ValueError."""
         raise NotImplementedError
+
+    def ensure(self, grid: Grid, dtype: str) -> None:
+        """As :meth:`check`, but once for what cannot change."""
+        self.check(grid, dtype)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         """``factor`` times the values at the draw's elements, in its dtype.
@@ -207,12 +204,20 @@ class Random(Initializer):
         if float_format(dtype).is_complex:
             law.complex_parts()
 
+    def ensure(self, grid: Grid, dtype: str) -> None:
+        _ensure(self, grid, dtype)
+
     def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution:
         law = self.law(grid)
         return law if factor == 1 else law.scaled(factor)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         return sample(draw, self.element_law(draw.grid, draw.dtype, factor))
+
+
+@lru_cache(maxsize=4096)
+def _ensure(initializer: Random, grid: Grid, dtype: str) -> None:
+    initializer.check(grid, dtype)
 
 
 def sample(draw: Draw, distribution: Distribution) -> Any:

@@ -89,17 +89,18 @@ class blocks(Initializer):
             object.__setattr__(self, "sizes", sizes)
 
     def check(self, grid: Grid, dtype: str) -> None:
-        for initializer, block, _, _ in self._blocks(grid):
+        for initializer, block, _, _ in self.pieces(grid):
             initializer.check(block, dtype)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        parts = list(self._blocks(draw.grid))
+        parts = list(self.pieces(draw.grid))
         # A flipped axis holds the blocks in reverse.
         parts.sort(key=lambda part: part[3].start)
         pieces = [initializer.values(draw.on(block), factor) for initializer, block, *_ in parts]
         return draw.xp.concat(pieces, axis=parts[0][2])
 
-    def _blocks(self, grid: Grid) -> Iterator[tuple[Initializer, Grid, int, slice]]:
+    def pieces(self, grid: Grid) -> Iterator[tuple[Initializer, Grid, int, slice]]:
+        """Each block's initializer and grid, the array's axis it lies along, and where there."""
         if not 0 <= self.axis < len(grid.shape):
             raise ValueError(f"blocks along axis {self.axis} need that axis, got {grid.shape}")
         start = 0
@@ -159,9 +160,10 @@ class where(Initializer):
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         inside, outside = (i.values(draw, factor) for i in (self.inside, self.outside))
-        return draw.xp.where(self._mask(draw), inside, outside)
+        return draw.xp.where(self.mask(draw), inside, outside)
 
-    def _mask(self, draw: Draw) -> Any:
+    def mask(self, draw: Draw) -> Any:
+        """Whether each element lies inside; broadcastable against the array."""
         ones = (1,) * len(draw.grid.axes)
         mask: Any = draw.xp.ones(ones, dtype=draw.xp.bool, device=draw.device)
         for axis, (start, stop) in enumerate(self._ranges(draw.grid.shape)):

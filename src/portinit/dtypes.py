@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,7 @@ _NUMPYS = {"bool", "float16", "float32", "float64", "complex64", "complex128", *
 REAL_FORMATS = frozenset(name for name, f in _FORMATS.items() if not f.is_complex)
 
 
+@lru_cache(maxsize=256)
 def dtype_name(dtype: Any) -> str:
     """The name of a dtype of any framework: ``"bfloat16"`` for ``torch.bfloat16``.
 

@@ -101,23 +101,32 @@ _LAWS: dict[str, Any] = {
 _SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
 
+_LONGEST = 200
+
+
 def in_words(nodes: tuple[Node, ...]) -> str:
-    """An expression as a person would write it."""
+    """An expression as a person would write it, cut short behind 200 letters."""
+    texts: list[str] = []
+    for node in nodes:
+        # One letter too many tells that it was cut; nodes that are used twice must not add up.
+        texts.append(_in_words(node, [texts[i] for i in node.inputs])[: _LONGEST + 1])
+    return texts[-1] if len(texts[-1]) <= _LONGEST else texts[-1][: _LONGEST - 3] + "..."
 
-    def write(number: int) -> str:
-        node = nodes[number]
-        inputs, a = [write(i) for i in node.inputs], node.attributes
-        if node.op in _SIGNS:
-            other = [f"{a['other']:.4g}"] if "other" in a else []
-            sides = other + inputs if a.get("reverse") else inputs + other
-            return f"({f' {_SIGNS[node.op]} '.join(sides)})"
-        if node.op in ("full", "data"):
-            return f"{a['value']:g}" if node.op == "full" else "data"
-        shown = [f"{k}={v:.4g}" for k, v in a.items() if isinstance(v, float)]
-        return f"{node.op}({', '.join(inputs + shown)})"
 
-    text = write(len(nodes) - 1)
-    return text if len(text) <= 200 else text[:197] + "..."
+def _in_words(node: Node, inputs: list[str]) -> str:
+    a = node.attributes
+    if node.op in _SIGNS:
+        other = [_number(a["other"])] if "other" in a else []
+        sides = other + inputs if a.get("reverse") else inputs + other
+        return f"({f' {_SIGNS[node.op]} '.join(sides)})"
+    if node.op in ("full", "data"):
+        return f"{a['value']:g}" if node.op == "full" else "data"
+    shown = [f"{k}={v:.4g}" for k, v in a.items() if isinstance(v, float)]
+    return f"{node.op}({', '.join(inputs + shown)})"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else repr(value)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -51,17 +52,14 @@ class Grid:
     @classmethod
     def whole(cls, shape: Shape, layout: Layout) -> Grid:
         """All elements of an array of ``shape``."""
-        axes: dict[int, Axis] = {}
-        for logical, group in enumerate(layout.groups(len(shape))):
-            weight = 1
-            for axis in reversed(group):
-                indices = range(shape[axis])
-                flipped = layout.flip and logical >= 2
-                axes[axis] = Axis(indices[::-1] if flipped else indices, logical, weight)
-                weight *= shape[axis]
-        logical_shape = layout.logical_shape(shape)
-        ordered = tuple(axes[axis] for axis in range(len(shape)))
-        return cls(logical_shape, ordered, row_major(logical_shape), layout)
+        return _whole(shape, layout)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.shape, self.axes, self.strides, self.offset))
+
+    def __hash__(self) -> int:
+        return self._hash  # of nested ranges: worth keeping where one grid serves many calls
 
     @property
     def array_shape(self) -> Shape:
@@ -185,6 +183,21 @@ class Grid:
 
 
 _LOWEST = -(1 << 31)
+
+
+@lru_cache(maxsize=4096)
+def _whole(shape: Shape, layout: Layout) -> Grid:
+    axes: dict[int, Axis] = {}
+    for logical, group in enumerate(layout.groups(len(shape))):
+        weight = 1
+        for axis in reversed(group):
+            indices = range(shape[axis])
+            flipped = layout.flip and logical >= 2
+            axes[axis] = Axis(indices[::-1] if flipped else indices, logical, weight)
+            weight *= shape[axis]
+    logical_shape = layout.logical_shape(shape)
+    ordered = tuple(axes[axis] for axis in range(len(shape)))
+    return Grid(logical_shape, ordered, row_major(logical_shape), layout)
 
 
 def row_major(shape: Shape) -> tuple[int, ...]:

@@ -30,10 +30,12 @@ class Key:
 
     def __post_init__(self) -> None:
         for name in ("high", "low"):
-            word = operator.index(getattr(self, name))
+            given = getattr(self, name)
+            word = operator.index(given)
             if not 0 <= word < 1 << 32:
                 raise ValueError(f"a key word must be in [0, 2**32), got {word}")
-            object.__setattr__(self, name, word)  # NumPy's integers would not wrap alike
+            if type(given) is not int:  # NumPy's integers would not wrap alike
+                object.__setattr__(self, name, word)
 
     @property
     def words(self) -> tuple[int, int]:

@@ -41,6 +41,7 @@ def match_names(
     table: Mapping[str, str],
     *,
     complete: bool = True,
+    owner: str = "the recipe",
 ) -> tuple[dict[tuple[str, ...], str], list[str]]:
     """Find the recipe's name for each path of a Flax tree.
 
@@ -53,6 +54,7 @@ def match_names(
         known: the recipe's names of single parameters; may be empty.
         table: from paths joined by ``/`` to names.
         complete: whether the known names, if there are any, are those of every parameter.
+        owner: what has the known names, for the misfits to say.
 
     Returns:
         The names found, and a line for each misfit.
@@ -73,13 +75,13 @@ def match_names(
         if label in table:
             found[path] = table[label]
             if complete and split_name(table[label])[0] not in known:
-                misfits.append(f"{label}: the recipe has no {table[label]}")
+                misfits.append(f"{label}: {owner} has no {table[label]}")
         elif len(candidates) == 1:
             found[path] = candidates[0]
         elif candidates:
             misfits.append(f"{label}: could be any of {', '.join(candidates)}")
         elif complete:
-            misfits.append(f"{label}: the recipe has no such name")
+            misfits.append(f"{label}: {owner} has no such name")
         else:
             found[path] = torch_name(path)
     return found, misfits + _shared(found)

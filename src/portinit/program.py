@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -178,15 +179,17 @@ def nodes_from_data(data: Any) -> tuple[Node, ...]:
 
 
 def _node_from_data(number: int, data: Any) -> Node:
-    if not isinstance(data, dict) or data.get("op") not in _KNOWN:
+    op = data.get("op") if isinstance(data, dict) else None
+    if not isinstance(op, str) or op not in _KNOWN:
         known = ", ".join(sorted(_KNOWN))
         raise ValueError(f"node {number} must be an object with one of {known} as op, got {data!r}")
-    rest = dict(data)
+    rest = {key: value for key, value in data.items() if key != "op"}
     try:
-        op, inputs = rest.pop("op"), tuple(map(int, rest.pop("inputs", ())))
-        shape, dtype = as_shape(rest.pop("shape")), rest.pop("dtype", "float32")
+        inputs, shape = _integers(rest.pop("inputs", [])), as_shape(_integers(rest.pop("shape")))
+        dtype = rest.pop("dtype", "float32")
         numpy_dtype(dtype)
         attributes = {key: _from_data(value) for key, value in rest.items()}
+        _check_constant(op, shape, dtype, attributes)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"node {number} is malformed: {error}") from error
     if not all(0 <= i < number for i in inputs):
@@ -194,12 +197,36 @@ def _node_from_data(number: int, data: Any) -> Node:
     return Node(op, inputs, shape, dtype, attributes)
 
 
+def _check_constant(op: str, shape: Shape, dtype: str, attributes: Mapping[str, Any]) -> None:
+    """Constants are read by rules and printed, not only evaluated: they must hold values."""
+    value, data = attributes.get("value"), attributes.get("bytes")
+    if op == "full" and not isinstance(value, int | float):
+        raise ValueError(f"full must have a number as value, got {value!r}")
+    size = math.prod(shape) * numpy_dtype(dtype).itemsize
+    if op == "data" and not (isinstance(data, bytes) and len(data) == size):
+        raise ValueError(f"data must have {size} bytes, got {type(data).__name__}")
+
+
+def _integers(value: Any) -> tuple[int, ...]:
+    integers = isinstance(value, list) and all(type(item) is int for item in value)
+    if not integers:
+        raise ValueError(f"a list of integers is needed, got {value!r}")
+    return tuple(value)
+
+
 def _from_data(value: Any) -> Any:
-    if isinstance(value, dict) and set(value) == {"base64"}:
+    """An attribute: a number, text, null, bytes, or a list of integers."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        raise ValueError(f"an integer must have at most 64 bits, got {value.bit_length()}")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list):
+        return list(_integers(value))
+    if set(value) == {"base64"}:
         try:
             return base64.b64decode(value["base64"], validate=True)
         except (binascii.Error, TypeError) as error:
             raise ValueError(f"data must be base64 text: {error}") from error
-    if isinstance(value, dict) and value.get("float") in ("inf", "-inf", "nan"):
+    if value.get("float") in ("inf", "-inf", "nan"):
         return float(value["float"])
-    return value
+    raise ValueError(f"an attribute must be a number, text, bytes or integers, got {value!r}")

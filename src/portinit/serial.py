@@ -118,6 +118,10 @@ def _number(value: Any) -> float:
         return _NON_FINITE[value]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"a number is needed, got {value!r}")
+    try:
+        float(value)
+    except OverflowError:
+        raise ValueError("a number must be within a float's range, got a larger one") from None
     return value
 
 

@@ -24,6 +24,9 @@ from portinit.serial import (
 SCHEMA = 1
 """The version of the JSON form that this library writes, and the newest it reads."""
 
+_DEEPEST = 100
+"""Levels of JSON that are read: what is nested more deeply could not be printed or written."""
+
 
 def to_text(rules: Iterable[Rule], program: Program | None) -> str:
     """The rules, and the program of a traced recipe: a rule a line and a node a line."""
@@ -41,6 +44,8 @@ def from_text(text: str) -> tuple[list[Rule], Program | None]:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"a recipe must be JSON text: {error}") from error
+    if _depth(data) > _DEEPEST:
+        raise RecipeError(f"a recipe must be nested in at most {_DEEPEST} levels, got more")
     if not isinstance(data, dict) or not isinstance(data.get("rules"), list):
         raise RecipeError('a recipe must be an object with "portinit" and a list of "rules"')
     if data.get("portinit") != SCHEMA or isinstance(data["portinit"], bool):
@@ -50,6 +55,19 @@ def from_text(text: str) -> tuple[list[Rule], Program | None]:
         )
     program = _program_from_data(data)
     return [_rule_from_data(i, rule, program) for i, rule in enumerate(data["rules"])], program
+
+
+def _depth(data: Any) -> int:
+    """How deeply lists and objects are nested; found without recursion."""
+    depth, level = 0, [data]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        level = [child for item in level for child in _children(item)]
+        depth += 1
+    return depth
+
+
+def _children(item: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return item.values() if isinstance(item, dict) else item
 
 
 def _lines(items: Iterable[dict[str, Any]]) -> str:
@@ -62,7 +80,7 @@ def _program_from_data(data: dict[str, Any]) -> Program | None:
     try:
         program = Program(nodes_from_data(data["program"]), str(data.get("torch")))
         parse_version(program.torch)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise RecipeError(f"the program: {error}") from error
     return program
 

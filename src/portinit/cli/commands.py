@@ -1,5 +1,6 @@
 """The command line with all its commands."""
 
+from portinit.cli import bits as bits
 from portinit.cli import models as models
 from portinit.cli import traces as traces
 from portinit.cli.app import portinit as portinit

@@ -17,7 +17,9 @@ import portinit_flax
 import portinit_torch
 from portinit import Layout, Recipe
 from portinit.names import split_name
-from portinit_flax.trees import leaves
+from portinit.testing.arrays import differing
+from portinit.testing.sides import flax_side
+from portinit.testing.weights import in_torchs_order
 
 Names = Mapping[str, Any]
 
@@ -125,11 +127,7 @@ def _flax_tree(flax_model: Any, example: Any) -> Any:
 
 def flat_arrays(values: Any) -> dict[str, jax.Array]:
     """The arrays of a filled Flax model by path, its collection left out."""
-    tree = values
-    if isinstance(values, nnx.Module):
-        tree = nnx.state(values, (nnx.Param, nnx.BatchStat))
-    found, arrays, _ = leaves(tree)
-    return {"/".join(leaf.path): arrays[leaf.position] for leaf in found}
+    return {"/".join(path): array for path, array in flax_side(values).arrays.items()}
 
 
 def _rows(pair: Pair) -> list[Row]:
@@ -138,25 +136,12 @@ def _rows(pair: Pair) -> list[Row]:
     rows = []
     for path, array in flat_arrays(pair.values).items():
         label, layout = pair.matched[path]
-        name, part = split_name(label)
-        ours = _torch_bits(state[name])
-        ours = ours if part is None else ours[part.start : part.stop]
-        theirs = layout.to_torch(_bits(np.asarray(array)))
-        theirs = theirs.reshape(ours.shape) if theirs.size == 1 else theirs
-        differing = int(np.count_nonzero(ours != theirs))
+        name = split_name(label)[0]
+        ours, theirs = in_torchs_order(label, state[name], array, layout)
+        count = int(np.count_nonzero(differing(ours, theirs)))
         place, rule = rules[name]
-        rows.append((place, Row(label, path, ours.shape, str(rule.initializer), differing)))
+        rows.append((place, Row(label, path, ours.shape, str(rule.initializer), count)))
     return [row for _, row in sorted(rows, key=lambda pair: pair[0])]  # in the model's own order
-
-
-def _bits(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return array.view(f"u{array.dtype.itemsize}")
-
-
-def _torch_bits(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    detached = tensor.detach().cpu().contiguous()
-    return _bits(detached.view(integers[tensor.element_size()]).numpy())
 
 
 def _compare_outputs(done: Port, inputs: tuple[Any, Any]) -> None:

@@ -8,14 +8,14 @@ which the extra ``fast`` brings.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from portinit.fused import loops
-from portinit.fused.rows import Rows, rows_of
+from portinit.fused.rows import Part, Rows, memory_of, rows_of
 from portinit.grids import Grid
 from portinit.machine import compile_all, find_numba, intrinsics
 from portinit.quantile import table
@@ -24,19 +24,73 @@ from portinit.steps import Steps
 WORTH_LOADING = 1 << 20  # elements: below, loading numba takes longer than doing without
 _WORTH_A_THREAD = 1 << 16
 _MOST_ROWS = 1 << 14  # at a time: where they begin takes 16 bytes each
+_FEW_ROWS = 64  # where they begin is kept
 
 _ready = False
 
 
-def is_ready(size: int) -> bool:
-    """Whether filling ``size`` elements is best done here."""
-    return _ready or (size >= WORTH_LOADING and find_numba() is not None)
+def is_ready(grid: Grid) -> bool:
+    """Whether filling a grid's elements is best done here."""
+    return _ready or (grid.size >= WORTH_LOADING and find_numba() is not None)
 
 
 def threads() -> int:
     """How many threads numba is set to use."""
     count: int = find_numba().get_num_threads()
     return count
+
+
+class Plan:
+    """A fill without the memory and the key: what can be kept for arrays of one form."""
+
+    def __init__(self, grid: Grid, rows: Rows, steps: Steps | None) -> None:
+        self._rows = rows
+        self._size = grid.size
+        self._arguments = _arguments(steps)
+        whole = next(rows.parts(1, _MOST_ROWS))
+        self._whole = self._piece(whole) if rows.count <= _FEW_ROWS else None
+
+    def fill(self, out: NDArray[Any], key: tuple[int, int], stream: int, workers: int) -> None:
+        """Fill an array of the plan's form; see :func:`fill`."""
+        memory = memory_of(out)
+        words = np.uint32(key[0]), np.uint32(key[1]), np.uint32(stream & 0xFFFFFFFF)
+        useful = min(workers, -(-self._size // _WORTH_A_THREAD))
+        if useful == 1 and self._whole is not None:
+            _kernel()(memory, *self._whole, words, *self._arguments)
+            return
+
+        def run(part: Part) -> None:
+            _kernel()(memory, *self._piece(part), words, *self._arguments)
+
+        parts = self._rows.parts(useful, _MOST_ROWS)
+        if useful == 1:
+            for part in parts:
+                run(part)
+        else:
+            _kernel()  # compiled once, not by each thread
+            with ThreadPoolExecutor(useful) as pool:
+                list(pool.map(run, parts))
+
+    def _piece(self, part: Part) -> tuple[Any, ...]:
+        begin, end, left, right = part
+        places, counters = self._rows.starts(begin, end)
+        run = self._rows.inner
+        places += left * run.spacing
+        counters += left * run.step
+        return places, counters, (right - left, run.spacing, run.step)
+
+
+@lru_cache(maxsize=4096)
+def plan(grid: Grid, strides: tuple[int, ...], steps: Steps | None) -> Plan | None:
+    """The plan for arrays of a grid's shape and of some strides; none where it has no use.
+
+    Args:
+        grid: which elements.
+        strides: in elements.
+        steps: from a word to a value; none for the words themselves.
+    """
+    rows = rows_of(grid, strides) if grid.size else None
+    return Plan(grid, rows, steps) if rows else None
 
 
 def fill(
@@ -60,37 +114,10 @@ def fill(
     Returns:
         Whether it was done; not where the array's elements share memory.
     """
-    rows = rows_of(out, grid) if out.size else None
-    if rows is None:
-        return not out.size
-    call = _Call(rows, (key[0], key[1], stream & 0xFFFFFFFF), steps)
-    useful = min(workers, -(-out.size // _WORTH_A_THREAD))
-    parts = list(rows.parts(useful, _MOST_ROWS))
-    if useful == 1 or len(parts) == 1:
-        for part in parts:
-            call(part)
-    else:
-        with ThreadPoolExecutor(useful) as pool:
-            list(pool.map(call, parts))
-    return True
-
-
-class _Call:
-    """A fill of some of the rows."""
-
-    def __init__(self, rows: Rows, key: tuple[int, int, int], steps: Steps | None) -> None:
-        self._rows = rows
-        self._key = tuple(map(np.uint32, key))
-        self._arguments = _arguments(steps)
-
-    def __call__(self, part: tuple[int, int, int, int]) -> None:
-        begin, end, left, right = part
-        places, counters = self._rows.starts(begin, end)
-        run = self._rows.inner
-        places += left * run.spacing
-        counters += left * run.step
-        geometry = (right - left, run.spacing, run.step)
-        _kernel()(self._rows.memory, places, counters, geometry, self._key, *self._arguments)
+    known = plan(grid, tuple(stride // 4 for stride in out.strides), steps)
+    if known is not None:
+        known.fill(out, key, stream, workers)
+    return known is not None or not out.size
 
 
 def _arguments(steps: Steps | None) -> tuple[Any, ...]:

@@ -1,8 +1,8 @@
-"""An array's memory as rows: where each begins, and which counters its elements have."""
+"""An array's elements as rows: where each begins, and which counters its elements have."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,6 +12,9 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from portinit.grids import Grid
+
+Part = tuple[int, int, int, int]
+"""Rows and columns, begin and end of each."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,11 @@ class Rows:
     """The elements of an array as equal rows.
 
     Attributes:
-        memory: all the array's memory, from its lowest address, as int32.
-        first: the place and the counter of the element that all runs begin at.
+        first: the place, in elements from the lowest address, and the counter that runs begin at.
         outer: the runs of whole rows, slowest first.
         inner: the run within a row.
     """
 
-    memory: NDArray[np.int32]
     first: tuple[int, int]
     outer: tuple[Run, ...]
     inner: Run
@@ -59,8 +60,8 @@ class Rows:
             counters += index * run.step
         return places, counters
 
-    def parts(self, pieces: int, most: int) -> Iterator[tuple[int, int, int, int]]:
-        """Rows and columns, begin and end of each, of pieces of about the same size.
+    def parts(self, pieces: int, most: int) -> Iterator[Part]:
+        """Pieces of about the same size.
 
         A piece has at most ``most`` rows.
         """
@@ -74,10 +75,14 @@ class Rows:
                 yield row, min(row + height, rows), column, min(column + width, length)
 
 
-def rows_of(array: NDArray[Any], grid: Grid) -> Rows | None:
-    """The rows of an array of 4-byte elements; none where elements share memory."""
-    strides = [stride // 4 for stride in array.strides]
-    runs, place, counter = [], 0, grid.offset
+def rows_of(grid: Grid, strides: Sequence[int]) -> Rows | None:
+    """The rows of an array of the grid's shape; none where elements share memory.
+
+    Args:
+        grid: which elements the array holds.
+        strides: the distance of neighbours in memory along each axis, in elements.
+    """
+    runs, counter = [], grid.offset
     for axis, spacing in zip(grid.axes, strides, strict=True):
         length = len(axis.indices)
         step = axis.indices.step * axis.weight * grid.strides[axis.of]
@@ -87,13 +92,10 @@ def rows_of(array: NDArray[Any], grid: Grid) -> Rows | None:
             spacing, step = -spacing, -step
         if length > 1:
             runs.append(Run(length, spacing, step))
-    merged = _merged(sorted(runs, key=lambda run: -run.spacing))
-    if any(a.spacing < b.spacing * b.length for a, b in pairwise(merged)):
-        return None
-    if merged and not merged[-1].spacing:
-        return None
-    *outer, inner = merged or [Run(1, 1, 0)]
-    return Rows(_memory(array), (place, counter), tuple(outer), inner)
+    merged = _merged(sorted(runs, key=lambda run: -run.spacing)) or [Run(1, 1, 0)]
+    *outer, inner = merged
+    apart = all(a.spacing >= b.spacing * b.length for a, b in pairwise(merged)) and inner.spacing
+    return Rows((0, counter), tuple(outer), inner) if apart else None
 
 
 def _merged(runs: list[Run]) -> list[Run]:
@@ -105,11 +107,13 @@ def _merged(runs: list[Run]) -> list[Run]:
     return merged
 
 
-def _memory(array: NDArray[Any]) -> NDArray[np.int32]:
+def memory_of(array: NDArray[Any]) -> NDArray[np.int32]:
+    """All the memory of an array of 4-byte elements, from its lowest address."""
     words = array.view(np.int32)
-    # The dots keep an array of no axes an array.
-    forwards: Any = (*(slice(None, None, -1 if s < 0 else 1) for s in words.strides), ...)
-    lowest: Any = (*(slice(0, 1) for _ in words.shape), ...)
+    if words.flags.c_contiguous:
+        return words.reshape(-1)
+    forwards = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in words.strides)
     words = words[forwards]
     reach = sum((n - 1) * s for n, s in zip(words.shape, words.strides, strict=True)) // 4 + 1
-    return as_strided(words[lowest].reshape(-1), (reach,), (4,))
+    lowest = words[tuple(slice(0, 1) for _ in words.shape)]
+    return as_strided(lowest.reshape(-1), (reach,), (4,))
