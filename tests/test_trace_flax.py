@@ -24,6 +24,7 @@ import portinit
 import portinit_flax
 import portinit_torch
 from portinit import Recipe, RecipeError
+from portinit.testing import assert_same_weights
 from portinit_torch import trace
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -61,32 +62,12 @@ def leaves(model: Any) -> dict[str, np.ndarray]:
     return {"/".join(str(k.key) for k in path[linen:]): np.asarray(leaf) for path, leaf in paths}
 
 
-def as_torch_holds_it(model: Any, recipe: Recipe) -> dict[str, np.ndarray]:
-    """A Flax model's arrays by PyTorch's names, in PyTorch's shapes and order."""
-    arrays = leaves(model)
-    shapes = {str(rule.name): rule.shape for rule in recipe.rules}
-    found = {}
-    for path, (name, layout) in portinit_flax.match(model, recipe).items():
-        array, shape = arrays[path], shapes[name]
-        places = np.arange(array.size, dtype=np.float64).reshape(shape)
-        order = portinit.assign(places)(KEY, array.shape, "float64", layout=layout)
-        flat = np.empty(array.size, array.dtype)
-        flat[order.astype(np.int64).reshape(-1)] = array.reshape(-1)
-        found[name] = flat.reshape(shape)
-    return found
-
-
 @pytest.mark.parametrize("name", TWINS)
 def test_a_key_gives_both_twins_the_same_bits(name):
     make_torch, make_flax = twin(name)
     recipe = traced(make_torch)
     model = portinit_torch.initialize(make_torch(), recipe, KEY)
-    flax = portinit_flax.initialize(make_flax(), recipe, KEY)
-    held = dict([*model.named_parameters(), *model.named_buffers()])
-    found = as_torch_holds_it(flax, recipe)
-    assert set(found) == {n for n, t in held.items() if t.is_floating_point()}
-    for parameter, array in found.items():
-        assert array.tobytes() == held[parameter].detach().numpy().tobytes(), parameter
+    assert_same_weights(model, portinit_flax.initialize(make_flax(), recipe, KEY))
 
 
 @pytest.mark.parametrize("name", TWINS)
@@ -96,10 +77,7 @@ def test_a_replay_gives_the_flax_twin_what_torch_has(name):
     values = recipe.with_values(recipe.replay(7))
     flax = portinit_flax.initialize(make_flax(), values, KEY)
     torch.manual_seed(7)
-    model = make_torch()
-    held = dict([*model.named_parameters(), *model.named_buffers()])
-    for parameter, array in as_torch_holds_it(flax, recipe).items():
-        assert array.tobytes() == held[parameter].detach().numpy().tobytes(), parameter
+    assert_same_weights(make_torch(), flax)
 
 
 class Odd(nn.Module):

@@ -14,5 +14,5 @@ def key_from_generator(generator: torch.Generator | None = None) -> Key:
     same key, and so the same weights, on every device.
     """
     device = "cpu" if generator is None else generator.device
-    words = torch.empty(2, dtype=torch.int64, device=device)
-    return Key(*words.random_(0, 1 << 32, generator=generator).tolist())
+    words = torch.randint(1 << 32, (2,), generator=generator, dtype=torch.int64, device=device)
+    return Key(*words.tolist())
