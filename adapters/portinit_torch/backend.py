@@ -8,7 +8,7 @@ import array_api_compat.torch
 import torch
 from torch.autograd.graph import increment_version
 
-from portinit.backends import Backend, Draw, Evaluable
+from portinit.backends import NUMPY, Backend, Draw, Evaluable
 from portinit.dtypes import dtype_name
 from portinit.fused import filling
 from portinit.steps import Steps
@@ -42,9 +42,18 @@ class TorchBackend(Backend):
             increment_version(out)  # autograd must see that the memory changed
         return done
 
-    @torch.no_grad()
     def fill_by_arrays(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
-        super().fill_by_arrays(initializer, draw, out)
+        super().fill_by_arrays(initializer, draw, out.detach())  # outside autograd
+
+    def threads(self, draw: Draw) -> int:
+        # Array operations of torch's have threads of their own.
+        return torch.get_num_threads() if self.can_fuse(draw) else 1
+
+    def kth_smallest(self, x: Any, k: int) -> tuple[Any, Any]:
+        if x.device.type != "cpu" or type(x) not in _PLAIN or torch.compiler.is_compiling():
+            return super().kth_smallest(x, k)
+        words, columns = NUMPY.kth_smallest(x.numpy(), k)
+        return torch.from_numpy(words.copy()), torch.from_numpy(columns)
 
     def complex(self, real: Any, imag: Any, dtype: str) -> Any:
         return torch.complex(real, imag)

@@ -22,13 +22,14 @@ from portinit.dtypes import dtype_name, float_format, numpy_dtype
 from portinit.fused import filling
 from portinit.grids import Grid
 from portinit.keys import Key
+from portinit.machine import in_threads, thread_count
 from portinit.samples import Distribution
 from portinit.steps import Steps
 
 Words = tuple[Any, Any]
 
 _TILE = 1 << 16  # elements computed at a time: temporaries that stay in the cache
-_FUSED_TILE = 1 << 20  # likewise where a compiled pass has no temporaries
+_FUSED_TILE = 1 << 17  # likewise where a compiled pass has no temporaries
 
 
 class Evaluable(Hashable, Protocol):
@@ -41,6 +42,9 @@ class Evaluable(Hashable, Protocol):
     @property
     def hosted(self) -> bool:
         """Whether values are computed in NumPy."""
+
+    def settled(self, draw: Any) -> Evaluable:
+        """Itself, with what needs the whole parameter worked out."""
 
     def values(self, draw: Any, factor: float = 1.0) -> Any:
         """The initializer's values for one draw."""
@@ -81,8 +85,6 @@ class Backend:
 
     def native_dtype(self, name: str) -> Any:
         """The namespace's own dtype of a name."""
-        if self.xp is array_api_compat.numpy:
-            return numpy_dtype(name)
         try:
             return getattr(self.xp, name)
         except AttributeError:
@@ -110,12 +112,19 @@ class Backend:
 
     def can_fuse(self, draw: Draw) -> bool:
         """Whether :meth:`fuse` serves new arrays of this draw, and is worth its loading."""
-        return self.xp is array_api_compat.numpy and filling.is_ready(draw.grid)
+        return False
 
     def fuse(self, out: Any, draw: Draw, steps: Steps | None, stream: int = 0) -> bool:
         """Fill ``out`` with float32 values, or words, in one compiled pass; False if none can."""
-        threads = filling.threads()
-        return filling.fill(out, draw.key, draw.grid, steps, stream, threads)
+        return False
+
+    def tile(self, draw: Draw) -> int:
+        """How many elements of a draw are computed at a time."""
+        return _FUSED_TILE if self.can_fuse(draw) else _TILE
+
+    def threads(self, draw: Draw) -> int:
+        """How many tiles of a draw are computed side by side."""
+        return 1
 
     def fused(self, draw: Draw, steps: Steps | None, stream: int = 0) -> Any:
         """A new array that :meth:`fuse` filled, or none."""
@@ -137,6 +146,7 @@ class Backend:
         """Evaluate an initializer, here eagerly."""
         if out_sharding is not None:
             raise TypeError(f"out_sharding is for JAX arrays only, got {out_sharding!r}")
+        initializer = initializer.settled(draw)
         if draw.grid.size <= _TILE or not initializer.elementwise:
             return initializer.values(draw)
         native = self.native_dtype(draw.dtype)
@@ -153,17 +163,54 @@ class Backend:
         self.fill_by_arrays(initializer, draw, out)
 
     def fill_by_arrays(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
-        """As :meth:`fill`, in array operations."""
+        """As :meth:`fill`, in array operations, tile by tile."""
+        initializer = initializer.settled(draw)
         if not initializer.elementwise:
             out[...] = initializer.values(draw)
             return
-        limit = _FUSED_TILE if self.can_fuse(draw) else _TILE
-        for positions, tile in draw.grid.tiles(limit):
-            out[(*positions, ...)] = initializer.values(draw.on(tile))
+
+        def compute(tile: tuple[tuple[slice, ...], Grid]) -> None:
+            positions, grid = tile
+            out[(*positions, ...)] = initializer.values(draw.on(grid))
+
+        tiles = draw.grid.tiles(self.tile(draw))
+        threads = self.threads(draw) if draw.grid.size > self.tile(draw) else 1
+        in_threads(compute, tiles, threads)
+
+    def kth_smallest(self, x: Any, k: int) -> tuple[Any, Any]:
+        """Of each row of integers, the k-th smallest and its column; columns decide of equals."""
+        last = self.xp.sort(x, axis=1)[:, k - 1 : k]
+        below, equal = (self.xp.astype(where, self.xp.int32) for where in (x < last, x == last))
+        wanted = k - self.xp.sum(below, axis=1, keepdims=True, dtype=self.xp.int32)
+        reached = self.xp.cumulative_sum(equal, axis=1) == wanted
+        column = self.xp.argmax(self.xp.astype(reached, self.xp.int32), axis=1)
+        return last[:, 0], self.xp.astype(column, self.xp.int32)
 
     def orthonormal(self, matrix: Any, gain: float) -> Any:
         """See :func:`orthonormal`."""
         return orthonormal(self.xp, matrix, gain, self.native_dtype)
+
+
+class NumpyBackend(Backend):
+    """NumPy's arrays."""
+
+    def native_dtype(self, name: str) -> Any:
+        return numpy_dtype(name)
+
+    def can_fuse(self, draw: Draw) -> bool:
+        return filling.is_ready(draw.grid)
+
+    def fuse(self, out: Any, draw: Draw, steps: Steps | None, stream: int = 0) -> bool:
+        return filling.fill(out, draw.key, draw.grid, steps, stream, self.threads(draw))
+
+    def threads(self, draw: Draw) -> int:
+        return thread_count()
+
+    def kth_smallest(self, x: Any, k: int) -> tuple[Any, Any]:
+        last = np.partition(x, k - 1, axis=1)[:, k - 1 : k]
+        if (np.count_nonzero(x <= last, axis=1) != k).any():  # equals: once in 2**32 / size
+            return super().kth_smallest(x, k)
+        return last[:, 0], np.full(len(x), x.shape[1] - 1, np.int32)
 
 
 @lru_cache(maxsize=4096)
@@ -206,7 +253,8 @@ def _describe(key: Any) -> str:
 
 
 _ADAPTERS = {"torch": "portinit_torch", "jax": "portinit_jax", "jaxlib": "portinit_jax"}
-_BACKENDS: dict[Any, Backend] = {array_api_compat.numpy: Backend(array_api_compat.numpy)}
+NUMPY = NumpyBackend(array_api_compat.numpy)
+_BACKENDS: dict[Any, Backend] = {array_api_compat.numpy: NUMPY}
 
 
 def backend_of(key: Any, xp: Any = None) -> Backend:

@@ -152,6 +152,14 @@ class Initializer:
         """As :meth:`check`, but once for what cannot change."""
         self.check(grid, dtype)
 
+    def settled(self, draw: Draw) -> Initializer:
+        """This initializer with what needs the whole parameter worked out, if anything does.
+
+        Where elements depend on each other through little (a threshold of each column), what is
+        returned is elementwise, and so can be computed in parts.
+        """
+        return self
+
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         """``factor`` times the values at the draw's elements, in its dtype.
 

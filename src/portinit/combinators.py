@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from portinit.backends import Draw
@@ -46,6 +46,9 @@ class scaled(Initializer):
 
     def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
         return self.initializer.element_law(grid, dtype, self.factor * factor)
+
+    def settled(self, draw: Draw) -> Initializer:
+        return replace(self, initializer=self.initializer.settled(draw))
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         return self.initializer.values(draw, self.factor * factor)

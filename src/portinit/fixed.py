@@ -1,4 +1,4 @@
-"""Fixed-point arithmetic on signed words, exact in every namespace.
+"""Fixed-point arithmetic on signed words, exact in every namespace, and look-ups.
 
 Where a result needs an offset (a mean, a lower bound), a floating multiply and add could be
 fused by one compiler and not by another. So the offset is added to integers, and the one
@@ -59,3 +59,8 @@ def to_fixed(value: float, fraction: int) -> int:
     else:
         denominator <<= -fraction
     return (2 * numerator + denominator) // (2 * denominator)
+
+
+def take(xp: Any, values: Any, index: Any) -> Any:
+    """The values of a vector at an array of indices of any shape."""
+    return xp.reshape(xp.take(values, xp.reshape(index, (-1,)), axis=0), index.shape)

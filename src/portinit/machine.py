@@ -1,14 +1,19 @@
-"""Plain Python functions in machine code, where numba is installed."""
+"""What the machine offers: threads, and machine code where numba is installed."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
 def find_numba() -> Any:
@@ -17,6 +22,26 @@ def find_numba() -> Any:
         return importlib.import_module("numba")
     except ImportError:
         return None
+
+
+def thread_count() -> int:
+    """How many threads numba is set to use, once it is loaded; else, how many processors."""
+    numba = sys.modules.get("numba")
+    if numba is not None:
+        count: int = numba.get_num_threads()
+        return count
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_threads(function: Callable[[_T], None], items: Iterable[_T], threads: int) -> None:
+    """Call a function with each item, on several threads."""
+    if threads == 1:
+        for item in items:
+            function(item)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(function, items):
+            pass
 
 
 def compile_all(functions: Iterable[FunctionType], known: dict[str, Any]) -> dict[str, Any]:

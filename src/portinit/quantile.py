@@ -23,7 +23,7 @@ import array_api_compat.numpy as xnp
 import numpy as np
 from array_api_compat import device, is_jax_array
 
-from portinit.fixed import mulhi_signed
+from portinit.fixed import mulhi_signed, take
 
 FRACTION_BITS = {32: 28, 64: 59}
 _SEGMENT_BITS = {32: 10, 64: 6}
@@ -56,29 +56,24 @@ def quantile(xp: Any, c: Any, bits: int) -> Any:
 
 def _linear(xp: Any, segment: Any, position: Any, position_bits: int) -> Any:
     knots = _constant(xp, table(32), segment)
-    low = _take(xp, knots, segment)
-    high = _take(xp, knots, segment + 1)
+    low = take(xp, knots, segment)
+    high = take(xp, knots, segment + 1)
     return low + ((high - low) * position >> position_bits)
 
 
 def _quintic(xp: Any, segment: Any, position: Any, position_bits: int) -> Any:
     columns = [_constant(xp, column, segment) for column in np.ascontiguousarray(table(64).T)]
     scaled = position << (64 - position_bits)  # an unsigned fraction of 64 bits
-    z = _take(xp, columns[-1], segment)
+    z = take(xp, columns[-1], segment)
     for column in reversed(columns[:-1]):
         # mulhi_signed reads its second factor as unsigned, which an array of words is.
-        z = _take(xp, column, segment) + mulhi_signed(z, scaled, 64)
+        z = take(xp, column, segment) + mulhi_signed(z, scaled, 64)
     return z
 
 
 def _constant(xp: Any, values: Any, like: Any) -> Any:
     # JAX places constants itself; a traced array has no device to ask for.
     return xp.asarray(values, device=None if is_jax_array(like) else device(like))
-
-
-def _take(xp: Any, values: Any, index: Any) -> Any:
-    flat = xp.take(values, xp.reshape(index, (-1,)), axis=0)
-    return xp.reshape(flat, index.shape)
 
 
 def _float_code(xp: Any, m: Any, bits: int) -> Any:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from portinit.backends import Draw
 from portinit.base import Initializer, draw_words, sample
 from portinit.bits import numbered_stream
 from portinit.dtypes import float_format
+from portinit.fixed import take
 from portinit.grids import Grid, place
+from portinit.initializers import normal
 from portinit.layouts import Shape
 from portinit.samples import Normal
 
@@ -227,16 +229,42 @@ class sparse(Initializer):
         float_format(dtype)
         _require_dimensions("sparse", grid.shape, (2,))
 
+    def settled(self, draw: Draw) -> Initializer:
+        count = math.ceil(self.sparsity * draw.grid.shape[0])
+        law = normal(0.0, self.std)
+        return _thinned(law, *_last_zeros(draw, count)) if count and draw.grid.size else law
+
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        xp, rows = draw.xp, draw.grid.shape[0]
-        dense = sample(draw, Normal(0.0, self.std).scaled(factor))
-        count = math.ceil(self.sparsity * rows)
-        if not count or not draw.grid.size:
-            return dense
-        words = draw_words(draw.on(draw.grid.logical()), numbered_stream(1))
-        last = xp.sort(words, axis=0)[count - 1 : count, :]
-        below, tied = words < last, words == last
-        wanted = count - xp.sum(below, axis=0, keepdims=True, dtype=xp.int32)
-        first = xp.cumulative_sum(xp.astype(tied, xp.int32), axis=0) <= wanted
-        zero = place(xp, below | (tied & first), draw.grid)
+        return self.settled(draw).values(draw, factor)
+
+
+@dataclass(frozen=True, eq=False)
+class _thinned(Initializer):
+    """An initializer with zeros where a column's words are its smallest: elementwise."""
+
+    dense: Initializer
+    word: Any  # of each column, the largest that makes a zero
+    row: Any  # and the last row where that word does
+
+    def values(self, draw: Draw, factor: float = 1.0) -> Any:
+        xp, grid = draw.xp, draw.grid
+        row, column = (grid.coordinate(xp, axis, draw.device) for axis in (0, 1))
+        words = draw_words(draw, numbered_stream(1))
+        word, last = (take(xp, limit, column) for limit in (self.word, self.row))
+        zero = (words < word) | ((words == word) & (row <= last))
+        dense = self.dense.values(draw, factor)
         return xp.where(zero, xp.zeros_like(dense), dense)
+
+
+def _last_zeros(draw: Draw, count: int) -> tuple[Any, Any]:
+    """Of each column, the word and the row of the last of its ``count`` smallest elements."""
+    rows, columns = draw.grid.shape
+    whole = draw.grid.logical()
+    by_columns = replace(whole, axes=whole.axes[::-1])
+    step = max(1, draw.backend.tile(draw) // rows)
+    found = [
+        draw.backend.kth_smallest(draw_words(draw.on(part), numbered_stream(1)), count)
+        for part in (by_columns.part(0, slice(i, i + step)) for i in range(0, columns, step))
+    ]
+    words, last_rows = zip(*found, strict=True)
+    return draw.xp.concat(words), draw.xp.concat(last_rows)

@@ -7,7 +7,6 @@ which the extra ``fast`` brings.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from typing import Any
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from portinit.fused import loops
 from portinit.fused.rows import Part, Rows, memory_of, rows_of
 from portinit.grids import Grid
-from portinit.machine import compile_all, find_numba, intrinsics
+from portinit.machine import compile_all, find_numba, in_threads, intrinsics
 from portinit.quantile import table
 from portinit.steps import Steps
 
@@ -30,14 +29,11 @@ _ready = False
 
 
 def is_ready(grid: Grid) -> bool:
-    """Whether filling a grid's elements is best done here."""
-    return _ready or (grid.size >= WORTH_LOADING and find_numba() is not None)
-
-
-def threads() -> int:
-    """How many threads numba is set to use."""
-    count: int = find_numba().get_num_threads()
-    return count
+    """Whether filling a grid's elements, or parts of them, is best done here."""
+    if _ready or grid.size < WORTH_LOADING or find_numba() is None:
+        return _ready
+    _kernel()
+    return True
 
 
 class Plan:
@@ -62,14 +58,8 @@ class Plan:
         def run(part: Part) -> None:
             _kernel()(memory, *self._piece(part), words, *self._arguments)
 
-        parts = self._rows.parts(useful, _MOST_ROWS)
-        if useful == 1:
-            for part in parts:
-                run(part)
-        else:
-            _kernel()  # compiled once, not by each thread
-            with ThreadPoolExecutor(useful) as pool:
-                list(pool.map(run, parts))
+        _kernel()  # compiled once, not by each thread
+        in_threads(run, self._rows.parts(useful, _MOST_ROWS), useful)
 
     def _piece(self, part: Part) -> tuple[Any, ...]:
         begin, end, left, right = part

@@ -1,0 +1,162 @@
+"""Fills of GPU tensors in one kernel: the same bytes as array operations, from Triton's code.
+
+Triton comes with torch's builds for CUDA and ROCm. Where it is missing, importing this module is
+an ImportError, and array operations fill the tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from portinit.bits import signed
+from portinit.fused.rows import Run, rows_of
+from portinit.grids import Grid
+from portinit.quantile import table
+from portinit.steps import Steps
+from portinit_torch import triton_kernel
+
+_WIDTH = 128  # threads a program
+_HEIGHT = 8  # elements a thread, which then share what is made of the key alone
+_MOST = 1 << 30  # elements a launch: their numbers are divided as words of 31 bits
+
+Piece = tuple[int, int, tuple[Run, ...]]
+"""The place and the counter of the first element, and the runs, slowest first."""
+
+
+def fill(
+    out: Tensor, key: tuple[int, int], grid: Grid, steps: Steps | None, stream: int = 0
+) -> bool:
+    """Fill a tensor of float32, float16 or bfloat16, or of int32 with raw words.
+
+    Args:
+        out: a tensor of the grid's shape, of any strides, detached.
+        key: two words.
+        grid: which elements.
+        steps: from a word to a value of the tensor's dtype; none for the words themselves.
+        stream: as for :func:`portinit.bits.random_words`.
+
+    Returns:
+        Whether it was done; not where the tensor's elements share memory.
+    """
+    if not out.numel():
+        return True
+    rows = rows_of(grid, out.stride())
+    if rows is None:
+        return False
+    memory = out.view(torch.int16) if out.dtype == torch.bfloat16 else out
+    with torch.cuda.device_of(out):
+        arguments = _words(key, stream) | _arguments(steps, out.device)
+        for place, counter, runs in _pieces(*rows.first, (*rows.outer, rows.inner)):
+            start = memory.as_strided((1,), (1,), memory.storage_offset() + place)
+            _launch(start, counter, runs, arguments)
+    return True
+
+
+def _pieces(place: int, counter: int, runs: tuple[Run, ...]) -> Iterator[Piece]:
+    """The elements in pieces that one launch can number."""
+    size = math.prod(run.length for run in runs)
+    if size <= _MOST:
+        yield place, counter, runs
+        return
+    slowest, *others = runs
+    height = max(1, _MOST * slowest.length // size)
+    for begin in range(0, slowest.length, height):
+        length = min(height, slowest.length - begin)
+        outer = (replace(slowest, length=length),) if length > 1 else ()
+        start = place + begin * slowest.spacing, counter + begin * slowest.step
+        yield from _pieces(*start, (*outer, *others))
+
+
+def _launch(
+    start: Tensor, counter: int, runs: tuple[Run, ...], arguments: dict[str, Any]
+) -> None:
+    slowest, *others = runs or (Run(1, 1, 0),)
+    size = math.prod(run.length for run in runs)
+    triton_kernel.fill[(-(-size // (_WIDTH * _HEIGHT)),)](
+        start,
+        _numbers(tuple(others), start.device) if others else None,
+        first=counter,
+        size=size,
+        spacing=slowest.spacing,
+        step=slowest.step,
+        **arguments,
+        inner=len(others),
+        packed=_are_packed(runs),
+        width=_WIDTH,
+        height=_HEIGHT,
+        num_warps=_WIDTH // _lanes(start.device),
+        enable_fp_fusion=False,
+    )
+
+
+def _are_packed(runs: tuple[Run, ...]) -> bool:
+    """Whether the elements lie side by side, in the order in which they are numbered."""
+    distance = 1
+    for run in reversed(runs):
+        if run.spacing != distance:
+            return False
+        distance *= run.length
+    return True
+
+
+def _words(key: tuple[int, int], stream: int) -> dict[str, int]:
+    return {
+        name: signed(word, 32)
+        for name, word in zip(("k0", "k1", "stream"), (*key, stream), strict=True)
+    }
+
+
+def _arguments(steps: Steps | None, device: torch.device) -> dict[str, Any]:
+    """What the kernel takes of a word's way; what is absent is none."""
+    s = steps or Steps(scale=1.0)
+    count, lowest = s.span or (None, None)
+    unbounded = math.isinf(s.low) and math.isinf(s.high)
+    return {
+        "count": None if count is None else signed(count, 32),
+        "lowest": lowest,
+        "factor": s.factor,
+        "offset": s.offset or None,
+        "scale": s.scale if steps else None,
+        "low": None if unbounded else s.low,
+        "high": None if unbounded else s.high,
+        "shift": s.shift,
+        "knots": _knots(device) if s.quantile else None,
+    }
+
+
+@cache
+def _lanes(device: torch.device) -> int:
+    """The threads of a warp."""
+    on_gpu = device.type == "cuda"
+    return torch.cuda.get_device_properties(device).warp_size if on_gpu else 32
+
+
+@cache
+def _knots(device: torch.device) -> Tensor:
+    """The quantile's knots, and the rise to the next, in one word each."""
+    knots = table(32).astype(np.int64)
+    return torch.from_numpy((np.diff(knots) << 32) | knots[:-1]).to(device)
+
+
+@lru_cache(maxsize=4096)
+def _numbers(runs: tuple[Run, ...], device: torch.device) -> Tensor:
+    """Runs as the kernel reads them, fastest first."""
+    rows = [(r.length, *_reciprocal(r.length), r.spacing, r.step) for r in reversed(runs)]
+    return torch.tensor(rows, dtype=torch.int64, device=device)
+
+
+def _reciprocal(length: int) -> tuple[int, int]:
+    """(f, s) such that n // length is (n * f // 2**32 + n) >> s for every n below 2**31.
+
+    See Granlund and Montgomery, "Division by invariant integers using multiplication", 1994.
+    """
+    shift = (length - 1).bit_length()
+    return ((((1 << shift) - length) << 32) // length) + 1, shift

@@ -1,0 +1,182 @@
+"""The kernel of a fused fill: from counters to values in a GPU's registers, in Triton.
+
+One thread takes a few elements from their counters to the memory, and nothing is stored between.
+All is integers but one conversion, one multiplication and the bounds, so there is nothing to
+contract and nothing that a GPU rounds otherwise than a CPU. What a distribution lacks is None, and
+is not compiled.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def turn(x: tl.tensor, y: tl.tensor, left: tl.constexpr) -> tl.tensor:
+    """One round of Threefry."""
+    x += y
+    return x, ((y << left) | (y >> (32 - left))) ^ x
+
+
+@triton.jit
+def even(x: tl.tensor, y: tl.tensor) -> tl.tensor:
+    """Rounds 1 to 4 of eight."""
+    x, y = turn(x, y, 13)
+    x, y = turn(x, y, 15)
+    x, y = turn(x, y, 26)
+    return turn(x, y, 6)
+
+
+@triton.jit
+def odd(x: tl.tensor, y: tl.tensor) -> tl.tensor:
+    """Rounds 5 to 8 of eight."""
+    x, y = turn(x, y, 17)
+    x, y = turn(x, y, 29)
+    x, y = turn(x, y, 16)
+    return turn(x, y, 24)
+
+
+@triton.jit
+def word(k0: tl.tensor, k1: tl.tensor, high: tl.tensor, low: tl.tensor) -> tl.tensor:
+    """The word at a counter: see :mod:`portinit.threefry`."""
+    k2 = k0 ^ k1 ^ 0x1BD11BDA
+    x, y = even(high + k0, low + k1)
+    x, y = odd(x + k1, y + (k2 + 1))
+    x, y = even(x + k2, y + (k0 + 2))
+    x, y = odd(x + k0, y + (k1 + 3))
+    x, y = even(x + k1, y + (k2 + 4))
+    return (x + k2) ^ (y + (k0 + 5))
+
+
+@triton.jit
+def quantile(rank: tl.tensor, knots: tl.tensor) -> tl.tensor:
+    """The normal quantile in fixed point: see :mod:`portinit.quantile`."""
+    sign = rank >> 31
+    code = ((rank ^ sign ^ 0x7FFFFFFF) | 1).to(tl.float32).to(tl.int32, bitcast=True)
+    found = tl.load(knots + ((code >> 13) - (127 << 10)))  # a knot, and the rise to the next
+    rise = (found >> 32).to(tl.int32)
+    z = found.to(tl.int32) + ((rise * (code & 0x1FFF)) >> 13)
+    return (z ^ sign) - sign
+
+
+@triton.jit
+def locate(
+    index: tl.tensor,
+    first: tl.tensor,
+    spacing: tl.tensor,
+    step: tl.tensor,
+    runs: tl.tensor,
+    inner: tl.constexpr,
+) -> tl.tensor:
+    """Places in memory and counters of elements that are numbered as they lie in memory."""
+    rest = index.to(tl.uint32)
+    place = tl.zeros_like(index).to(tl.int64)
+    counter = place + first
+    for i in tl.static_range(inner):
+        length = tl.load(runs + 5 * i).to(tl.uint32)
+        factor = tl.load(runs + 5 * i + 1).to(tl.uint32)
+        shift = tl.load(runs + 5 * i + 2).to(tl.uint32)
+        whole = (tl.umulhi(rest, factor) + rest) >> shift  # rest // length
+        position = (rest - whole * length).to(tl.int64)
+        place += position * tl.load(runs + 5 * i + 3)
+        counter += position * tl.load(runs + 5 * i + 4)
+        rest = whole
+    position = rest.to(tl.int64)
+    return place + position * spacing, counter + position * step
+
+
+@triton.jit
+def integer(
+    bits: tl.tensor,
+    knots: tl.tensor,
+    count: tl.tensor,
+    lowest: tl.tensor,
+    factor: tl.tensor,
+    shift: tl.constexpr,
+    offset: tl.tensor,
+) -> tl.tensor:
+    """The integer that a word becomes: see :class:`portinit.steps.Steps`."""
+    x = bits.to(tl.int32, bitcast=True)
+    if count is not None:
+        x = tl.umulhi(bits ^ 0x80000000, count.to(tl.uint32)).to(tl.int32, bitcast=True) + lowest
+    if knots is not None:
+        x = quantile(x, knots)
+    if factor is not None:
+        x = ((x.to(tl.int64) * factor) >> 32).to(tl.int32)
+    x = x >> shift
+    return x if offset is None else x + offset
+
+
+@triton.jit
+def bfloat16(value: tl.tensor) -> tl.tensor:
+    """The bits of a float32 rounded to bfloat16: to nearest, ties to even."""
+    code = value.to(tl.uint32, bitcast=True)
+    return ((code + (((code >> 16) & 1) + 0x7FFF)) >> 16).to(tl.int16)
+
+
+@triton.jit(do_not_specialize=list(range(17)))
+def fill(
+    out: tl.tensor,
+    runs: tl.tensor,
+    knots: tl.tensor,
+    first: tl.int64,
+    size: tl.tensor,
+    spacing: tl.int64,
+    step: tl.int64,
+    k0: tl.tensor,
+    k1: tl.tensor,
+    stream: tl.tensor,
+    count: tl.tensor,
+    lowest: tl.tensor,
+    factor: tl.tensor,
+    offset: tl.tensor,
+    scale: tl.tensor,
+    low: tl.tensor,
+    high: tl.tensor,
+    shift: tl.constexpr,
+    inner: tl.constexpr,
+    packed: tl.constexpr,
+    width: tl.constexpr,
+    height: tl.constexpr,
+) -> None:
+    """Values, or words, for the elements of some runs.
+
+    Args:
+        out: float32, float16, bfloat16 as int16, or int32 for words.
+        runs: all but the slowest, fastest first: length, its reciprocal, spacing, step.
+        knots: the quantile's table.
+        first: the counter of the first element.
+        size: how many elements.
+        spacing: the distance of the slowest run's elements in memory.
+        step: and of their counters.
+        k0: a word of the key.
+        k1: the other.
+        stream: exclusive-ored to the counters' high words.
+        count: the span's size.
+        lowest: the span's first.
+        factor: as in :class:`portinit.steps.Steps`, and so down to shift.
+        offset: added to the integer.
+        scale: none for words.
+        low: the smallest value.
+        high: the largest.
+        shift: low bits that are dropped.
+        inner: how many runs there are but the slowest.
+        packed: whether the elements lie side by side.
+        width: how many threads a program has, or lanes.
+        height: how many elements a thread takes.
+    """
+    for row in tl.static_range(height):
+        index = (tl.program_id(0) * height + row) * width + tl.arange(0, width)
+        place, counter = locate(index, first, spacing, step, runs, inner)
+        top = (counter >> 32).to(tl.uint32) ^ stream.to(tl.uint32)
+        x = word(k0.to(tl.uint32), k1.to(tl.uint32), top, counter.to(tl.uint32))
+        if scale is None:
+            x = x.to(tl.int32, bitcast=True)
+        else:
+            x = integer(x, knots, count, lowest, factor, shift, offset).to(tl.float32) * scale
+            if low is not None:
+                x = tl.minimum(tl.maximum(x, low), high)
+            if out.dtype.element_ty == tl.int16:
+                x = bfloat16(x)
+        tl.store(out + index if packed else out + place, x, mask=index < size)

@@ -1,0 +1,5 @@
+"""Assertions for the tests of libraries that give one layer in PyTorch and in Flax."""
+
+from portinit.testing.laws import assert_distribution as assert_distribution
+from portinit.testing.pairs import assert_same_distribution as assert_same_distribution
+from portinit.testing.weights import assert_same_weights as assert_same_weights
