@@ -25,6 +25,29 @@ NAMESPACES = {
 }
 
 
+_ROWS = pytest.StashKey[list[Any]]()
+
+
+@pytest.fixture
+def matrix(request: pytest.FixtureRequest) -> Callable[[Any], None]:
+    """A function that keeps a row of the matrix for the summary."""
+    rows: list[Any] = request.config.stash.setdefault(_ROWS, [])
+    return rows.append
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say which devices the matrix was tested on, and how many cells held."""
+    rows = config.stash.get(_ROWS, [])
+    modes: dict[str, list[Any]] = {}
+    for row in rows:
+        modes.setdefault(f"{row.backend} {row.mode} on {row.device}", []).append(row)
+    if modes:
+        terminalreporter.section("exactness matrix")
+    for mode, parts in modes.items():
+        tried, same = (sum(getattr(p, field) for p in parts) for field in ("tried", "identical"))
+        terminalreporter.line(f"{mode}: {same} of {tried} cells bit-identical")
+
+
 @pytest.fixture(params=NAMESPACES.values(), ids=NAMESPACES)
 def xp(request: pytest.FixtureRequest) -> ModuleType:
     """An array namespace."""

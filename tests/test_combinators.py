@@ -13,6 +13,8 @@ import safetensors.numpy
 import torch
 
 import portinit as pi
+from portinit import Layout
+from portinit.grids import Grid
 
 KEY = pi.key(41)
 LAYOUTS = pytest.mark.parametrize("layout", ["torch", "flax"])
@@ -231,3 +233,11 @@ def test_initializers_compare_hash_and_pickle(initializer: pi.Initializer) -> No
 def test_what_is_printed_can_be_evaluated(initializer: pi.Initializer) -> None:
     assert eval(repr(initializer), vars(pi).copy()) == initializer
     assert eval(str(initializer), vars(pi).copy()) == initializer
+
+
+def test_a_factor_that_leaves_the_dtype_is_refused_before_anything_is_drawn() -> None:
+    grid = Grid.whole((4,), Layout())
+    with pytest.raises(ValueError, match="bounds must be within 65504"):
+        pi.scaled(pi.uniform(0, 258.0), 266.0).check(grid, "float16")
+    with pytest.raises(ValueError, match="finite"):
+        pi.scaled(pi.uniform(0, 1e300), 1e300).check(grid, "float64")

@@ -15,6 +15,7 @@ import torch
 from scipy import stats
 
 import portinit as pi
+from portinit.truncated import TruncatedNormal
 
 KEY = pi.key(2024)
 SQRT3 = math.sqrt(3)
@@ -244,3 +245,11 @@ def test_the_distribution_is_the_same_in_every_framework() -> None:
     for xp in (torch, jnp):
         x = np.asarray(pi.normal()(KEY, (2**16,), xp=xp), dtype=np.float64)
         assert stats.kstest(x, "norm").pvalue > 1e-4
+
+
+@pytest.mark.parametrize(("a", "b"), [(7.5, 8.0), (8.0, 9.0), (0.5, math.inf), (3.0, 3.5)])
+def test_moments_far_from_the_mean_are_those_of_scipy(a: float, b: float) -> None:
+    for law, mirrored in ((TruncatedNormal(0, 1, a, b), 1), (TruncatedNormal(0, 1, -b, -a), -1)):
+        wanted = stats.truncnorm(law.a, law.b)
+        assert law.mean == pytest.approx(mirrored * abs(wanted.mean()), rel=1e-6)
+        assert law.std == pytest.approx(wanted.std(), rel=1e-3)

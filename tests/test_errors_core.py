@@ -15,7 +15,10 @@ import pytest
 import torch
 
 import portinit as pi
-from portinit import layers
+from portinit import Layout, layers
+from portinit.expressions import expression
+from portinit.grids import Grid
+from portinit.program import Node
 
 KEY = pi.key(0)
 NAN, INF = math.nan, math.inf
@@ -200,3 +203,27 @@ def test_an_error_leaves_no_warning_behind(recwarn: pytest.WarningsRecorder) -> 
     with pytest.raises(ValueError, match="sizes of 1 or more"):
         pi.xavier_normal()(KEY, (0, 0))
     assert not recwarn.list
+
+
+def test_an_expression_is_checked_node_by_node() -> None:
+    unfinished = expression((Node("normal", (), (2, 2), "float32", {"mean": 0.0}),))
+    with pytest.raises(ValueError, match="a normal needs mean, std; got no std"):
+        unfinished.check(Grid.whole((2, 2), Layout()), "float32")
+    unknown = expression((Node("opaque", (), (2,), "float32"),))
+    with pytest.raises(ValueError, match="a draw must be one of uniform, normal"):
+        unknown.check(Grid.whole((2,), Layout()), "float32")
+
+
+def test_a_constant_beyond_floats_is_refused_when_it_is_made() -> None:
+    with pytest.raises(ValueError, match="val must be within"):
+        pi.constant(10**400)
+
+
+def test_gates_of_a_parameter_without_axes_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 dimension or more"):
+        pi.layers.per_gate(pi.zeros).bound(pi.Parameter("a", (), fan_in=3))
+
+
+def test_minus_zero_is_printed() -> None:
+    assert str(pi.constant(-0.0)) == "constant(val=-0.0)"
+    assert str(pi.uniform(-0.0, 2)) == "uniform(a=-0.0, b=2)"

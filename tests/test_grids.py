@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import portinit as pi
 from portinit.backends import Draw, backend_of
 from portinit.grids import Grid
-from portinit.layouts import LAYOUTS, as_layout
+from portinit.layouts import LAYOUTS, Layout, as_layout
 
 KEY = pi.key(21)
 Shape = tuple[int, ...]
@@ -178,6 +178,8 @@ HUGE = {
     "torch": (2**20, 2**20),
     "flax": (2**17, 3 * 2**17),
     "torch odd": (2**31 - 1, 3, 2**29 + 5),
+    "torch long": (2**40 + 3, 4),
+    "flax long": (2**33 + 1, 5),
     "flax_conv_transpose": (3, 5, 2**20 + 1, 2**21 - 1),
 }
 
@@ -236,3 +238,10 @@ def test_blocks_beyond_32_bits_keep_their_counters() -> None:
     assert (
         counters(block.part(0, slice(1, 2)).part(1, slice(7, 8))).item() == (2**18 + 1) * 2**17 + 7
     )
+
+
+def test_coordinates_beyond_31_bits_are_refused() -> None:
+    grid = Grid.whole((2**16, 2**16), Layout((0, 1), ())).part(0, slice(2**15, 2**15 + 1))
+    half = pi.where(slice(2**31, None), pi.ones, pi.zeros)
+    with pytest.raises(ValueError, match=r"below 2\*\*31, got an axis of 4294967296"):
+        half.evaluate(pi.key(0), grid.part(1, slice(0, 2)))

@@ -120,7 +120,7 @@ def _plan_one(
     name, rows = split_name(label)
     known = exact.get(name)
     whole = known.shape if known else None
-    wanted = (len(rows), *whole[1:]) if rows is not None and whole else whole
+    wanted = (rows.stop - rows.start, *whole[1:]) if rows is not None and whole else whole
     layout = stated or (known.layout if known else None) or tree.layout(path, wanted)
     leaf = tree.leaves[path]
     described = tree.describe(path, name, layout)

@@ -114,8 +114,12 @@ class Backend:
         """Whether :meth:`fuse` serves new arrays of this draw, and is worth its loading."""
         return False
 
+    def fusible_dtypes(self, device: Any) -> frozenset[str]:
+        """What :meth:`fuse` writes to a device besides words."""
+        return frozenset({"float32"})
+
     def fuse(self, out: Any, draw: Draw, steps: Steps | None, stream: int = 0) -> bool:
-        """Fill ``out`` with float32 values, or words, in one compiled pass; False if none can."""
+        """Fill ``out`` with values, or words, in one compiled pass; False if none can."""
         return False
 
     def tile(self, draw: Draw) -> int:
@@ -156,8 +160,8 @@ class Backend:
 
     def fill(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
         """Evaluate an initializer into an array, with no second array of its size if it can."""
-        if draw.dtype == "float32" and self.can_fuse(draw):
-            steps = _float32_steps(initializer, draw.grid)
+        if draw.dtype in self.fusible_dtypes(draw.device) and self.can_fuse(draw):
+            steps = _steps(initializer, draw.grid, draw.dtype)
             if steps is not None and self.fuse(out, draw, steps):
                 return
         self.fill_by_arrays(initializer, draw, out)
@@ -206,6 +210,11 @@ class NumpyBackend(Backend):
     def threads(self, draw: Draw) -> int:
         return thread_count()
 
+    def complex(self, real: Any, imag: Any, dtype: str) -> Any:
+        out = np.empty(real.shape, self.native_dtype(dtype))
+        out.real, out.imag = real, imag  # a sum would lose the sign of a zero
+        return out
+
     def kth_smallest(self, x: Any, k: int) -> tuple[Any, Any]:
         last = np.partition(x, k - 1, axis=1)[:, k - 1 : k]
         if (np.count_nonzero(x <= last, axis=1) != k).any():  # equals: once in 2**32 / size
@@ -214,10 +223,10 @@ class NumpyBackend(Backend):
 
 
 @lru_cache(maxsize=4096)
-def _float32_steps(initializer: Evaluable, grid: Grid) -> Steps | None:
+def _steps(initializer: Evaluable, grid: Grid, dtype: str) -> Steps | None:
     """What every element's word goes through; none where they differ."""
-    law = initializer.element_law(grid, "float32")
-    steps = law.steps(float_format("float32")) if law else None
+    law = initializer.element_law(grid, dtype)
+    steps = law.steps(float_format(dtype)) if law else None
     return steps if isinstance(steps, Steps) else None
 
 

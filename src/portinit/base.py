@@ -173,7 +173,7 @@ class Initializer:
         given = [
             f"{field.name}={_in_code(getattr(self, field.name))}"
             for field in fields(self)
-            if getattr(self, field.name) != field.default
+            if not _is_default(getattr(self, field.name), field.default)
         ]
         return f"{type(self).__name__}({', '.join(given)})"
 
@@ -190,6 +190,10 @@ class Initializer:
             elif isinstance(value, tuple) and value and isinstance(value[0], Initializer):
                 changed[field.name] = tuple(part.bound(parameter) for part in value)
         return replace(self, **changed) if changed else self
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    return bool(value == default) and str(value).startswith("-") == str(default).startswith("-")
 
 
 def _in_code(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from portinit.backends import Draw
 from portinit.base import Initializer
+from portinit.dtypes import FORMATS, float_format
 from portinit.grids import Grid
 from portinit.layouts import Shape
 from portinit.samples import Distribution
@@ -43,6 +44,9 @@ class scaled(Initializer):
 
     def check(self, grid: Grid, dtype: str) -> None:
         self.initializer.check(grid, dtype)
+        law = self.element_law(grid, dtype)
+        if law is not None and dtype in FORMATS:
+            law.check(float_format(dtype))
 
     def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
         return self.initializer.element_law(grid, dtype, self.factor * factor)

@@ -59,7 +59,7 @@ class Format:
 
 _FLOAT32 = (2 - 2**-23) * 2.0**127
 _FLOAT64 = (2 - 2**-52) * 2.0**1023
-_FORMATS = {
+FORMATS = {
     f.name: f
     for f in (
         Format("float32", 32, 24, -126, _FLOAT32),
@@ -76,7 +76,7 @@ _FORMATS = {
 _INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 _NUMPYS = {"bool", "float16", "float32", "float64", "complex64", "complex128", *_INTEGERS}
 
-REAL_FORMATS = frozenset(name for name, f in _FORMATS.items() if not f.is_complex)
+REAL_FORMATS = frozenset(name for name, f in FORMATS.items() if not f.is_complex)
 
 
 @lru_cache(maxsize=256)
@@ -100,9 +100,9 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     """
     if name in _NUMPYS:
         return np.dtype(name)
-    if name not in _FORMATS:
+    if name not in FORMATS:
         raise TypeError(
-            f"a dtype must be one of {', '.join(sorted({*_FORMATS, *_NUMPYS}))}; got {name!r}"
+            f"a dtype must be one of {', '.join(sorted({*FORMATS, *_NUMPYS}))}; got {name!r}"
         )
     try:
         ml_dtypes = importlib.import_module("ml_dtypes")
@@ -116,6 +116,6 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 def float_format(dtype: Any) -> Format:
     """The format of a dtype that can be drawn; a TypeError names those that can."""
     name = dtype_name(dtype)
-    if name not in _FORMATS:
-        raise TypeError(f"dtype must be one of {', '.join(_FORMATS)}; got {name}")
-    return _FORMATS[name]
+    if name not in FORMATS:
+        raise TypeError(f"dtype must be one of {', '.join(FORMATS)}; got {name}")
+    return FORMATS[name]

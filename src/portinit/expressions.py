@@ -49,11 +49,27 @@ class expression(Initializer):
     def check(self, grid: Grid, dtype: str) -> None:
         if self.nodes[-1].shape != grid.shape:
             raise ValueError(f"an expression of shape {self.nodes[-1].shape} got {grid.shape}")
+        for node in self.nodes:
+            if node.op in DRAWS:
+                _check_draw(node)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         stream = PortinitStream(draw.backend.known_words(draw.key))
         ((_, value),) = evaluate(self.nodes, [len(self.nodes) - 1], stream)
         return place_given(draw, value, factor)
+
+
+def _check_draw(node: Node) -> None:
+    if node.op not in _NEEDED:
+        raise ValueError(f"a draw must be one of {', '.join(_NEEDED)}; got {node.op!r}")
+    missing = [name for name in _NEEDED[node.op] if name not in node.attributes]
+    if missing:
+        raise ValueError(f"a {node.op} needs {', '.join(_NEEDED[node.op])}; got no {missing[0]}")
+    if node.op in _LAWS:
+        try:
+            _LAWS[node.op](node.attributes).check(float_format(node.dtype))
+        except TypeError as error:
+            raise ValueError(f"a {node.op} of {node.attributes}: {error}") from error
 
 
 class PortinitStream:
@@ -88,7 +104,7 @@ def _integers(node: Node, words: Array) -> Array:
     if node.op == "randint":
         unsigned: Array = mulhi(words, a["high"] - a["low"], 32)
         return unsigned.astype(np.int64) + int(a["low"])
-    raise ValueError(f"a draw must be one of {', '.join(DRAWS)}; got {node.op!r}")
+    raise ValueError(f"a draw must be one of {', '.join(_NEEDED)}; got {node.op!r}")
 
 
 _LAWS: dict[str, Any] = {
@@ -98,6 +114,13 @@ _LAWS: dict[str, Any] = {
 }
 
 
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "uniform": ("a", "b"),
+    "normal": ("mean", "std"),
+    "trunc_normal": ("mean", "std", "a", "b"),
+    "randint": ("low", "high"),
+    "randperm": (),
+}
 _SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
 

@@ -141,10 +141,14 @@ class Grid:
 
     def coordinate(self, xp: Any, logical: int, device: Any) -> Any:
         """Coordinates along one logical axis, int32, broadcastable against the array."""
+        if self.shape[logical] > 1 << 31:
+            raise ValueError(
+                f"coordinates must be below 2**31, got an axis of {self.shape[logical]}"
+            )
         total = xp.zeros((1,) * len(self.axes), dtype=xp.int32, device=device)
         for number, axis in enumerate(self.axes):
             if axis.of == logical:
-                total = total + self._positions(xp, number, device) * axis.weight
+                total = total + self._along(xp, number, axis.indices, device) * axis.weight
         return total
 
     def counters(self, xp: Any, device: Any) -> tuple[Any, Any]:
@@ -154,21 +158,25 @@ class Grid:
         NumPy.
         """
         ones = (1,) * max(1, len(self.axes))
-        low = xp.full(ones, signed(self.offset, 32), dtype=xp.int32, device=device)
-        high = self.offset >> 32
+        strides = [axis.weight * self.strides[axis.of] for axis in self.axes]
+        pairs = list(zip(self.axes, strides, strict=True))
+        first = self.offset + sum(axis.indices.start * stride for axis, stride in pairs)
         wide = self._last_counter() >> 32 != 0
-        for number, axis in enumerate(self.axes):
-            stride = axis.weight * self.strides[axis.of]
-            steps = self._positions(xp, number, device)
-            added = steps * signed(stride, 32)
+        low = xp.full(ones, signed(first, 32), dtype=xp.int32, device=device)
+        high = first >> 32 if wide else 0
+        for number, (axis, stride) in enumerate(pairs):
+            steps = self._along(xp, number, range(len(axis.indices)), device)
+            distance = axis.indices.step * stride
+            added = steps * signed(distance, 32)
             low = low + added
             if wide:
                 carry = xp.astype((low ^ _LOWEST) < (added ^ _LOWEST), xp.int32)
-                high = high + mulhi(steps, stride & 0xFFFFFFFF, 32) + steps * (stride >> 32) + carry
+                above = mulhi(steps, distance & _WORD, 32) + steps * signed(distance >> 32, 32)
+                high = high + above + carry
         return high, low
 
-    def _positions(self, xp: Any, number: int, device: Any) -> Any:
-        r = self.axes[number].indices
+    def _along(self, xp: Any, number: int, r: range, device: Any) -> Any:
+        """A range along one of the array's axes."""
         vector = xp.arange(r.start, r.stop, r.step, dtype=xp.int32, device=device)
         return xp.reshape(vector, tuple(-1 if i == number else 1 for i in range(len(self.axes))))
 
@@ -183,6 +191,7 @@ class Grid:
 
 
 _LOWEST = -(1 << 31)
+_WORD = 0xFFFFFFFF
 
 
 @lru_cache(maxsize=4096)

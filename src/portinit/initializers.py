@@ -375,6 +375,8 @@ def he_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()) ->
 
 # Constants
 
+_LARGEST = float_format("float64").largest
+
 
 @dataclass(frozen=True)
 class constant(Initializer):
@@ -385,8 +387,15 @@ class constant(Initializer):
 
     val: float = 0.0
 
+    def __post_init__(self) -> None:
+        if isinstance(self.val, int) and abs(self.val) > _LARGEST:
+            raise ValueError(f"val must be within {_LARGEST:g}, got a larger integer")
+
     def check(self, grid: Grid, dtype: str) -> None:
-        """Any shape and dtype will do."""
+        if dtype in REAL_FORMATS and math.isfinite(self.val):
+            largest = float_format(dtype).largest
+            if abs(self.val) > largest:
+                raise ValueError(f"val must be within {largest:g} for {dtype}, got {self.val}")
 
     def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Constant:
         return Constant(self.val * factor)

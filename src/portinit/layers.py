@@ -140,6 +140,8 @@ class per_gate(Initializer):
     def bound(self, parameter: Parameter) -> Initializer:
         if not parameter.fan_in:
             raise ValueError("per_gate needs a recurrent layer's hidden size, found none")
+        if not parameter.shape:
+            raise ValueError("per_gate needs a shape of 1 dimension or more, got ()")
         gates = parameter.shape[0] // parameter.fan_in
         return blocks((self.initializer.bound(parameter),) * gates)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from portinit.dtypes import Format
 from portinit.fixed import binary_point, to_fixed
-from portinit.steps import Steps, affine_steps, is_normal, normal_bound
+from portinit.steps import Steps, affine_steps, at_least, at_most, flushed, is_normal
 
 _MANTISSA = {32: 24, 64: 53}
 
@@ -72,9 +72,6 @@ def check_non_negative(**arguments: float) -> None:
             raise ValueError(f"{name} must be 0 or more, got {value}")
 
 
-_LARGEST = {32: (2 - 2**-23) * 2.0**127, 64: (2 - 2**-52) * 2.0**1023}
-
-
 @dataclass(frozen=True)
 class Constant(Distribution):
     """All the mass at one value."""
@@ -127,11 +124,11 @@ class Uniform(Distribution):
         return Uniform(low, high)
 
     def steps(self, fmt: Format) -> Steps | float:
-        low, high = normal_bound(fmt.ceil(self.a), fmt), normal_bound(fmt.below(self.b), fmt)
         if self.a == self.b:
             return self.a
+        low, high = at_least(self.a, fmt), at_most(fmt.below(self.b), fmt)
         if low > high:
-            return fmt.floor(self.a)
+            return flushed(fmt.floor(self.a), fmt)  # no number of the format lies between
         return Steps(**self._integers(fmt), low=low, high=high)
 
     def _integers(self, fmt: Format) -> dict[str, Any]:
@@ -158,6 +155,13 @@ class Normal(Distribution):
         check_finite(mean=self.loc)
         check_non_negative(std=self.scale)
 
+    def check(self, fmt: Format) -> None:
+        if max(abs(self.loc), self.scale) > fmt.largest:
+            raise ValueError(
+                f"mean and std must be within {fmt.largest:g} for {fmt.name}, "
+                f"got mean={self.loc}, std={self.scale}"
+            )
+
     @property
     def mean(self) -> float:
         return self.loc
@@ -177,7 +181,7 @@ class Normal(Distribution):
     def steps(self, fmt: Format) -> Steps | float:
         if self.scale == 0:
             return self.loc
-        largest = _LARGEST[fmt.bits]
+        largest = fmt.largest  # not infinity, which not every format has
         bound = largest if abs(self.loc) + 10 * self.scale > largest else math.inf
         last = affine_steps(self.loc, self.scale, fmt)
         return Steps(quantile=True, **last, low=-bound, high=bound)

@@ -7,6 +7,7 @@ namespace; :mod:`portinit.fused` takes the same steps in one compiled pass.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,8 @@ class Steps:
     def take(self, xp: Any, words: Any, fmt: Format) -> Any:
         """Values in ``fmt.work`` of an array of words."""
         x = self._integers(xp, words, fmt.bits)
-        values = xp.astype(x, getattr(xp, fmt.work)) * rounded(self.scale, fmt)
+        with np.errstate(over="ignore"):  # what overflows is out of bounds
+            values = xp.astype(x, getattr(xp, fmt.work)) * rounded(self.scale, fmt)
         unbounded = math.isinf(self.low) and math.isinf(self.high)
         return values if unbounded else xp.clip(values, self.low, self.high)
 
@@ -73,12 +75,25 @@ def rounded(value: float, fmt: Format) -> float:
 
 def is_normal(scale: float, fmt: Format) -> bool:
     """Whether a machine that flushes denormal numbers keeps the constant."""
-    return scale == 0 or abs(scale) >= _SMALLEST[fmt.bits]
+    return abs(scale) >= _SMALLEST[fmt.bits]
 
 
-def normal_bound(value: float, fmt: Format) -> float:
-    """A bound that machines which flush denormal numbers compare alike."""
-    return value if abs(value) >= _SMALLEST[fmt.bits] else 0.0
+def at_least(value: float, fmt: Format) -> float:
+    """The smallest number of the format from ``value`` on that no machine flushes to zero."""
+    smallest = _SMALLEST[fmt.bits]
+    if abs(value) < smallest:
+        return smallest if value > 0 else 0.0
+    return max(fmt.ceil(value), -fmt.largest) + 0.0  # minus zero becomes zero
+
+
+def at_most(value: float, fmt: Format) -> float:
+    """The largest number of the format up to ``value`` that no machine flushes to zero."""
+    return 0.0 - at_least(-value, fmt)  # and not minus zero
+
+
+def flushed(value: float, fmt: Format) -> float:
+    """The value, or zero where a machine might flush it."""
+    return value if is_normal(value, fmt) else 0.0
 
 
 def affine_steps(loc: float, scale: float, fmt: Format) -> dict[str, Any]:
@@ -87,6 +102,7 @@ def affine_steps(loc: float, scale: float, fmt: Format) -> dict[str, Any]:
     step = math.ldexp(scale, -fraction)
     if loc == 0 and is_normal(step, fmt):
         return {"scale": step}
-    point = binary_point(abs(loc) + 16 * scale, fmt.bits)
+    reach = abs(loc) + 16 * scale
+    point = binary_point(reach if math.isfinite(reach) else sys.float_info.max, fmt.bits)
     factor = to_fixed(scale, point + fmt.bits - fraction)
     return {"scale": 2.0**-point, "factor": factor, "offset": to_fixed(loc, point)}

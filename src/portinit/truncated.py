@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from portinit.dtypes import Format
+from portinit.dtypes import Format, float_format
 from portinit.fixed import to_fixed
 from portinit.quantile import FRACTION_BITS, rank
-from portinit.samples import Distribution, check_finite, check_non_negative
-from portinit.steps import Steps, affine_steps, normal_bound
+from portinit.samples import Distribution, Normal, check_finite, check_non_negative
+from portinit.steps import Steps, affine_steps, at_least, at_most, flushed
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,12 @@ class TruncatedNormal(Distribution):
             raise ValueError(f"a must be at most b, got a={self.a}, b={self.b}")
 
     def check(self, fmt: Format) -> None:
+        if max(self.a, -self.b) > fmt.largest:
+            raise ValueError(
+                f"bounds must let numbers within {fmt.largest:g} through for {fmt.name}, "
+                f"got a={self.a}, b={self.b}"
+            )
+        Normal(self.loc, self.scale).check(float_format(fmt.work))
         if self.scale and self.a < self.b:
             low, high = _ranks(*self._bounds, fmt.bits)
             if high - low < 1 << 8:
@@ -43,6 +49,9 @@ class TruncatedNormal(Distribution):
 
     def _moments(self) -> tuple[float, float]:
         low, high = self._bounds
+        if low > 0:  # far above the mean differences of probabilities near 1 would cancel
+            first, variance = replace(self, loc=0.0, scale=1.0, a=-high, b=-low)._moments()
+            return -first, variance
         mass = _cdf(high) - _cdf(low)
         if mass <= 0:  # beyond what doubles can tell apart: all at the nearer bound
             return min(max(0.0, low), high), 0.0
@@ -59,6 +68,8 @@ class TruncatedNormal(Distribution):
         return self.scale * math.sqrt(self._moments()[1]) if self.scale else 0.0
 
     def scaled(self, factor: float) -> TruncatedNormal:
+        if factor == 0:
+            return TruncatedNormal(0.0, 0.0, 0.0, 0.0)
         low, high = sorted((self.a * factor, self.b * factor))
         return replace(self, loc=self.loc * factor, scale=self.scale * abs(factor), a=low, b=high)
 
@@ -71,15 +82,13 @@ class TruncatedNormal(Distribution):
     def steps(self, fmt: Format) -> Steps | float:
         if self.scale == 0:
             return min(max(self.loc, self.a), self.b)
-        low, high = _ranks(*self._bounds, fmt.bits)
-        whole = high - low == 1 << fmt.bits
-        return Steps(
-            span=None if whole else (high - low, low),
-            quantile=True,
-            **affine_steps(self.loc, self.scale, fmt),
-            low=normal_bound(fmt.ceil(self.a), fmt),
-            high=normal_bound(fmt.floor(self.b), fmt),
-        )
+        low, high = at_least(self.a, fmt), at_most(self.b, fmt)
+        if low > high:  # no number of the format lies between
+            return flushed(min(max(self.loc, self.a), self.b), fmt)
+        first, stop = _ranks(*self._bounds, fmt.bits)
+        span = None if stop - first == 1 << fmt.bits else (stop - first, first)
+        last = affine_steps(self.loc, self.scale, fmt)
+        return Steps(span=span, quantile=True, **last, low=low, high=high)
 
 
 @lru_cache(maxsize=1024)

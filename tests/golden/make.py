@@ -196,7 +196,7 @@ def uniform(w: int, dtype: str, a: float, b: Any) -> Fraction:
         point = fraction_bits_for(max(abs(a), abs(b)), bits)
         low, high = fixed(a, point), fixed(b, point)
         share = (signed(w, bits) + 2 ** (bits - 1)) * (high - low) // 2**bits
-        x = product(low + share, Fraction(1, 2**point), dtype)
+        x = product(low + share, Fraction(2) ** -point, dtype)
     return within(x, a, b, dtype)
 
 
@@ -206,7 +206,8 @@ def within(x: Fraction, a: Any, b: Any, dtype: str) -> Fraction:
     while x < a:
         x += step_at(x, dtype)
     while x >= b:
-        x -= step_at(x, dtype)
+        # Below a power of two the numbers lie closer together than above it.
+        x -= min(step_at(x, dtype), step_at(x - step_at(x, dtype), dtype))
     return x
 
 
@@ -223,7 +224,7 @@ def affine(z: int, dtype: str, mean: float, std: Any) -> Fraction:
         return product(z, exact(std) / 2**28, dtype)
     point = fraction_bits_for(abs(mean) + 16 * std)
     factor = fixed(std, point + 4)
-    return product(fixed(mean, point) + z * factor // 2**32, Fraction(1, 2**point), dtype)
+    return product(fixed(mean, point) + z * factor // 2**32, Fraction(2) ** -point, dtype)
 
 
 def truncated(w: int, dtype: str, cut: tuple[float, float], mean: float, std: Any) -> Fraction:

@@ -3,4 +3,5 @@
 from portinit.cli import bits as bits
 from portinit.cli import models as models
 from portinit.cli import traces as traces
+from portinit.cli import verify as verify
 from portinit.cli.app import portinit as portinit

@@ -1,0 +1,1 @@
+"""Proof that weights are what they are said to be: equal bits, and the right distribution."""
