@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import array_api_compat.torch
@@ -14,6 +17,8 @@ from portinit.fused import filling
 from portinit.steps import Steps
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)  # other kinds of tensors may have no memory
+_NUMPYS = (torch.float32, torch.float64, torch.float16, torch.complex64, torch.complex128)
+_ON_GPU = frozenset({"float32", "bfloat16", "float16"})
 
 
 class TorchBackend(Backend):
@@ -26,37 +31,64 @@ class TorchBackend(Backend):
         return getattr(torch, name)
 
     def can_fuse(self, draw: Draw) -> bool:
-        device = draw.device or torch.get_default_device()
-        return (
-            torch.device(device).type == "cpu"
-            and not torch.compiler.is_compiling()
-            and filling.is_ready(draw.grid)
-        )
+        if torch.compiler.is_compiling():
+            return False
+        device = _device(draw.device)
+        if device.type == "cuda":
+            return _triton_fill() is not None and bool(_triton_fill().works(device))
+        return device.type == "cpu" and filling.is_ready(draw.grid)
+
+    def fusible_dtypes(self, device: Any) -> frozenset[str]:
+        return _ON_GPU if _device(device).type == "cuda" else filling.DTYPES
 
     def fuse(self, out: Any, draw: Draw, steps: Steps | None, stream: int = 0) -> bool:
         if type(out) not in _PLAIN:
             return False
-        memory, threads = out.detach().numpy(), torch.get_num_threads()
-        done = filling.fill(memory, draw.key, draw.grid, steps, stream, threads)
-        if done and not out.is_inference():
-            increment_version(out)  # autograd must see that the memory changed
+        memory, form = out.detach(), (draw.key, draw.grid, steps, stream)
+        if _device(out.device).type == "cuda":
+            done = bool(_triton_fill().fill(memory, *form))
+        else:
+            host = memory.view(torch.int16) if memory.dtype == torch.bfloat16 else memory
+            done = filling.fill(host.numpy(), *form, torch.get_num_threads())
+        if done:
+            _mark_changed(out)
         return done
 
     def fill_by_arrays(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
+        if self._as_numpy(out):
+            host = replace(draw, backend=NUMPY, device=None, threads=torch.get_num_threads())
+            settled = initializer.settled(host)
+            if settled.elementwise:
+                NUMPY.fill_by_arrays(settled, host, out.detach().numpy())
+                _mark_changed(out)
+                return
         super().fill_by_arrays(initializer, draw, out.detach())  # outside autograd
 
-    def threads(self, draw: Draw) -> int:
-        # Array operations of torch's have threads of their own.
-        return torch.get_num_threads() if self.can_fuse(draw) else 1
-
-    def kth_smallest(self, x: Any, k: int) -> tuple[Any, Any]:
-        if x.device.type != "cpu" or type(x) not in _PLAIN or torch.compiler.is_compiling():
-            return super().kth_smallest(x, k)
-        words, columns = NUMPY.kth_smallest(x.numpy(), k)
-        return torch.from_numpy(words.copy()), torch.from_numpy(columns)
+    def _as_numpy(self, out: Any) -> bool:
+        plain = type(out) in _PLAIN and out.device.type == "cpu" and out.dtype in _NUMPYS
+        return plain and not torch.compiler.is_compiling()
 
     def complex(self, real: Any, imag: Any, dtype: str) -> Any:
         return torch.complex(real, imag)
+
+
+def _mark_changed(tensor: Any) -> None:
+    """Tell autograd that the tensor's memory was written to."""
+    if not tensor.is_inference():
+        increment_version(tensor)
+
+
+def _device(device: Any) -> torch.device:
+    return torch.device(device or torch.get_default_device())
+
+
+@cache
+def _triton_fill() -> Any:
+    """The module that fills tensors on a GPU; none where Triton is not installed."""
+    try:
+        return importlib.import_module("portinit_torch.triton_fill")
+    except ImportError:
+        return None
 
 
 BACKEND = TorchBackend(array_api_compat.torch)

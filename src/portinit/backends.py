@@ -62,6 +62,7 @@ class Draw:
     grid: Grid
     dtype: str
     device: Any = None
+    threads: int | None = None
 
     @property
     def xp(self) -> Any:
@@ -173,16 +174,20 @@ class Backend:
             out[...] = initializer.values(draw)
             return
 
+        threads = self.threads(draw) if draw.grid.size > self.tile(draw) else 1
+        alone = replace(draw, threads=1) if threads > 1 else draw
+
         def compute(tile: tuple[tuple[slice, ...], Grid]) -> None:
             positions, grid = tile
-            out[(*positions, ...)] = initializer.values(draw.on(grid))
+            out[(*positions, ...)] = initializer.values(alone.on(grid))
 
-        tiles = draw.grid.tiles(self.tile(draw))
-        threads = self.threads(draw) if draw.grid.size > self.tile(draw) else 1
-        in_threads(compute, tiles, threads)
+        in_threads(compute, draw.grid.tiles(self.tile(draw)), threads)
 
     def kth_smallest(self, x: Any, k: int) -> tuple[Any, Any]:
-        """Of each row of integers, the k-th smallest and its column; columns decide of equals."""
+        """Of each row of integers, the k-th smallest and its column; columns decide of equals.
+
+        No columns are given where no row has an equal of it further on.
+        """
         last = self.xp.sort(x, axis=1)[:, k - 1 : k]
         below, equal = (self.xp.astype(where, self.xp.int32) for where in (x < last, x == last))
         wanted = k - self.xp.sum(below, axis=1, keepdims=True, dtype=self.xp.int32)
@@ -204,11 +209,14 @@ class NumpyBackend(Backend):
     def can_fuse(self, draw: Draw) -> bool:
         return filling.is_ready(draw.grid)
 
+    def fusible_dtypes(self, device: Any) -> frozenset[str]:
+        return filling.DTYPES
+
     def fuse(self, out: Any, draw: Draw, steps: Steps | None, stream: int = 0) -> bool:
         return filling.fill(out, draw.key, draw.grid, steps, stream, self.threads(draw))
 
     def threads(self, draw: Draw) -> int:
-        return thread_count()
+        return draw.threads or thread_count()
 
     def complex(self, real: Any, imag: Any, dtype: str) -> Any:
         out = np.empty(real.shape, self.native_dtype(dtype))
@@ -217,9 +225,9 @@ class NumpyBackend(Backend):
 
     def kth_smallest(self, x: Any, k: int) -> tuple[Any, Any]:
         last = np.partition(x, k - 1, axis=1)[:, k - 1 : k]
-        if (np.count_nonzero(x <= last, axis=1) != k).any():  # equals: once in 2**32 / size
+        if (np.count_nonzero(x <= last, axis=1) != k).any():
             return super().kth_smallest(x, k)
-        return last[:, 0], np.full(len(x), x.shape[1] - 1, np.int32)
+        return last[:, 0], None  # two equal words are rare: all of a row's equals count
 
 
 @lru_cache(maxsize=4096)

@@ -249,11 +249,12 @@ class _thinned(Initializer):
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         xp, grid = draw.xp, draw.grid
         row, column = (grid.coordinate(xp, axis, draw.device) for axis in (0, 1))
-        words = draw_words(draw, numbered_stream(1))
-        word, last = (take(xp, limit, column) for limit in (self.word, self.row))
-        zero = (words < word) | ((words == word) & (row <= last))
+        words, word = draw_words(draw, numbered_stream(1)), take(xp, self.word, column)
+        zero = words <= word
+        if self.row is not None:
+            zero = zero & ((words < word) | (row <= take(xp, self.row, column)))
         dense = self.dense.values(draw, factor)
-        return xp.where(zero, xp.zeros_like(dense), dense)
+        return xp.where(zero, xp.zeros((), dtype=dense.dtype, device=draw.device), dense)
 
 
 def _last_zeros(draw: Draw, count: int) -> tuple[Any, Any]:
@@ -267,4 +268,8 @@ def _last_zeros(draw: Draw, count: int) -> tuple[Any, Any]:
         for part in (by_columns.part(0, slice(i, i + step)) for i in range(0, columns, step))
     ]
     words, last_rows = zip(*found, strict=True)
-    return draw.xp.concat(words), draw.xp.concat(last_rows)
+    if all(part is None for part in last_rows):
+        return draw.xp.concat(words), None
+    none = draw.xp.full(step, rows - 1, dtype=draw.xp.int32, device=draw.device)
+    known = [none[: len(w)] if r is None else r for w, r in zip(words, last_rows, strict=True)]
+    return draw.xp.concat(words), draw.xp.concat(known)

@@ -22,6 +22,7 @@ from portinit.steps import Steps
 
 WORTH_LOADING = 1 << 20  # elements: below, loading numba takes longer than doing without
 _WORTH_A_THREAD = 1 << 16
+DTYPES = frozenset({"float32", "bfloat16"})
 _MOST_ROWS = 1 << 14  # at a time: where they begin takes 16 bytes each
 _FEW_ROWS = 64  # where they begin is kept
 
@@ -48,15 +49,15 @@ class Plan:
 
     def fill(self, out: NDArray[Any], key: tuple[int, int], stream: int, workers: int) -> None:
         """Fill an array of the plan's form; see :func:`fill`."""
-        memory = memory_of(out)
+        memory, halved = memory_of(out), out.itemsize == 2
         words = np.uint32(key[0]), np.uint32(key[1]), np.uint32(stream & 0xFFFFFFFF)
         useful = min(workers, -(-self._size // _WORTH_A_THREAD))
         if useful == 1 and self._whole is not None:
-            _kernel()(memory, *self._whole, words, *self._arguments)
+            _kernel()(memory, *self._whole, words, *self._arguments, halved)
             return
 
         def run(part: Part) -> None:
-            _kernel()(memory, *self._piece(part), words, *self._arguments)
+            _kernel()(memory, *self._piece(part), words, *self._arguments, halved)
 
         _kernel()  # compiled once, not by each thread
         in_threads(run, self._rows.parts(useful, _MOST_ROWS), useful)
@@ -91,10 +92,10 @@ def fill(
     stream: int = 0,
     workers: int = 1,
 ) -> bool:
-    """Fill an array of float32, or of int32 with raw words.
+    """Fill an array of float32 or bfloat16, or of int32 with raw words.
 
     Args:
-        out: an array of the grid's shape, of any strides.
+        out: an array of the grid's shape, of any strides; bfloat16 may come as int16.
         key: two words.
         grid: which elements.
         steps: from a word to a value; none for the words themselves.
@@ -104,7 +105,7 @@ def fill(
     Returns:
         Whether it was done; not where the array's elements share memory.
     """
-    known = plan(grid, tuple(stride // 4 for stride in out.strides), steps)
+    known = plan(grid, tuple(stride // out.itemsize for stride in out.strides), steps)
     if known is not None:
         known.fill(out, key, stream, workers)
     return known is not None or not out.size
@@ -133,7 +134,8 @@ def _kernel() -> Any:
     functions: list[Any] = [
         *(loops.turn, loops.even, loops.odd, loops.word, loops.ahead, loops.words),
         *(loops.span, loops.locate, loops.look_up, loops.interpolate),
-        *(loops.multiply, loops.value, loops.finish, loops.put, loops.fitting),
+        *(loops.multiply, loops.value, loops.half, loops.finish, loops.finish_half),
+        *(loops.put, loops.fitting),
         *(loops.draw, loops.fill),
     ]
     bits_of = _bits_of()

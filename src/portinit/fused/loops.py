@@ -133,6 +133,25 @@ def finish(x: Integers, last: Any, floats: Any, memory: Integers, first: Any, sp
             memory[first + i * spacing] = value(x[i], last, floats)
 
 
+def finish_half(
+    x: Integers, last: Any, floats: Any, memory: Integers, first: Any, spacing: Any
+) -> None:
+    """As :func:`finish`, in bfloat16."""
+    if spacing == 1:
+        target = memory[first : first + x.size]
+        for i in range(x.size):
+            target[i] = half(value(x[i], last, floats))
+    else:
+        for i in range(x.size):
+            memory[first + i * spacing] = half(value(x[i], last, floats))
+
+
+def half(bits: Any) -> Any:
+    """A finite float32's bits rounded to bfloat16's, to nearest, ties to even."""
+    tie = int32(int32(bits >> int32(16)) & int32(1))
+    return int32(int32(bits + int32(0x7FFF) + tie) >> int32(16))
+
+
 def value(x: Any, last: Any, floats: Any) -> Any:
     """The last integer steps, the conversion, the multiplication and the bounds."""
     scale, low, high = floats
@@ -187,11 +206,12 @@ def fill(
     floats: tuple[Any, Any, Any],
     flags: tuple[Any, Any, Any, Any],
     table: Integers,
+    halved: Any,
 ) -> None:
     """Rows of values, or of raw words, into memory.
 
     Args:
-        memory: what is written to, as int32.
+        memory: what is written to, as int32 or int16.
         places: where each row begins there.
         starts: the counter of each row's first element.
         geometry: a row's length, the distance of its elements in memory, and of their counters.
@@ -201,6 +221,7 @@ def fill(
         floats: scale and bounds.
         flags: whether there is a span, a quantile, a factor; whether words stay words.
         table: what :func:`look_up` looks up.
+        halved: whether values become bfloat16.
     """
     inner, spacing, step = geometry
     numbers, found = np.empty(BLOCK, int32), np.empty(BLOCK, int64)
@@ -223,6 +244,8 @@ def fill(
             first = places[row] + column * spacing
             if flags[3]:
                 put(x[done : done + part], memory, first, spacing)
+            elif halved:
+                finish_half(x[done : done + part], last, floats, memory, first, spacing)
             else:
                 finish(x[done : done + part], last, floats, memory, first, spacing)
             done += part

@@ -107,13 +107,13 @@ def _merged(runs: list[Run]) -> list[Run]:
     return merged
 
 
-def memory_of(array: NDArray[Any]) -> NDArray[np.int32]:
-    """All the memory of an array of 4-byte elements, from its lowest address."""
-    words = array.view(np.int32)
+def memory_of(array: NDArray[Any]) -> NDArray[Any]:
+    """All the memory of an array, from its lowest address, as integers of its width."""
+    words = array.view(f"i{array.itemsize}")
     if words.flags.c_contiguous:
         return words.reshape(-1)
     forwards = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in words.strides)
     words = words[forwards]
-    reach = sum((n - 1) * s for n, s in zip(words.shape, words.strides, strict=True)) // 4 + 1
-    lowest = words[tuple(slice(0, 1) for _ in words.shape)]
-    return as_strided(lowest.reshape(-1), (reach,), (4,))
+    reach = sum((n - 1) * s for n, s in zip(words.shape, words.strides, strict=True))
+    lowest = words[tuple(slice(0, 1) for _ in words.shape)].reshape(-1)
+    return as_strided(lowest, (reach // words.itemsize + 1,), (words.itemsize,))
