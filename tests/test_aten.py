@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_exactness import CONVOLUTIONS, KEY, MATRICES, PLAIN
+from test_exactness import KEY
 
 import portinit as pi
 from portinit.proof import inexact
 from portinit.proof.aten import aten_findings, traced
+from portinit.proof.table import CONVOLUTIONS, MATRICES, PLAIN
 
 PLAIN_ROWS = {name: (row, (61, 67)) for name, row in PLAIN.items()}
 MATRIX_ROWS = {name: (row, (60, 48)) for name, row in MATRICES.items()}

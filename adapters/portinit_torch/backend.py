@@ -14,6 +14,7 @@ from torch.autograd.graph import increment_version
 from portinit.backends import NUMPY, Backend, Draw, Evaluable
 from portinit.dtypes import dtype_name
 from portinit.fused import filling
+from portinit.fused.rows import rows_of
 from portinit.steps import Steps
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)  # other kinds of tensors may have no memory
@@ -55,7 +56,7 @@ class TorchBackend(Backend):
         return done
 
     def fill_by_arrays(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
-        if self._as_numpy(out):
+        if self._as_numpy(out) and rows_of(draw.grid, out.stride()) is not None:
             host = replace(draw, backend=NUMPY, device=None, threads=torch.get_num_threads())
             settled = initializer.settled(host)
             if settled.elementwise:

@@ -126,7 +126,7 @@ def fill(
     step: tl.int64,
     k0: tl.tensor,
     k1: tl.tensor,
-    stream: tl.tensor,
+    stream_bits: tl.tensor,
     count: tl.tensor,
     lowest: tl.tensor,
     factor: tl.tensor,
@@ -136,9 +136,7 @@ def fill(
     high: tl.tensor,
     shift: tl.constexpr,
     inner: tl.constexpr,
-    packed: tl.constexpr,
-    width: tl.constexpr,
-    height: tl.constexpr,
+    block: tl.constexpr,
 ) -> None:
     """Values, or words, for the elements of some runs.
 
@@ -152,7 +150,7 @@ def fill(
         step: and of their counters.
         k0: a word of the key.
         k1: the other.
-        stream: exclusive-ored to the counters' high words.
+        stream_bits: exclusive-ored to the counters' high words.
         count: the span's size.
         lowest: the span's first.
         factor: as in :class:`portinit.steps.Steps`, and so down to shift.
@@ -162,21 +160,19 @@ def fill(
         high: the largest.
         shift: low bits that are dropped.
         inner: how many runs there are but the slowest.
-        packed: whether the elements lie side by side.
-        width: how many threads a program has, or lanes.
-        height: how many elements a thread takes.
+        block: how many elements a program takes.
     """
-    for row in tl.static_range(height):
-        index = (tl.program_id(0) * height + row) * width + tl.arange(0, width)
-        place, counter = locate(index, first, spacing, step, runs, inner)
-        top = (counter >> 32).to(tl.uint32) ^ stream.to(tl.uint32)
-        x = word(k0.to(tl.uint32), k1.to(tl.uint32), top, counter.to(tl.uint32))
-        if scale is None:
-            x = x.to(tl.int32, bitcast=True)
-        else:
-            x = integer(x, knots, count, lowest, factor, shift, offset).to(tl.float32) * scale
-            if low is not None:
-                x = tl.minimum(tl.maximum(x, low), high)
-            if out.dtype.element_ty == tl.int16:
-                x = bfloat16(x)
-        tl.store(out + index if packed else out + place, x, mask=index < size)
+    # Past the end the last element is written again: no mask, and one form for every size.
+    index = tl.minimum(tl.program_id(0) * block + tl.arange(0, block), size - 1)
+    place, counter = locate(index, first, spacing, step, runs, inner)
+    top = (counter >> 32).to(tl.uint32) ^ stream_bits.to(tl.uint32)
+    x = word(k0.to(tl.uint32), k1.to(tl.uint32), top, counter.to(tl.uint32))
+    if scale is None:
+        x = x.to(tl.int32, bitcast=True)
+    else:
+        x = integer(x, knots, count, lowest, factor, shift, offset).to(tl.float32) * scale
+        if low is not None:
+            x = tl.minimum(tl.maximum(x, low), high)
+        if out.dtype.element_ty == tl.int16:
+            x = bfloat16(x)
+    tl.store(out + place, x)

@@ -122,3 +122,10 @@ def table(bits: int) -> np.ndarray[Any, np.dtype[Any]]:
     with path.open("rb") as file:
         values: np.ndarray[Any, np.dtype[Any]] = np.load(file, allow_pickle=False)
     return values
+
+
+@cache
+def pairs() -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Of each of the 32-bit table's segments, the rise to the next knot and the knot, in a word."""
+    knots = table(32).astype(np.int64)
+    return (np.diff(knots) << 32) | knots[:-1]

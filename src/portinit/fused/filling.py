@@ -17,7 +17,7 @@ from portinit.fused import loops
 from portinit.fused.rows import Part, Rows, memory_of, rows_of
 from portinit.grids import Grid
 from portinit.machine import compile_all, find_numba, in_threads, intrinsics
-from portinit.quantile import table
+from portinit.quantile import pairs
 from portinit.steps import Steps
 
 WORTH_LOADING = 1 << 20  # elements: below, loading numba takes longer than doing without
@@ -118,14 +118,7 @@ def _arguments(steps: Steps | None) -> tuple[Any, ...]:
     last = np.int32(s.shift), np.int32(s.offset)
     floats = tuple(np.float32(x) for x in (s.scale, s.low, s.high))
     flags = s.span is not None, s.quantile, s.factor is not None, steps is None
-    return scaling, last, floats, flags, _pairs()
-
-
-@cache
-def _pairs() -> NDArray[np.int64]:
-    """The quantile's knots, and the rise to the next, in one word each."""
-    knots = table(32).astype(np.int64)
-    return (np.diff(knots) << 32) | knots[:-1]
+    return scaling, last, floats, flags, pairs()
 
 
 @cache

@@ -95,7 +95,7 @@ def rows_of(grid: Grid, strides: Sequence[int]) -> Rows | None:
     merged = _merged(sorted(runs, key=lambda run: -run.spacing)) or [Run(1, 1, 0)]
     *outer, inner = merged
     apart = all(a.spacing >= b.spacing * b.length for a, b in pairwise(merged)) and inner.spacing
-    return Rows((0, counter), tuple(outer), inner) if apart else None
+    return Rows((0, counter), tuple(outer), inner) if apart or not grid.size else None
 
 
 def _merged(runs: list[Run]) -> list[Run]:

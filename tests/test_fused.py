@@ -1,0 +1,305 @@
+"""Fused fills: the bytes of array operations, in any memory, on any number of threads."""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import array_api_compat.numpy as xnp
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+import portinit as pi
+import portinit_torch
+from portinit.backends import NUMPY, Draw
+from portinit.bits import numbered_stream, random_words
+from portinit.dtypes import float_format
+from portinit.fused import filling, loops
+from portinit.fused.rows import rows_of
+from portinit.grids import Grid
+from portinit.layouts import LAYOUTS, Layout
+from portinit.steps import Steps
+
+KEY = pi.key(0xC0FFEE).fold_in("layers.0.weight")
+LAWS = {
+    "uniform": pi.uniform(),
+    "symmetric": pi.uniform(-0.3, 0.3),
+    "asymmetric": pi.uniform(-0.3, 0.7),
+    "normal": pi.normal(std=0.02),
+    "normal with mean": pi.normal(0.5, 0.3),
+    "normal huge": pi.normal(std=1e38),
+    "trunc_normal": pi.trunc_normal(),
+    "trunc_normal asymmetric": pi.trunc_normal(0.1, 0.7, -0.3, 1.9),
+    "trunc_normal tail": pi.trunc_normal(0.0, 1.0, 3.9, 4.0),
+}
+LAYOUTS_OF = {
+    "scalar": ((), "torch"),
+    "vector": ((5,), "torch"),
+    "one block and a bit": ((1025,), "torch"),
+    "weight": ((70, 33), "torch"),
+    "kernel": ((70, 33), "flax"),
+    "convolution": ((3, 3, 20, 31), "flax"),
+    "transposed convolution": ((3, 2, 20, 31), "flax_conv_transpose"),
+    "heads": ((24, 5, 7), Layout((1, 2), (0,))),
+}
+
+
+@pytest.fixture(autouse=True)
+def compiled() -> None:
+    """Compiled from the first call on, whatever the size."""
+    filling._kernel()
+
+
+def steps_of(initializer: pi.Initializer, grid: Grid, dtype: str = "float32") -> Steps:
+    law = initializer.element_law(grid, dtype)
+    assert law is not None
+    steps = law.steps(float_format(dtype))
+    assert isinstance(steps, Steps)
+    return steps
+
+
+def by_arrays(initializer: pi.Initializer, grid: Grid, dtype: str = "float32") -> NDArray[Any]:
+    """As without numba: words, and the steps array by array."""
+    words = random_words(xnp, KEY.words, grid.counters(xnp, None))
+    values = steps_of(initializer, grid, dtype).take(xnp, words, float_format(dtype))
+    return np.reshape(values, grid.array_shape)
+
+
+def filled(
+    initializer: pi.Initializer, grid: Grid, out: NDArray[Any], workers: int = 1
+) -> NDArray[Any]:
+    assert filling.fill(out, KEY.words, grid, steps_of(initializer, grid), workers=workers)
+    return out
+
+
+@pytest.mark.parametrize("form", LAYOUTS_OF)
+@pytest.mark.parametrize("name", LAWS)
+def test_the_bytes_are_those_of_array_operations(name: str, form: str) -> None:
+    shape, layout = LAYOUTS_OF[form]
+    grid = Grid.whole(shape, LAYOUTS[layout] if isinstance(layout, str) else layout)
+    found = filled(LAWS[name], grid, np.empty(shape, np.float32))
+    assert found.tobytes() == by_arrays(LAWS[name], grid).tobytes()
+
+
+def every_second(shape: tuple[int, ...]) -> NDArray[Any]:
+    whole = np.full([2 * n for n in shape], np.nan, np.float32)
+    return whole[tuple(slice(1, None, 2) for _ in shape)]
+
+
+MEMORIES: dict[str, Callable[[tuple[int, ...]], NDArray[Any]]] = {
+    "C": lambda shape: np.empty(shape, np.float32),
+    "Fortran": lambda shape: np.empty(shape, np.float32, order="F"),
+    "backwards": lambda shape: np.empty(shape, np.float32)[::-1, ::-1, ::-1],
+    "one axis backwards": lambda shape: np.empty(shape, np.float32)[:, ::-1],
+    "every second": every_second,
+    "channels last": lambda shape: np.empty((shape[0], *shape[:0:-1]), np.float32).transpose(
+        0, 2, 1
+    ),
+}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_memory_of_any_strides_is_filled(memory: str, workers: int, monkeypatch: Any) -> None:
+    monkeypatch.setattr(filling, "_WORTH_A_THREAD", 100)
+    grid = Grid.whole((12, 13, 17), LAYOUTS["flax"])
+    out = MEMORIES[memory](grid.array_shape)
+    assert np.array_equal(
+        filled(LAWS["normal"], grid, out, workers), by_arrays(LAWS["normal"], grid)
+    )
+
+
+def test_nothing_beside_the_array_is_written() -> None:
+    whole = np.full((9, 11), 7.0, np.float32)
+    inside = whole[2:7, 3:9:2]
+    filled(LAWS["normal"], Grid.whole(inside.shape, LAYOUTS["torch"]), inside)
+    inside[...] = 7.0
+    assert (whole == 7.0).all()
+
+
+def test_elements_that_share_memory_are_left_to_array_operations() -> None:
+    grid = Grid.whole((3, 4), LAYOUTS["torch"])
+    shared = as_strided(np.zeros(6, np.float32), (3, 4), (4, 4))
+    assert not filling.fill(shared, KEY.words, grid, steps_of(LAWS["normal"], grid))
+    assert not shared.any()
+    assert rows_of(grid, (0, 1)) is None
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(st.data())
+def test_any_part_of_a_huge_parameter(data: st.DataObject) -> None:
+    shape = (2**33 + 1, 2**20, 3)
+    layout = data.draw(st.sampled_from(["torch", "flax", "flax_conv_transpose"]))
+    grid = Grid.whole(shape, LAYOUTS[layout])
+    for axis, size in enumerate(shape):
+        start = data.draw(st.integers(0, size - 1) | st.just(max(0, size // 2 - 20)))
+        length = data.draw(st.integers(1, 40))
+        grid = grid.part(axis, slice(start, min(size, start + length)))
+    out = np.empty(grid.array_shape, np.float32)
+    assert filled(LAWS["normal"], grid, out).tobytes() == by_arrays(LAWS["normal"], grid).tobytes()
+
+
+@pytest.mark.parametrize("step", [1, -1, 3, 2**31, -(2**31), 2**40, 0])
+def test_rows_that_cross_from_one_high_word_to_the_next(step: int) -> None:
+    """Counters on both sides of 2**32, as Python's integers say."""
+    first = 2**32 - 5 if step >= 0 else 2**32 + 5 - 20 * step * (abs(step) > 3)
+    counters = [first + i * step for i in range(20)]
+    out = np.empty(20, np.int32)
+    key = (np.uint32(KEY.high), np.uint32(KEY.low), np.uint32(0))
+    with np.errstate(over="ignore"):
+        loops.draw(np.asarray([first]), 20, step, 0, 0, key, out)
+    pairs = [(np.int32(c >> 32), np.uint32(c & 0xFFFFFFFF).view(np.int32)) for c in counters]
+    high, low = (np.asarray(words, np.int32) for words in zip(*pairs, strict=True))
+    assert np.array_equal(out, random_words(xnp, KEY.words, (high, low)))
+
+
+@pytest.mark.parametrize("stream", [0, numbered_stream(1), numbered_stream(7)])
+def test_words_stay_words(stream: int) -> None:
+    grid = Grid.whole((40, 50), LAYOUTS["flax"])
+    out = np.empty((40, 50), np.int32)
+    assert filling.fill(out, KEY.words, grid, None, stream)
+    words = random_words(xnp, KEY.words, grid.counters(xnp, None), stream=stream)
+    assert np.array_equal(out, words)
+
+
+@pytest.mark.parametrize("name", [name for name in LAWS if name != "normal huge"])
+def test_bfloat16_is_rounded_as_it_is_drawn(name: str) -> None:
+    grid = Grid.whole((70, 33), LAYOUTS["flax"])
+    steps, out = steps_of(LAWS[name], grid, "bfloat16"), np.empty((70, 33), ml_dtypes.bfloat16)
+    assert filling.fill(out, KEY.words, grid, steps)
+    rounded = by_arrays(LAWS[name], grid, "bfloat16").astype(ml_dtypes.bfloat16)
+    assert out.tobytes() == rounded.tobytes()
+
+
+@pytest.mark.parametrize("halved", [False, True])
+@pytest.mark.parametrize("name", LAWS)
+def test_machine_code_does_what_the_python_says(name: str, halved: bool) -> None:
+    """The loops as plain Python, which numba compiles."""
+    grid = Grid.whole((3, 7, 11), LAYOUTS["flax"]).part(2, slice(0, 9))
+    initializer = LAWS[name]
+    rows = rows_of(grid, (99, 11, 1))
+    assert rows is not None
+    places, starts = rows.starts(0, rows.count)
+    geometry = rows.inner.length, rows.inner.spacing, rows.inner.step
+    key = (*map(np.uint32, KEY.words), np.uint32(0))
+    kind = np.int16 if halved else np.int32
+    plain, machine = np.zeros(3 * 99, kind), np.zeros(3 * 99, kind)
+    arguments = geometry, key, *filling._arguments(steps_of(initializer, grid)), halved
+    with np.errstate(over="ignore"):
+        loops.fill(plain, places, starts, *arguments)
+    filling._kernel()(machine, places, starts, *arguments)
+    assert plain.any()
+    assert np.array_equal(plain, machine)
+
+
+def test_raw_words_and_scattered_places_in_plain_python() -> None:
+    places, starts = np.asarray([0, 40]), np.asarray([0, 5])
+    geometry, key = (5, 3, 2), (*map(np.uint32, KEY.words), np.uint32(0))
+    for steps in (None, Steps(scale=1.0)):
+        plain, machine = np.zeros(80, np.int32), np.zeros(80, np.int32)
+        arguments = geometry, key, *filling._arguments(steps), False
+        with np.errstate(over="ignore"):
+            loops.fill(plain, places, starts, *arguments)
+        filling._kernel()(machine, places, starts, *arguments)
+        assert np.count_nonzero(plain) == 10
+        assert np.array_equal(plain, machine)
+
+
+# Where it is used, and where it cannot be
+
+
+@pytest.fixture
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setattr(filling, "_ready", False)
+    return
+
+
+BIG = (1100, 1000)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "complex64"])
+@pytest.mark.parametrize("name", ["normal", "sparse", "where"])
+def test_a_big_array_is_the_same_without_numba(
+    name: str, dtype: str, without_numba: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {
+        "normal": pi.normal(std=0.02),
+        "sparse": pi.sparse(0.3),
+        "where": pi.where(np.s_[5:, 3:40], pi.uniform(-1, 2), pi.zeros),
+    }
+    slow = table[name](KEY, BIG, dtype)
+    monkeypatch.undo()
+    filling._kernel()
+    assert filling.is_ready(Grid.whole((1,), Layout()))
+    assert table[name](KEY, BIG, dtype).tobytes() == slow.tobytes()
+
+
+def test_loading_waits_for_work_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "_ready", False)
+    assert not filling.is_ready(Grid.whole((1000,), Layout()))
+    assert filling.is_ready(Grid.whole((filling.WORTH_LOADING,), Layout()))
+
+
+def test_without_numba_nothing_is_fused(without_numba: None) -> None:
+    assert not filling.is_ready(Grid.whole((1 << 24,), Layout()))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_torchs_threads_are_respected(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(filling, "in_threads", lambda f, items, n: seen.append(n))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        portinit_torch.normal_(torch.empty(1 << 17), key=KEY)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == ([2] if threads == 2 else [])
+
+
+TENSORS: dict[str, Callable[[], torch.Tensor]] = {
+    "contiguous": lambda: torch.empty(8, 6, 5, 4),
+    "channels_last": lambda: torch.empty(8, 6, 5, 4).to(memory_format=torch.channels_last),
+    "transposed": lambda: torch.empty(4, 5, 6, 8).permute(3, 2, 1, 0),
+    "a view": lambda: torch.empty(16, 12, 5, 8)[::2, 1:7, :, ::2],
+    "a parameter": lambda: torch.nn.Parameter(torch.empty(8, 6, 5, 4)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("form", TENSORS)
+def test_torchs_memory_is_filled_in_place(form: str, dtype: torch.dtype) -> None:
+    tensor = TENSORS[form]()
+    tensor = tensor if tensor.requires_grad else tensor.to(dtype)
+    place, version = tensor.data_ptr(), tensor._version
+    portinit_torch.normal_(tensor, 0.5, 0.3, key=KEY)
+    wanted = pi.normal(0.5, 0.3)(KEY, (8, 6, 5, 4), tensor.dtype, xp=torch, layout="torch")
+    assert torch.equal(tensor, wanted)
+    assert tensor.data_ptr() == place
+    assert tensor._version > version  # autograd sees the change
+
+
+def test_a_change_that_backward_needs_undone_is_an_error() -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    loss = (weight * weight).sum()
+    portinit_torch.normal_(weight, key=KEY)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_inference_tensors_are_filled_too() -> None:
+    with torch.inference_mode():
+        tensor = portinit_torch.normal_(torch.empty(30), key=KEY)
+        assert torch.equal(tensor, portinit_torch.normal_(torch.zeros(30), key=KEY))
+
+
+def test_a_draw_has_as_many_threads_as_it_is_told() -> None:
+    grid = Grid.whole((4,), Layout())
+    assert NUMPY.threads(Draw(NUMPY, KEY.words, grid, "float32", threads=5)) == 5
+    assert NUMPY.threads(Draw(NUMPY, KEY.words, grid, "float32")) >= 1
