@@ -32,8 +32,8 @@ class TorchBackend(Backend):
         return getattr(torch, name)
 
     def can_fuse(self, draw: Draw) -> bool:
-        if torch.compiler.is_compiling():
-            return False
+        if torch.compiler.is_compiling() or not isinstance(draw.key[0], int):
+            return False  # words that are tensors are a graph's, not yet numbers
         device = _device(draw.device)
         if device.type == "cuda":
             return _triton_fill() is not None and bool(_triton_fill().works(device))
