@@ -1,10 +1,14 @@
 """Fused fills: the bytes of array operations, in any memory, on any number of threads."""
 
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import array_api_compat.numpy as xnp
+import array_api_strict
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -16,7 +20,7 @@ from numpy.typing import NDArray
 
 import portinit as pi
 import portinit_torch
-from portinit.backends import NUMPY, Draw
+from portinit.backends import NUMPY, Draw, backend_of
 from portinit.bits import numbered_stream, random_words
 from portinit.dtypes import float_format
 from portinit.fused import filling, loops
@@ -210,11 +214,64 @@ def test_raw_words_and_scattered_places_in_plain_python() -> None:
         assert np.array_equal(plain, machine)
 
 
+# Zeros by thresholds
+
+SPARSE = pi.sparse(0.3)
+
+
+@pytest.mark.parametrize("layout", ["torch", "flax"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_any_part_of_a_sparse_matrix_is_the_slice_of_the_whole(layout: str, dtype: str) -> None:
+    grid = Grid.whole((61, 37), LAYOUTS[layout])
+    draw = Draw(NUMPY, KEY.words, grid, dtype)
+    whole, settled = SPARSE.values(draw), SPARSE.settled(draw)
+    for cut in ((slice(3, 40), slice(0, 37)), (slice(0, 61), slice(5, 6)), (slice(7, 8), slice(9))):
+        part = grid.part(0, cut[0]).part(1, cut[1])
+        assert np.array_equal(settled.values(draw.on(part)), whole[cut])
+
+
+def test_every_column_has_its_zeros_by_either_way() -> None:
+    grid = Grid.whole((61, 37), LAYOUTS["torch"])
+    draw = Draw(NUMPY, KEY.words, grid, "float32")
+    fast = SPARSE.values(draw)
+    slow = SPARSE.values(replace(draw, backend=backend_of(None, array_api_strict)))
+    assert np.array_equal(fast, np.asarray(slow))
+    assert ((fast == 0).sum(0) == math.ceil(0.3 * 61)).all()
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("xp", [np, torch, jnp], ids=lambda xp: xp.__name__)
+def test_of_equal_words_the_first_count(xp: Any, k: int) -> None:
+    """By sorting pairs of a word and its place, as Python does."""
+    rows = [[5, 5, 5, -2, 9, 5], [1, 2, 3, 4, 5, 6], [7, 7, 7, 7, 7, 7]]
+    words, places = backend_of(None, xp).kth_smallest(lambda: xp.asarray(rows, dtype=xp.int32), k)
+    expected = [sorted((word, place) for place, word in enumerate(row))[k - 1] for row in rows]
+    assert [int(word) for word in words] == [word for word, _ in expected]
+    pairs = list(zip(rows, expected, strict=True))
+    if places is None:  # all that equal the k-th are among the k
+        assert all(row.count(word) == 1 or k == 6 for row, (word, _) in pairs)
+    else:
+        assert [int(place) for place in places] == [place for _, place in expected]
+
+
+@pytest.mark.parametrize("step", [1, 7, 3])
+def test_thinning_in_plain_python(step: int) -> None:
+    places, starts = np.asarray([0, 40]), np.asarray([2, 2**32 - 9])
+    key, limits = (*map(np.uint32, KEY.words), np.uint32(0)), np.arange(-3, 4, dtype=np.int32) << 28
+    for spacing in (1, 2):
+        plain, machine = np.ones(80, np.int32), np.ones(80, np.int32)
+        with np.errstate(over="ignore"):
+            loops.thin(plain, places.copy(), starts, (20, spacing, step), key, limits)
+        filling._machine().thin(machine, places.copy(), starts, (20, spacing, step), key, limits)
+        assert np.array_equal(plain, machine)
+        assert 0 < np.count_nonzero(plain == 0) < 40
+
+
 # Where it is used, and where it cannot be
 
 
 @pytest.fixture
-def without_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.setattr(filling, "_ready", False)
     return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -61,7 +62,8 @@ class JaxBackend(Backend):
         with jax.enable_x64(True):
             return orthonormal(jnp, matrix, gain, jnp.dtype)
 
-    def kth_smallest(self, x: Any, k: int) -> tuple[Any, Any]:
+    def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
+        x = rows()
         columns = lax.broadcasted_iota(jnp.int32, x.shape, 1)
         words, columns = lax.sort((x, columns), dimension=1, num_keys=2)
         return words[:, k - 1], columns[:, k - 1]

@@ -183,11 +183,16 @@ class Backend:
 
         in_threads(compute, draw.grid.tiles(self.tile(draw)), threads)
 
-    def kth_smallest(self, x: Any, k: int) -> tuple[Any, Any]:
+    def thin(self, values: Any, draw: Draw, limits: Any, stream: int) -> bool:
+        """Zeros in ``values`` where words are at most their column's limit; False if not done."""
+        return False
+
+    def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
         """Of each row of integers, the k-th smallest and its column; columns decide of equals.
 
         No columns are given where no row has an equal of it further on.
         """
+        x = rows()
         last = self.xp.sort(x, axis=1)[:, k - 1 : k]
         below, equal = (self.xp.astype(where, self.xp.int32) for where in (x < last, x == last))
         wanted = k - self.xp.sum(below, axis=1, keepdims=True, dtype=self.xp.int32)
@@ -223,11 +228,17 @@ class NumpyBackend(Backend):
         out.real, out.imag = real, imag  # a sum would lose the sign of a zero
         return out
 
-    def kth_smallest(self, x: Any, k: int) -> tuple[Any, Any]:
-        last = np.partition(x, k - 1, axis=1)[:, k - 1 : k]
-        if (np.count_nonzero(x <= last, axis=1) != k).any():
-            return super().kth_smallest(x, k)
-        return last[:, 0], None  # two equal words are rare: all of a row's equals count
+    def thin(self, values: Any, draw: Draw, limits: Any, stream: int) -> bool:
+        fusible = draw.dtype in filling.DTYPES and self.can_fuse(draw)
+        return fusible and filling.thin(values, draw.key, draw.grid, limits, stream)
+
+    def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
+        x = rows()
+        x.partition(k - 1, axis=1)
+        last = x[:, k - 1]
+        if (x[:, k:] == last[:, None]).any():
+            return super().kth_smallest(rows, k)
+        return last.copy(), None  # two equal words are rare: all of a row's equals count
 
 
 @lru_cache(maxsize=4096)

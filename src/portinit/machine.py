@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 def find_numba() -> Any:
@@ -33,15 +34,12 @@ def thread_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_threads(function: Callable[[_T], None], items: Iterable[_T], threads: int) -> None:
-    """Call a function with each item, on several threads."""
+def in_threads(function: Callable[[_T], _R], items: Iterable[_T], threads: int) -> list[_R]:
+    """What a function makes of each item, on several threads."""
     if threads == 1:
-        for item in items:
-            function(item)
-        return
+        return [function(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(function, items):
-            pass
+        return list(pool.map(function, items))
 
 
 def compile_all(functions: Iterable[FunctionType], known: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from portinit.backends import Draw
@@ -15,6 +16,7 @@ from portinit.fixed import take
 from portinit.grids import Grid, place
 from portinit.initializers import normal
 from portinit.layouts import Shape
+from portinit.machine import in_threads
 from portinit.samples import Normal
 
 
@@ -247,14 +249,19 @@ class _thinned(Initializer):
     row: Any  # and the last row where that word does
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        xp, grid = draw.xp, draw.grid
-        row, column = (grid.coordinate(xp, axis, draw.device) for axis in (0, 1))
-        words, word = draw_words(draw, numbered_stream(1)), take(xp, self.word, column)
-        zero = words <= word
-        if self.row is not None:
-            zero = zero & ((words < word) | (row <= take(xp, self.row, column)))
         dense = self.dense.values(draw, factor)
-        return xp.where(zero, xp.zeros((), dtype=dense.dtype, device=draw.device), dense)
+        if self.row is None and draw.backend.thin(dense, draw, self.word, numbered_stream(1)):
+            return dense
+        zero = self._zero(draw)
+        return draw.xp.where(zero, draw.xp.zeros((), dtype=dense.dtype, device=draw.device), dense)
+
+    def _zero(self, draw: Draw) -> Any:
+        xp, words = draw.xp, draw_words(draw, numbered_stream(1))
+        row, column = (draw.grid.coordinate(xp, axis, draw.device) for axis in (0, 1))
+        word = take(xp, self.word, column)
+        if self.row is None:
+            return words <= word
+        return (words < word) | ((words == word) & (row <= take(xp, self.row, column)))
 
 
 def _last_zeros(draw: Draw, count: int) -> tuple[Any, Any]:
@@ -263,10 +270,13 @@ def _last_zeros(draw: Draw, count: int) -> tuple[Any, Any]:
     whole = draw.grid.logical()
     by_columns = replace(whole, axes=whole.axes[::-1])
     step = max(1, draw.backend.tile(draw) // rows)
-    found = [
-        draw.backend.kth_smallest(draw_words(draw.on(part), numbered_stream(1)), count)
-        for part in (by_columns.part(0, slice(i, i + step)) for i in range(0, columns, step))
-    ]
+    alone = replace(draw, threads=1)
+
+    def find(start: int) -> tuple[Any, Any]:
+        part = alone.on(by_columns.part(0, slice(start, start + step)))
+        return draw.backend.kth_smallest(partial(draw_words, part, numbered_stream(1)), count)
+
+    found = in_threads(find, range(0, columns, step), draw.backend.threads(draw))
     words, last_rows = zip(*found, strict=True)
     if all(part is None for part in last_rows):
         return draw.xp.concat(words), None

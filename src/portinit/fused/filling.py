@@ -8,6 +8,7 @@ which the extra ``fast`` brings.
 from __future__ import annotations
 
 from functools import cache, lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,14 @@ class Plan:
         _kernel()  # compiled once, not by each thread
         in_threads(run, self._rows.parts(useful, _MOST_ROWS), useful)
 
+    def thin(
+        self, out: NDArray[Any], key: tuple[int, int], stream: int, limits: NDArray[np.int32]
+    ) -> None:
+        """Zeros in an array of the plan's form; see :func:`thin`."""
+        words = np.uint32(key[0]), np.uint32(key[1]), np.uint32(stream & 0xFFFFFFFF)
+        for part in self._rows.parts(1, _MOST_ROWS):
+            _machine().thin(memory_of(out), *self._piece(part), words, limits)
+
     def _piece(self, part: Part) -> tuple[Any, ...]:
         begin, end, left, right = part
         places, counters = self._rows.starts(begin, end)
@@ -111,6 +120,27 @@ def fill(
     return known is not None or not out.size
 
 
+def thin(
+    out: NDArray[Any], key: tuple[int, int], grid: Grid, limits: NDArray[np.int32], stream: int
+) -> bool:
+    """Set to zero what a word of an element's decides on, in float32 or bfloat16.
+
+    Args:
+        out: an array of the grid's shape.
+        key: two words.
+        grid: which elements of a matrix.
+        limits: of each of the matrix's columns, the largest word that makes a zero.
+        stream: where the words come from.
+
+    Returns:
+        Whether it was done, as for :func:`fill`.
+    """
+    known = plan(grid, tuple(stride // out.itemsize for stride in out.strides), None)
+    if known is not None:
+        known.thin(out, key, stream, limits)
+    return known is not None or not out.size
+
+
 def _arguments(steps: Steps | None) -> tuple[Any, ...]:
     s = steps or Steps(scale=1.0)
     size, first = s.span or (0, 0)
@@ -121,20 +151,23 @@ def _arguments(steps: Steps | None) -> tuple[Any, ...]:
     return scaling, last, floats, flags, pairs()
 
 
-@cache
 def _kernel() -> Any:
+    return _machine().fill
+
+
+@cache
+def _machine() -> SimpleNamespace:
     global _ready
     functions: list[Any] = [
         *(loops.turn, loops.even, loops.odd, loops.word, loops.ahead, loops.words),
         *(loops.span, loops.locate, loops.look_up, loops.interpolate),
         *(loops.multiply, loops.value, loops.half, loops.finish, loops.finish_half),
-        *(loops.put, loops.fitting),
-        *(loops.draw, loops.fill),
+        *(loops.put, loops.fitting, loops.draw, loops.fill),
+        *(loops.in_line, loops.clear, loops.thin),
     ]
-    bits_of = _bits_of()
-    kernel = compile_all(functions, {"bits_of": bits_of})["fill"]
+    machine = compile_all(functions, {"bits_of": _bits_of()})
     _ready = True
-    return kernel
+    return SimpleNamespace(**machine)
 
 
 def _bits_of() -> Any:

@@ -252,3 +252,48 @@ def fill(
             column += part
             if column == inner:
                 row, column = row + 1, 0
+
+
+def thin(
+    memory: Integers,
+    places: Integers,
+    starts: Integers,
+    geometry: tuple[Any, Any, Any],
+    key: tuple[Any, Any, Any],
+    limits: Integers,
+) -> None:
+    """Zeros where a word is at most its column's limit; arguments as for :func:`fill`."""
+    inner, spacing, step = geometry
+    numbers = np.empty(BLOCK, int32)
+    for row in range(starts.size):
+        column = 0
+        while column < inner:
+            counter = int64(starts[row] + column * step)
+            n = in_line(counter, step, limits.size, min(BLOCK, inner - column))
+            n = draw(starts[row : row + 1], column + n, step, 0, column, key, numbers[:n])
+            first = counter % limits.size
+            clear(numbers[:n], limits[first:], step % limits.size, memory, places[row], spacing)
+            places[row] += n * spacing
+            column += n
+
+
+def in_line(counter: Any, step: Any, columns: Any, most: Any) -> Any:
+    """How many counters from here on lie in one column, or in columns that follow one another."""
+    along = step % columns
+    if along == 0:
+        return most
+    return min(most, columns - counter % columns) if along == 1 else 1
+
+
+def clear(
+    x: Integers, limits: Integers, along: Any, memory: Integers, first: Any, spacing: Any
+) -> None:
+    """Zeros in the places of the words that are at most their limits."""
+    if spacing == 1 and along == 1:
+        target = memory[first : first + x.size]
+        for i in range(x.size):
+            target[i] = 0 if x[i] <= limits[i] else target[i]
+    else:
+        for i in range(x.size):
+            if x[i] <= limits[i * along]:
+                memory[first + i * spacing] = 0
