@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import array_api_compat.numpy as xnp
 import array_api_strict
 import jax.numpy as jnp
 import ml_dtypes
@@ -69,8 +68,8 @@ def steps_of(initializer: pi.Initializer, grid: Grid, dtype: str = "float32") ->
 
 def by_arrays(initializer: pi.Initializer, grid: Grid, dtype: str = "float32") -> NDArray[Any]:
     """As without numba: words, and the steps array by array."""
-    words = random_words(xnp, KEY.words, grid.counters(xnp, None))
-    values = steps_of(initializer, grid, dtype).take(xnp, words, float_format(dtype))
+    words = random_words(np, KEY.words, grid.counters(np, None))
+    values = steps_of(initializer, grid, dtype).take(np, words, float_format(dtype))
     return np.reshape(values, grid.array_shape)
 
 
@@ -159,7 +158,7 @@ def test_rows_that_cross_from_one_high_word_to_the_next(step: int) -> None:
         loops.draw(np.asarray([first]), 20, step, 0, 0, key, out)
     pairs = [(np.int32(c >> 32), np.uint32(c & 0xFFFFFFFF).view(np.int32)) for c in counters]
     high, low = (np.asarray(words, np.int32) for words in zip(*pairs, strict=True))
-    assert np.array_equal(out, random_words(xnp, KEY.words, (high, low)))
+    assert np.array_equal(out, random_words(np, KEY.words, (high, low)))
 
 
 @pytest.mark.parametrize("stream", [0, numbered_stream(1), numbered_stream(7)])
@@ -167,7 +166,7 @@ def test_words_stay_words(stream: int) -> None:
     grid = Grid.whole((40, 50), LAYOUTS["flax"])
     out = np.empty((40, 50), np.int32)
     assert filling.fill(out, KEY.words, grid, None, stream)
-    words = random_words(xnp, KEY.words, grid.counters(xnp, None), stream=stream)
+    words = random_words(np, KEY.words, grid.counters(np, None), stream=stream)
     assert np.array_equal(out, words)
 
 

@@ -15,7 +15,6 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, Protocol
 
-import array_api_compat.numpy
 import numpy as np
 
 from portinit.dtypes import dtype_name, float_format, numpy_dtype
@@ -281,8 +280,8 @@ def _describe(key: Any) -> str:
 
 
 _ADAPTERS = {"torch": "portinit_torch", "jax": "portinit_jax", "jaxlib": "portinit_jax"}
-NUMPY = NumpyBackend(array_api_compat.numpy)
-_BACKENDS: dict[Any, Backend] = {array_api_compat.numpy: NUMPY}
+NUMPY = NumpyBackend(np)
+_BACKENDS: dict[Any, Backend] = {np: NUMPY}
 
 
 def backend_of(key: Any, xp: Any = None) -> Backend:
@@ -298,7 +297,7 @@ def backend_of(key: Any, xp: Any = None) -> Backend:
         raise TypeError(f"xp must be an array namespace such as numpy or torch, got {xp!r}")
     root = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
     if root == "numpy":
-        xp = array_api_compat.numpy
+        xp = np
     adapter = _ADAPTERS.get(root)
     if xp not in _BACKENDS:
         _BACKENDS[xp] = _adapter(adapter) if adapter else Backend(xp)

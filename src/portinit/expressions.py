@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import array_api_compat.numpy as xnp
 import numpy as np
 
 from portinit.backends import Draw
@@ -89,10 +88,10 @@ class PortinitStream:
         self.number += 1
         grid = Grid.whole(node.shape, Layout())
         bits = 64 if node.dtype in ("float64", "complex128") else 32
-        words = random_words(xnp, self.key, grid.counters(xnp, None), bits, stream)
+        words = random_words(np, self.key, grid.counters(np, None), bits, stream)
         if node.op in _LAWS:
             fmt = float_format(node.dtype)
-            sampled = _LAWS[node.op](node.attributes).sample(xnp, words, fmt)
+            sampled = _LAWS[node.op](node.attributes).sample(np, words, fmt)
             return np.asarray(sampled).astype(numpy_dtype(node.dtype)).reshape(node.shape)
         return _integers(node, words).astype(numpy_dtype(node.dtype)).reshape(node.shape)
 

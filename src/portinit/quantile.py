@@ -19,7 +19,6 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-import array_api_compat.numpy as xnp
 import numpy as np
 from array_api_compat import device, is_jax_array
 
@@ -108,7 +107,7 @@ def rank(z: int, bits: int) -> int:
     dtype = np.int32 if bits == 32 else np.int64
     while low < high:
         middle = (low + high) // 2
-        if int(quantile(xnp, np.asarray([middle], dtype=dtype), bits)[0]) >= z:
+        if int(quantile(np, np.asarray([middle], dtype=dtype), bits)[0]) >= z:
             high = middle
         else:
             low = middle + 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import array_api_compat.numpy as xnp
 import numpy as np
 
 from portinit.bits import SECOND_STREAM, random_words, signed
@@ -23,12 +22,12 @@ _Words = tuple[Any, Any]
 
 def elements(key: Key, positions: _Array, each: int = 1) -> _Array:
     """The key's own words: those of its elements. ``each`` changes nothing."""
-    return _unsigned(random_words(xnp, key.words, _pair(positions)))
+    return _unsigned(random_words(np, key.words, _pair(positions)))
 
 
 def second(key: Key, positions: _Array, each: int = 1) -> _Array:
     """The words of the second stream, for masks and imaginary parts."""
-    return _unsigned(random_words(xnp, key.words, _pair(positions), stream=SECOND_STREAM))
+    return _unsigned(random_words(np, key.words, _pair(positions), stream=SECOND_STREAM))
 
 
 def children(key: Key, positions: _Array, each: int = 1) -> _Array:
@@ -38,7 +37,7 @@ def children(key: Key, positions: _Array, each: int = 1) -> _Array:
     """
     number, within = np.divmod(positions, np.uint64(each))
     within += (number >> np.uint64(32)) * np.uint64(each)
-    return _unsigned(random_words(xnp, _fold(_signed(key), number), _pair(within)))
+    return _unsigned(random_words(np, _fold(_signed(key), number), _pair(within)))
 
 
 def names(key: Key, positions: _Array, each: int = 1) -> _Array:
@@ -48,7 +47,7 @@ def names(key: Key, positions: _Array, each: int = 1) -> _Array:
     folded = [fold_words(f"layers.{i}.weight") for i in range(first, last + 1)]
     words = np.asarray(folded, dtype=np.uint64)[number - np.uint64(first)]
     child = _fold(_fold(_signed(key), words[:, 0]), words[:, 1])
-    return _unsigned(random_words(xnp, child, _pair(within)))
+    return _unsigned(random_words(np, child, _pair(within)))
 
 
 def keys(key: Key, positions: _Array, each: int = 1) -> _Array:
@@ -70,7 +69,7 @@ STREAMS: dict[str, Callable[[Key, _Array, int], _Array]] = {
 
 def keys_at(seeds: _Array, counters: _Array) -> _Array:
     """A word of each of many keys."""
-    return _unsigned(random_words(xnp, _pair(seeds), _pair(counters)))
+    return _unsigned(random_words(np, _pair(seeds), _pair(counters)))
 
 
 def positions(start: int, size: int) -> _Array:
