@@ -313,7 +313,7 @@ def test_torchs_threads_are_respected(threads: int, monkeypatch: pytest.MonkeyPa
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        portinit_torch.normal_(torch.empty(1 << 17), key=KEY)
+        portinit_torch.normal_(torch.empty(1 << 19), key=KEY)
     finally:
         torch.set_num_threads(before)
     assert seen == ([2] if threads == 2 else [])

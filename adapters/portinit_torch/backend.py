@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -49,8 +50,7 @@ class TorchBackend(Backend):
         if _device(out.device).type == "cuda":
             done = bool(_triton_fill().fill(memory, *form))
         else:
-            host = memory.view(torch.int16) if memory.dtype == torch.bfloat16 else memory
-            done = filling.fill(host.numpy(), *form, torch.get_num_threads())
+            done = filling.fill(_memory(memory), *form, torch.get_num_threads())
         if done:
             _mark_changed(out)
         return done
@@ -65,12 +65,38 @@ class TorchBackend(Backend):
                 return
         super().fill_by_arrays(initializer, draw, out.detach())  # outside autograd
 
+    def thin(self, values: Any, draw: Draw, limits: Any, stream: int) -> bool:
+        if not (_on_host(values) and _on_host(limits) and self.can_fuse(draw)):
+            return False
+        fusible = draw.dtype in filling.DTYPES
+        return fusible and filling.thin(
+            _memory(values), draw.key, draw.grid, limits.numpy(), stream
+        )
+
+    def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
+        drawn = [rows()]
+        if not _on_host(drawn[0]):
+            return super().kth_smallest(drawn.pop, k)
+        found = NUMPY.kth_smallest(lambda: (drawn.pop() if drawn else rows()).numpy(), k)
+        words, columns = (None if part is None else torch.from_numpy(part) for part in found)
+        return words, columns
+
     def _as_numpy(self, out: Any) -> bool:
-        plain = type(out) in _PLAIN and out.device.type == "cpu" and out.dtype in _NUMPYS
-        return plain and not torch.compiler.is_compiling()
+        return _on_host(out) and out.dtype in _NUMPYS
 
     def complex(self, real: Any, imag: Any, dtype: str) -> Any:
         return torch.complex(real, imag)
+
+
+def _on_host(tensor: Any) -> bool:
+    """Whether the tensor has memory that NumPy can see."""
+    plain = type(tensor) in _PLAIN and tensor.device.type == "cpu"
+    return plain and not torch.compiler.is_compiling()
+
+
+def _memory(tensor: Any) -> Any:
+    """The tensor's memory as NumPy's; of bfloat16, which NumPy lacks, the bits."""
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _mark_changed(tensor: Any) -> None:

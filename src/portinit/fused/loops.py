@@ -162,8 +162,13 @@ def value(x: Any, last: Any, floats: Any) -> Any:
 
 def put(x: Integers, memory: Integers, first: Any, spacing: Any) -> None:
     """Words, as they are, to their places."""
-    for i in range(x.size):
-        memory[first + i * spacing] = x[i]
+    if spacing == 1:
+        target = memory[first : first + x.size]
+        for i in range(x.size):
+            target[i] = x[i]
+    else:
+        for i in range(x.size):
+            memory[first + i * spacing] = x[i]
 
 
 def fitting(counter: Any, step: Any, most: Any) -> Any:
