@@ -75,8 +75,6 @@ def _value_to_data(value: Any) -> Any:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, np.generic):
         return _value_to_data(value.item())
-    if isinstance(value, slice):
-        return [value.start, value.stop]
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
     return value

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import click
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -45,12 +46,14 @@ def verify_command(devices: str | None, quick: bool, out: Path | None) -> None:
 
 def _print(report: Report) -> None:
     table = Table(
-        title="cells with NumPy's bits; the worst distance and p-value", title_justify="left"
+        title="cells that have NumPy's bits, or do not exist; worst distances, worst p-value",
+        title_justify="left",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
     )
-    for heading in ("backend", "device", "mode"):
-        table.add_column(heading)
-    for heading in ("tried", "identical", "undefined", "ulp", "absolute", "p", "misses"):
-        table.add_column(heading, justify="right")
+    table.add_column("where", no_wrap=True)
+    for heading in ("tried", "same", "none", "ulp", "apart", "p", "missed"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in report.rows:
         table.add_row(*_fields(row))
     CONSOLE.print(table)
@@ -64,7 +67,7 @@ def _fields(row: Row) -> list[str]:
     counts = (row.tried, row.identical, row.undefined, row.ulp)
     missed = f"[red]{len(row.misses)}[/]" if row.misses else "0"
     worst = f"{row.absolute:.1e}" if row.absolute else "0"
-    return [row.backend, row.device, row.mode, *map(str, counts), worst, p, missed]
+    return [f"{row.backend} {row.device} {row.mode}", *map(str, counts), worst, p, missed]
 
 
 def _print_outcome(report: Report) -> None:

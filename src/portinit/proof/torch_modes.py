@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -51,7 +52,10 @@ def compiled(device: Device, cells: Sequence[Cell]) -> Iterable[Sequence[Any]]:
     # Inductor looks at shared integers anew for each use until it stores them, which it does
     # late for so long a chain: minutes, against seconds.
     options = {"realize_opcount_threshold": 12}
-    return [[array] for array in torch.compile(graph, fullgraph=True, options=options)(*words)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # inductor's, of torch's own functions
+        arrays = torch.compile(graph, fullgraph=True, options=options)(*words)
+    return [[array] for array in arrays]
 
 
 def _word(word: int, device: Device) -> Any:
