@@ -56,6 +56,7 @@ MUTANTS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "erfinv": (torch.erfinv, inexact.FUNCTION),
     "sum": (torch.sum, inexact.ORDER),
     "as an integer": (lambda z: z.to(torch.int32), inexact.TO_INTEGER),
+    "of an integer": (lambda z: z.view(torch.int32).to(torch.bfloat16), inexact.TO_NARROW),
     "round": (torch.round, inexact.UNKNOWN),
     "torch's generator": (lambda z: torch.empty_like(z).normal_(), inexact.GENERATOR),
     "torch's uniform": (lambda z: torch.empty_like(z).uniform_(), inexact.GENERATOR),

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.cases import Options, all_cases
+from benchmarks.case import Options
+from benchmarks.cases import all_cases
 from benchmarks.limits import H200, OPERATIONS, zen5
 from benchmarks.measure import Side, Wall, measure, spread
 from benchmarks.running import chosen

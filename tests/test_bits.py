@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jax.extend.random import threefry_2x32
 
 import portinit
-from portinit.bits import SECOND_STREAM, random_words
+from portinit.bits import SECOND_STREAM, numbered_stream, random_words
 from portinit.threefry import threefry2x32
 
 # Random123's tests/kat_vectors, "threefry2x32 20": counter, key, result. Zeros, ones, digits of pi.
@@ -104,6 +104,25 @@ def test_the_second_stream_is_that_of_the_counters_with_the_top_bit_set() -> Non
     assert np.array_equal(second, words(KEYS[1], [c + 2**63 for c in counters]))
 
 
+@pytest.mark.parametrize("number", [1, 2, 0x1234, 2**15 - 1])
+def test_a_numbered_stream_is_that_of_counters_with_its_number_on_top(number: int) -> None:
+    counters = [0, 1, 2**32 + 5]
+    found = words(KEYS[1], counters, 64, numbered_stream(number))
+    assert np.array_equal(found, words(KEYS[1], [c + 2**63 + (number << 48) for c in counters], 64))
+
+
+def test_the_first_draw_is_of_the_elements_own_stream() -> None:
+    assert numbered_stream(0) == 0
+
+
+@pytest.mark.parametrize("number", [-1, 2**15])
+def test_there_are_no_other_streams(number: int) -> None:
+    with pytest.raises(
+        ValueError, match=f"^a parameter can need 32768 draws, got number {number}$"
+    ):
+        numbered_stream(number)
+
+
 def test_the_second_stream_shares_nothing_with_the_first() -> None:
     counters = np.arange(2**14)
     first, second = (words(KEYS[2], counters, 64, stream) for stream in (0, SECOND_STREAM))
@@ -123,6 +142,19 @@ def test_words_are_the_same_in_every_namespace(xp: ModuleType, bits: int, to_num
         namespace = array_api_compat.array_namespace(placed[0])
         found = random_words(namespace, KEYS[2].words, tuple(placed), bits, SECOND_STREAM)
     assert np.array_equal(to_numpy(found).view(expected.dtype), expected)
+
+
+def test_words_of_32_bits_of_the_first_stream_are_what_is_asked_for() -> None:
+    xp = array_api_compat.array_namespace(np.zeros(1))
+    found = random_words(xp, KEYS[2].words, split_counters([5, 6]))
+    assert np.array_equal(found.view(np.uint32), words(KEYS[2], [5, 6]))
+
+
+def test_a_high_word_may_be_a_number() -> None:
+    xp, key = array_api_compat.array_namespace(np.zeros(1)), (0x7FFFFFFF, 5)
+    low = np.arange(4, dtype=np.int32)
+    high = np.full(4, 3, np.int32)
+    assert np.array_equal(random_words(xp, key, (3, low)), random_words(xp, key, (high, low)))
 
 
 def test_every_bit_of_a_word_is_fair() -> None:

@@ -5,9 +5,11 @@ Each row is a call, its error type, what the message says is allowed, and what i
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import array_api_strict
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,9 +18,12 @@ import torch
 
 import portinit as pi
 from portinit import Layout, layers
+from portinit.dtypes import float_format, numpy_dtype
 from portinit.expressions import expression
 from portinit.grids import Grid
 from portinit.program import Node
+from portinit.torch_stream.formats import native
+from portinit.truncated import TruncatedNormal
 
 KEY = pi.key(0)
 NAN, INF = math.nan, math.inf
@@ -155,25 +160,122 @@ def test_a_value_of_the_wrong_kind_is_a_type_error(
     assert_match(f"got .*{received}", str(caught.value))
 
 
-KEYS = {
-    "a number": (0, "int"),
-    "none": (None, "NoneType"),
-    "a float array": (np.zeros(2, np.float32), r"dtype float32 and shape \(2,\)"),
-    "an int64 array": (np.zeros(2, np.int64), r"dtype int64 and shape \(2,\)"),
-    "four words": (np.zeros(4, np.uint32), r"shape \(4,\)"),
-    "words of a tuple": ((0, 7), "tuple"),
-    "a NumPy generator": (np.random.default_rng(0), "Generator"),
-    "a torch generator": (torch.Generator(), "Generator"),
-    "a tensor": (torch.zeros(2, dtype=torch.uint32), r"Tensor.*\(2,\)"),
-    "a JAX float array": (jnp.zeros(2), r"dtype float32, shape \(2,\)"),
-    "several JAX keys": (jax.random.split(jax.random.key(0), 3), r"shape \(3, 2\)"),
+def halves(z: Any) -> Any:
+    return z[::2]
+
+
+def none_of(z: Any) -> Any:
+    raise TypeError(f"not of {type(z).__name__}")
+
+
+# Word for word: what the two halves above may leave out.
+GAINS = "linear, conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d"
+NARROW = TruncatedNormal(1.0, 2.0, 3.0, 3.0000001)
+MESSAGES: list[tuple[Callable[[], Any], str]] = [
+    (lambda: pi.key(-1), "a seed must be in [0, 2**64), got -1"),
+    (lambda: pi.Key(0, -1), "a key word must be in [0, 2**32), got -1"),
+    (lambda: KEY.split(-1), "num must be 0 or more, got -1"),
+    (lambda: KEY.fold_in(-1), "fold_in takes an int in [0, 2**32), got -1"),
+    (lambda: KEY.fold_in(1.0), "fold_in takes an int or a str, got float"),
+    (lambda: pi.uniform(NAN, 1.0), "a must be a finite number, got nan"),
+    (lambda: pi.uniform(1.0, INF), "b must be a finite number, got inf"),
+    (lambda: pi.uniform(1.0, 0.0), "a must be at most b, got a=1.0, b=0.0"),
+    (lambda: pi.normal(INF), "mean must be a finite number, got inf"),
+    (lambda: pi.normal(0.0, -1.0), "std must be 0 or more, got -1.0"),
+    (lambda: TruncatedNormal(NAN, 1, 0, 1), "mean must be a finite number, got nan"),
+    (lambda: TruncatedNormal(0, INF, 0, 1), "std must be a finite number, got inf"),
+    (lambda: TruncatedNormal(0, -1.0, 0, 1), "std must be 0 or more, got -1.0"),
+    (lambda: TruncatedNormal(0, 1, 2.0, 1.0), "a must be at most b, got a=2.0, b=1.0"),
+    (lambda: TruncatedNormal(0, 1, NAN, 1.0), "a must be at most b, got a=nan, b=1.0"),
+    (lambda: TruncatedNormal(0, 1, 2.0, NAN), "a must be at most b, got a=2.0, b=nan"),
+    (
+        call(pi.uniform(0.0, 7e4), (3,), dtype="float16"),
+        "bounds must be within 65504 for float16, got a=0.0, b=70000.0",
+    ),
+    (
+        call(pi.normal(0.0, 7e4), (3,), dtype="float16"),
+        "mean and std must be within 65504 for float16, got mean=0.0, std=70000.0",
+    ),
+    (
+        call(pi.trunc_normal(a=7e4, b=8e4), (3,), dtype="float16"),
+        "bounds must let numbers within 65504 through for float16, got a=70000.0, b=80000.0",
+    ),
+    (
+        call(pi.constant(7e4), (3,), dtype="float16"),
+        "val must be within 65504 for float16, got 70000.0",
+    ),
+    (
+        call(pi.normal(), (3,), dtype="bfloat16", xp=array_api_strict),
+        "array_api_strict has no dtype bfloat16",
+    ),
+    (
+        lambda: NARROW.check(float_format("float32")),
+        "the bounds must hold at least 2**-24 of the distribution, "
+        "got a=3.0, b=3.0000001 for mean=1.0, std=2.0",
+    ),
+    (NARROW.complex_parts, "a complex truncated normal must have mean 0, got 1.0"),
+    (
+        lambda: pi.torch_fans((3,)),
+        "fan_in and fan_out need a shape of at least 2 dimensions, got 1: (3,)",
+    ),
+    (
+        lambda: pi.jax_fans([3]),
+        "fans on axis -2 need a shape that has it "
+        "(the default axes need at least 2 dimensions), got 1: (3,)",
+    ),
+    (lambda: pi.jax_fans([3, 0]), "fans need sizes of 1 or more, got shape (3, 0)"),
+    (
+        lambda: pi.calculate_gain("swish"),
+        f"nonlinearity must be a callable or one of {GAINS}, sigmoid, tanh, relu, selu, "
+        "leaky_relu; got 'swish'",
+    ),
+    (
+        lambda: pi.calculate_gain("leaky_relu", NAN),
+        "negative_slope must be a number, got nan",
+    ),
+    (
+        lambda: pi.calculate_gain(np.zeros_like),
+        f"a gain needs a finite, positive E[f(z)^2], got 0.0 for {np.zeros_like}",
+    ),
+    (
+        lambda: pi.calculate_gain(halves),
+        "a nonlinearity must keep its input's shape, got (100,)",
+    ),
+    (
+        lambda: pi.calculate_gain(none_of),
+        "a nonlinearity must take arrays, tensors or numbers: "
+        "not of ndarray; not of Tensor; not of float",
+    ),
+]
+
+
+@pytest.mark.parametrize(("build", "message"), MESSAGES, ids=range(len(MESSAGES)))
+def test_a_message_says_this_and_no_more(build: Callable[[], Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        build()
+    assert str(caught.value) == message
+
+
+# Made when they are needed: JAX starts threads with its first array.
+KEYS: dict[str, tuple[Callable[[], Any], str]] = {
+    "a number": (lambda: 0, "int"),
+    "none": (lambda: None, "NoneType"),
+    "a float array": (lambda: np.zeros(2, np.float32), r"dtype float32 and shape \(2,\)"),
+    "an int64 array": (lambda: np.zeros(2, np.int64), r"dtype int64 and shape \(2,\)"),
+    "four words": (lambda: np.zeros(4, np.uint32), r"shape \(4,\)"),
+    "words of a tuple": (lambda: (0, 7), "tuple"),
+    "a NumPy generator": (lambda: np.random.default_rng(0), "Generator"),
+    "a torch generator": (lambda: torch.Generator(), "Generator"),
+    "a tensor": (lambda: torch.zeros(2, dtype=torch.uint32), r"Tensor.*\(2,\)"),
+    "a JAX float array": (lambda: jnp.zeros(2), r"dtype float32, shape \(2,\)"),
+    "several JAX keys": (lambda: jax.random.split(jax.random.key(0), 3), r"shape \(3, 2\)"),
 }
 
 
-@pytest.mark.parametrize(("key", "received"), KEYS.values(), ids=KEYS)
-def test_what_is_no_key_is_a_type_error(key: Any, received: str) -> None:
+@pytest.mark.parametrize(("make", "received"), KEYS.values(), ids=KEYS)
+def test_what_is_no_key_is_a_type_error(make: Callable[[], Any], received: str) -> None:
     with pytest.raises(TypeError, match=r"a key must be a .*JAX.*raw uint32.*; got") as caught:
-        pi.normal()(key, (3,))
+        pi.normal()(make(), (3,))
     assert_match(f"got .*{received}", str(caught.value))
 
 
@@ -192,6 +294,16 @@ def test_a_key_of_another_generator_is_told_how_to_convert(impl: str) -> None:
 def test_double_precision_in_jax_says_which_mode_it_needs() -> None:
     with pytest.raises(TypeError, match=r"float64 in JAX needs 64-bit mode.*jax_enable_x64"):
         pi.normal()(KEY, (3,), "float64", xp=jnp)
+
+
+@pytest.mark.parametrize("dtype_of", [numpy_dtype, native])
+def test_what_numpy_lacks_is_asked_for_by_name(
+    dtype_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    assert dtype_of("float16") == np.float16
+    with pytest.raises(ImportError, match=r"^bfloat16 in NumPy needs .*pip install ml_dtypes$"):
+        dtype_of("bfloat16")
 
 
 def test_an_error_inside_jit_is_the_same_error() -> None:

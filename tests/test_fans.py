@@ -1,12 +1,14 @@
 """Fans, against numbers worked out by hand from the papers and the frameworks' documentation."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 
 import portinit as pi
+from portinit.fans import as_axes
 from portinit.grids import Grid
 from portinit.layouts import as_layout
 
@@ -149,3 +151,10 @@ def test_fans_need_two_axes(shape: tuple[int, ...]) -> None:
         pi.torch_fans(shape)
     with pytest.raises(ValueError, match=rf"at least 2 dimensions.*got {len(shape)}"):
         pi.jax_fans(shape)
+
+
+def test_axes_are_pythons_integers() -> None:
+    assert as_axes(-1) == -1
+    axes = as_axes([np.int64(0), -1])
+    assert axes == (0, -1)
+    assert [*map(type, cast(tuple[int, ...], axes))] == [int, int]

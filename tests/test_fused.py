@@ -200,17 +200,23 @@ def test_machine_code_does_what_the_python_says(name: str, halved: bool) -> None
     assert np.array_equal(plain, machine)
 
 
-def test_raw_words_and_scattered_places_in_plain_python() -> None:
+@pytest.mark.parametrize("spacing", [1, 3])
+@pytest.mark.parametrize(
+    ("steps", "halved"), [(None, False), (Steps(scale=1.0), False), (Steps(scale=1.0), True)]
+)
+def test_raw_words_and_scattered_places_in_plain_python(
+    steps: Steps | None, halved: bool, spacing: int
+) -> None:
     places, starts = np.asarray([0, 40]), np.asarray([0, 5])
-    geometry, key = (5, 3, 2), (*map(np.uint32, KEY.words), np.uint32(0))
-    for steps in (None, Steps(scale=1.0)):
-        plain, machine = np.zeros(80, np.int32), np.zeros(80, np.int32)
-        arguments = geometry, key, *filling._arguments(steps), False
-        with np.errstate(over="ignore"):
-            loops.fill(plain, places, starts, *arguments)
-        filling._kernel()(machine, places, starts, *arguments)
-        assert np.count_nonzero(plain) == 10
-        assert np.array_equal(plain, machine)
+    geometry, key = (5, spacing, 2), (*map(np.uint32, KEY.words), np.uint32(0))
+    kind = np.int16 if halved else np.int32
+    plain, machine = np.zeros(80, kind), np.zeros(80, kind)
+    arguments = geometry, key, *filling._arguments(steps), halved
+    with np.errstate(over="ignore"):
+        loops.fill(plain, places, starts, *arguments)
+    filling._kernel()(machine, places, starts, *arguments)
+    assert np.count_nonzero(plain) == 10
+    assert np.array_equal(plain, machine)
 
 
 # Zeros by thresholds

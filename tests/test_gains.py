@@ -1,6 +1,7 @@
 """Gains: PyTorch's table by name, and for any function the integral that defines them."""
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,10 @@ def softplus(z: Any) -> Any:
 
 def relu(z: Any) -> Any:
     return np.maximum(z, 0)
+
+
+def refused(z: Any) -> Any:
+    raise TypeError(f"no {type(z).__name__}")
 
 
 def hard_tanh(z: Any) -> Any:
@@ -142,6 +147,27 @@ def test_functions_of_tensors_and_of_numbers_serve(function: Any, same: Any) -> 
 def test_functions_of_jax_serve(function: Any, same: Any) -> None:
     # JAX computes in float32 unless told: seven digits.
     assert pi.calculate_gain(function) == pytest.approx(pi.calculate_gain(same), rel=1e-6)
+
+
+def test_narrow_values_are_squared_in_double_precision() -> None:
+    def narrow(z: Any) -> Any:
+        return np.sin(z).astype(np.float16)
+
+    assert pi.calculate_gain(narrow) == pi.calculate_gain(lambda z: narrow(z).astype(float))
+
+
+def test_a_module_with_float32_parameters_serves() -> None:
+    slope = torch.nn.PReLU().weight.item()
+    expected = pi.calculate_gain("leaky_relu", slope)
+    assert pi.calculate_gain(torch.nn.PReLU()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_torch_a_functions_errors_are_told_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    with pytest.raises(ValueError, match=r": no ndarray; torch is not loaded; no float$"):
+        pi.calculate_gain(refused)
 
 
 def test_an_initializer_takes_a_function_a_name_or_a_number() -> None:

@@ -215,6 +215,10 @@ def test_empty_matrices(shape: tuple[int, ...]) -> None:
     assert ours(pi.orthogonal(), shape).shape == theirs(JAX.orthogonal(), shape).shape
 
 
+def test_an_empty_delta_orthogonal_kernel() -> None:
+    assert ours(pi.delta_orthogonal(), (3, 0, 4)).shape == (3, 0, 4)
+
+
 # Layouts: the same values, in PyTorch's order
 
 LAYOUTS: dict[str, tuple[str, tuple[int, ...]]] = {

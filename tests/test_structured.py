@@ -161,6 +161,11 @@ def test_delta_orthogonal_is_orthogonal_at_the_centre_and_zero_elsewhere(
     assert np.count_nonzero(weight) == np.count_nonzero(tap) == tap.size
 
 
+@pytest.mark.parametrize("shape", [(0, 0, 3), (3, 0, 3), (3, 2, 0)])
+def test_an_empty_delta_orthogonal_has_its_shape(shape: Shape) -> None:
+    assert draw(pi.delta_orthogonal(), shape).shape == shape
+
+
 @pytest.mark.parametrize("kernel", [(3, 4, 6), (3, 4, 4, 6), (2, 3, 3, 4, 6)])
 def test_delta_orthogonal_has_its_centre_where_jax_has_it(kernel: Shape) -> None:
     theirs = jax.nn.initializers.delta_orthogonal()(jax.random.key(0), kernel)

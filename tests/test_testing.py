@@ -512,6 +512,18 @@ def test_parts_of_complex_values_are_told():
     assert "real part" not in text
 
 
+def test_a_value_beside_the_centre_tap_is_told():
+    kernel = portinit.delta_orthogonal()(KEY, (3, 3, 4, 4))
+    assert_distribution(kernel, portinit.delta_orthogonal())
+    kernel[0, 2, 1, 3] = 0.5
+    text = message(assert_distribution, kernel, portinit.delta_orthogonal())
+    assert "all but the centre tap [1, 1] must be 0, got 1" in text
+
+
+def test_a_matrix_of_nothing_is_orthogonal():
+    assert_distribution(np.zeros((0, 3), np.float32), portinit.orthogonal())
+
+
 def test_what_cannot_be_told_is_refused():
     product = expression((Node("normal", (), (3,), "float32", {"mean": 0.0, "std": 1.0}),))
     with pytest.raises(TypeError, match=r"distribution must be known, got normal\("):

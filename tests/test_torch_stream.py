@@ -8,15 +8,16 @@ import tracemalloc
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from portinit import machine
 from portinit import torch_stream as ts
-from portinit.torch_stream import compiled, generator, sleef
+from portinit.torch_stream import cephes, compiled, generator, libm, loops, sleef
 from portinit.torch_stream.arithmetic import fma64, fma_exact
 
 SIZES = (0, 1, 7, 15, 16, 17, 31, 32, 33, 100, 1000, 65537)
@@ -543,6 +544,34 @@ def test_without_numba_all_works(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not isinstance(gen.engine, compiled.CompiledEngine)
 
 
+def test_where_nothing_can_be_kept_each_process_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    numba = pytest.importorskip("numba")
+
+    def njit(function: Any = None, *, cache: bool = False, **options: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return (lambda f: (f, options)) if function is None else (function, options)
+
+    monkeypatch.setattr(numba, "njit", njit)
+    function, options = machine.compile_all([loops.twist], {"kept": 1})["twist"]
+    assert options["nogil"]
+    assert function.__code__ is loops.twist.__code__
+    assert function.__globals__["kept"] == 1
+
+
+@pytest.mark.parametrize("library", [None, "libthatisnotthere.so"])
+def test_without_the_c_library_pythons_functions_serve(
+    library: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libm.ctypes.util, "find_library", lambda name: library)
+    monkeypatch.setattr(libm.ctypes, "CDLL", absent_library)
+    assert libm._single.__wrapped__("cos") is math.cos
+
+
+def absent_library(name: str | None) -> Any:
+    raise OSError(f"no {name}")
+
+
 @pytest.mark.parametrize("mean", [0.0, 1 / 3, -1e-3, 1e6])
 def test_numba_and_numpy_round_alike(mean: float) -> None:
     words = ts.Generator(0).random32(1 << 20)
@@ -553,6 +582,30 @@ def test_numba_and_numpy_round_alike(mean: float) -> None:
     wanted = plain.normal(words, single, scale), plain.uniform(words, single, scale)
     np.testing.assert_array_equal(fast.normal(words.copy(), single, scale), wanted[0])
     np.testing.assert_array_equal(fast.uniform(words.copy(), single, scale), wanted[1])
+
+
+@pytest.mark.parametrize("used", [0, 100, 624])
+def test_machine_code_does_what_the_python_says(used: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loops as plain Python, which numba compiles: one number at a time."""
+    for module in (loops, cephes):
+        monkeypatch.setattr(module, "fma", lambda x, y, z: np.float32(np.float64(x) * y + z))
+    key, _ = ts.Generator(3).engine.position()
+    fast = compiled.engine(key, used)
+    assert fast is not None
+    mean, std = np.float32(0.3), np.float32(0.7)
+    found: list[list[Any]] = []
+    for engine in (compiled.CompiledEngine(key.copy(), used, cast(Any, loops)), fast):
+        with np.errstate(over="ignore"):
+            words = engine.words(2048 + 32)
+            engine.skip(1500)
+            engine.skip(3)
+            order, other = np.arange(60), np.arange(60)
+            engine.shuffle(order, engine.words(57), 2)
+            engine.insert(other, engine.words(50).astype(np.uint64) << np.uint64(20), 10)
+            values = engine.uniform(words.copy(), mean, std), engine.normal(words.copy(), mean, std)
+        found.append([words, *values, order, other, *engine.position()])
+    for plain, compiled_one in zip(*found, strict=True):
+        np.testing.assert_array_equal(plain, compiled_one)
 
 
 def exactly(dtype: Any, x: Any, y: Any, z: Any) -> NDArray[Any]:

@@ -6,15 +6,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import click.testing
 import numpy as np
 import pytest
+import torch
 
 from portinit.cli.commands import portinit as command
-from portinit.proof import cases, runners, verify
-from portinit.proof.devices import chosen
+from portinit.proof import cases, devices, draws, runners, torch_modes, verify
+from portinit.proof.devices import Device, chosen
 
 SOME = [
     cell
@@ -91,6 +93,55 @@ def test_an_unknown_device_is_an_error(call: Any) -> None:
 def test_devices_are_chosen_by_name_or_kind() -> None:
     assert {device.kind for device in chosen(["cpu"])} == {"cpu"}
     assert {device.framework for device in chosen(None)} >= {"numpy", "torch", "jax"}
+
+
+@pytest.mark.parametrize(
+    ("platform", "version", "name"),
+    [
+        ("cpu", "", "cpu"),
+        ("gpu", "cuda 12090", "cuda:3"),
+        ("gpu", "PJRT ROCm 60300", "rocm:3"),
+        ("tpu", "TFRT TPU v5", "tpu:3"),
+    ],
+)
+def test_jaxs_devices_are_named_as_torch_names_its_own(
+    platform: str, version: str, name: str
+) -> None:
+    client = SimpleNamespace(platform_version=version)
+    device = SimpleNamespace(platform=platform, id=3, client=client)
+    assert devices._jax_name(device) == name
+
+
+def test_each_gpu_is_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    runtime = SimpleNamespace(getDeviceCount=lambda: 2)
+    cuda = SimpleNamespace(runtime=runtime, Device=lambda number: ("cupy", number))
+    monkeypatch.setitem(sys.modules, "cupy", cast(Any, SimpleNamespace(cuda=cuda)))
+    names = ["cpu", "cuda:0", "cuda:1", "mps"]
+    assert devices._torch_devices() == [(name, torch.device(name)) for name in names]
+    assert devices._cupy_devices() == [("cuda:0", ("cupy", 0)), ("cuda:1", ("cupy", 1))]
+
+
+def test_a_compiler_is_asked_for_where_torch_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda, mps = (Device("torch", name) for name in ("cpu", "cuda:0", "mps"))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(torch_modes, "installed", lambda name: name != "triton")
+    assert torch_modes.no_compiler(cpu) == "needs a C++ compiler"
+    assert torch_modes.no_compiler(cuda) == "needs triton"
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setattr(torch_modes, "installed", lambda name: True)
+    assert [torch_modes.no_compiler(device) for device in (cpu, cuda, mps)] == [None] * 3
+
+
+def test_without_scipy_the_draws_are_compared_and_not_fitted(
+    call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(draws, "installed", lambda name: name != "scipy")
+    assert call("--devices", "cpu", "--out", str(tmp_path / "report.json")).exit_code == 0
+    rows = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert [row["p"] for row in rows] == [None, None]
 
 
 def test_a_folder_that_is_not_there_is_refused_before_any_work(call: Any, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Key:
             if not 0 <= word < 1 << 32:
                 raise ValueError(f"a key word must be in [0, 2**32), got {word}")
             if type(given) is not int:  # NumPy's integers would not wrap alike
-                object.__setattr__(self, name, word)
+                object.__setattr__(self, name, int(word))
 
     @property
     def words(self) -> tuple[int, int]:

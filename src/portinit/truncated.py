@@ -23,7 +23,7 @@ class TruncatedNormal(Distribution):
     b: float
 
     def __post_init__(self) -> None:
-        check_finite(mean=self.loc, std=self.scale)
+        check_finite(mean=self.loc)
         check_non_negative(std=self.scale)
         if math.isnan(self.a) or math.isnan(self.b) or self.a > self.b:
             raise ValueError(f"a must be at most b, got a={self.a}, b={self.b}")

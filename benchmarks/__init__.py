@@ -1,0 +1,1 @@
+"""portinit against the frameworks' own functions: ``python -m benchmarks`` from the root."""

@@ -1,0 +1,32 @@
+"""NumPy's generator, and portinit's draws in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import portinit
+from benchmarks.measure import Side, Sides, Wall
+from portinit.backends import NUMPY, Draw
+from portinit.grids import Grid
+from portinit.layouts import Layout
+
+LAWS = {"normal": portinit.normal(), "uniform": portinit.uniform()}
+
+
+def fill(law: str, size: int, memory: str) -> Sides:
+    """Float32 draws into a new array, or one that is kept; NumPy's generator has one thread."""
+    generator = np.random.default_rng(0)
+    theirs = generator.standard_normal if law == "normal" else generator.random
+    initializer, key = LAWS[law], portinit.key(0)
+    initializer(key, (1 << 20,))  # loads numba, where there is one
+    if memory == "new":
+        return (
+            Side(Wall(lambda: initializer(key, (size,)))),
+            Side(Wall(lambda: theirs(size, np.float32))),
+        )
+    out = np.empty(size, np.float32)
+    draw = Draw(NUMPY, key.words, Grid.whole((size,), Layout()), "float32")
+    return (
+        Side(Wall(lambda: NUMPY.fill(initializer, draw, out))),  # a call has no ``out=``
+        Side(Wall(lambda: theirs(dtype=np.float32, out=out))),
+    )
