@@ -158,3 +158,8 @@ def test_axes_are_pythons_integers() -> None:
     axes = as_axes([np.int64(0), -1])
     assert axes == (0, -1)
     assert [*map(type, cast(tuple[int, ...], axes))] == [int, int]
+
+
+def test_axes_may_be_numpys_integers() -> None:
+    assert as_axes(np.int64(-2)) == -2
+    assert as_axes([np.int64(0), 1]) == (0, 1)

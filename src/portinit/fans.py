@@ -64,7 +64,7 @@ def _size(shape: Sequence[int], axes: Axes) -> int:
 
 def as_axes(axes: int | Sequence[int]) -> Axes:
     """An axis, or several as a tuple."""
-    return axes if isinstance(axes, int) else tuple(map(operator.index, axes))
+    return tuple(map(operator.index, axes)) if isinstance(axes, Sequence) else operator.index(axes)
 
 
 def check_non_empty(shape: Shape) -> None:

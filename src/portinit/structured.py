@@ -276,7 +276,8 @@ def _last_zeros(draw: Draw, count: int) -> tuple[Any, Any]:
         part = alone.on(by_columns.part(0, slice(start, start + step)))
         return draw.backend.kth_smallest(partial(draw_words, part, numbered_stream(1)), count)
 
-    found = in_threads(find, range(0, columns, step), draw.backend.threads(draw))
+    threads = draw.backend.threads(draw) if step < columns else 1
+    found = in_threads(find, range(0, columns, step), threads)
     words, last_rows = zip(*found, strict=True)
     if all(part is None for part in last_rows):
         return draw.xp.concat(words), None
