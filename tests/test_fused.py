@@ -235,6 +235,18 @@ def test_any_part_of_a_sparse_matrix_is_the_slice_of_the_whole(layout: str, dtyp
         assert np.array_equal(settled.values(draw.on(part)), whole[cut])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("initializer", [SPARSE, pi.scaled(SPARSE, 0.5)], ids=str)
+def test_a_big_sparse_tensor_is_numpys(initializer: pi.Initializer, dtype: str) -> None:
+    """Of more than one tile, made by torch and filled in place."""
+    wanted = initializer(KEY, (300, 400), dtype).astype(np.float64)
+    made = initializer(KEY, (300, 400), dtype, xp=torch)
+    empty = torch.empty(300, 400, dtype=made.dtype)
+    filled_one = portinit_torch.fill_(empty, initializer, key=KEY, layout="flax")
+    assert np.array_equal(made.double().numpy(), wanted)
+    assert np.array_equal(filled_one.double().numpy(), wanted)
+
+
 def test_every_column_has_its_zeros_by_either_way() -> None:
     grid = Grid.whole((61, 37), LAYOUTS["torch"])
     draw = Draw(NUMPY, KEY.words, grid, "float32")

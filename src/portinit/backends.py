@@ -116,7 +116,7 @@ class Backend:
 
     def fusible_dtypes(self, device: Any) -> frozenset[str]:
         """What :meth:`fuse` writes to a device besides words."""
-        return frozenset({"float32"})
+        return frozenset()
 
     def fuse(self, out: Any, draw: Draw, steps: Steps | None, stream: int = 0) -> bool:
         """Fill ``out`` with values, or words, in one compiled pass; False if none can."""
@@ -150,7 +150,6 @@ class Backend:
         """Evaluate an initializer, here eagerly."""
         if out_sharding is not None:
             raise TypeError(f"out_sharding is for JAX arrays only, got {out_sharding!r}")
-        initializer = initializer.settled(draw)
         if draw.grid.size <= _TILE or not initializer.elementwise:
             return initializer.values(draw)
         native = self.native_dtype(draw.dtype)
