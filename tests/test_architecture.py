@@ -45,6 +45,7 @@ ORDER = [
     "names",
     "replay",
     "rules",
+    "display",
     "text",
     "recipe",
     "recipes",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from portinit.base import Parameter
+from portinit.display import SHOWN, as_html, as_text
 from portinit.given import assign
 from portinit.layouts import Layout, as_layout
 from portinit.program import Program, opaque_in
@@ -15,7 +16,7 @@ from portinit.rules import RecipeError, Rule, raise_misfits
 from portinit.text import from_text, to_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recipe:
     """An ordered list of rules; the first that matches a parameter decides.
 
@@ -43,6 +44,16 @@ class Recipe:
         """This recipe's rules first, then the other's."""
         programs = [recipe.program for recipe in (self, other) if recipe.program is not None]
         return Recipe(self.rules + other.rules, programs[0] if len(programs) == 1 else None)
+
+    def __repr__(self) -> str:
+        traced = ", traced" if self.program else ""
+        return f"Recipe of {len(self.rules)} rules{traced}\n{as_text(self.rules, SHOWN)}".rstrip()
+
+    def __str__(self) -> str:
+        return as_text(self.rules)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.rules)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """The command line with all its commands."""
 
 from portinit.cli import bits as bits
+from portinit.cli import completion as completion
+from portinit.cli import doctor as doctor
 from portinit.cli import models as models
 from portinit.cli import traces as traces
 from portinit.cli import verify as verify
