@@ -9,6 +9,7 @@ from typing import Any
 import array_api_strict
 import jax.numpy as jnp
 import ml_dtypes
+import numba
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,7 @@ import portinit_torch
 from portinit.backends import NUMPY, Draw, backend_of
 from portinit.bits import numbered_stream, random_words
 from portinit.dtypes import float_format
-from portinit.fused import filling, loops
+from portinit.fused import filling, loops, vectors
 from portinit.fused.rows import rows_of
 from portinit.grids import Grid
 from portinit.layouts import LAYOUTS, Layout
@@ -159,6 +160,30 @@ def test_rows_that_cross_from_one_high_word_to_the_next(step: int) -> None:
     pairs = [(np.int32(c >> 32), np.uint32(c & 0xFFFFFFFF).view(np.int32)) for c in counters]
     high, low = (np.asarray(words, np.int32) for words in zip(*pairs, strict=True))
     assert np.array_equal(out, random_words(np, KEY.words, (high, low)))
+
+
+@pytest.mark.parametrize("count", [4, 8])
+@pytest.mark.parametrize("step", [1, 7, 2**32 - 3])
+def test_registers_hold_the_words_of_the_cipher(
+    count: int, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many at a time as a processor with, or without, AVX-512 is given."""
+    monkeypatch.setattr(vectors, "_side_by_side", lambda: count)
+    batch = vectors.batch()
+
+    @numba.njit
+    def run(k0: Any, k1: Any, high: Any, low: Any, step: Any, out: Any) -> None:
+        batch(k0, k1, high, low, step, out, 5)
+
+    out, low = np.zeros(loops.BATCH + 10, np.int32), 2**32 - 100
+    run(*map(np.uint32, (*KEY.words, 9, low, step)), out)
+    counters = (np.uint64(low) + np.arange(loops.BATCH, dtype=np.uint64) * np.uint64(step)).astype(
+        np.uint32
+    )
+    high = np.full(loops.BATCH, 9, np.int32)
+    assert np.array_equal(out[5:-5], random_words(np, KEY.words, (high, counters.view(np.int32))))
+    assert not out[:5].any()
+    assert not out[-5:].any()
 
 
 @pytest.mark.parametrize("stream", [0, numbered_stream(1), numbered_stream(7)])

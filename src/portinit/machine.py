@@ -42,10 +42,17 @@ def in_threads(function: Callable[[_T], _R], items: Iterable[_T], threads: int) 
         return list(pool.map(function, items))
 
 
-def compile_all(functions: Iterable[FunctionType], known: dict[str, Any]) -> dict[str, Any]:
-    """The functions compiled, by name, and ``known`` before them; later ones may call earlier."""
+def compile_all(
+    functions: Iterable[FunctionType], known: dict[str, Any], depends: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The functions compiled, by name, and ``known`` before them; later ones may call earlier.
+
+    What was kept on disk is compiled anew when the functions' own files change, or the files that
+    ``known`` depends on.
+    """
     functions = list(functions)
-    stamp = _fingerprint(tuple(sorted({f.__code__.co_filename for f in functions})))
+    files = {*depends, *(function.__code__.co_filename for function in functions)}
+    stamp = _fingerprint(tuple(sorted(files)))
     machine = dict(known)
     for function in functions:
         machine[function.__name__] = _compile(function, machine, stamp)

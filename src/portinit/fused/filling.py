@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from portinit.fused import loops
+from portinit import threefry
+from portinit.fused import loops, vectors
 from portinit.fused.rows import Part, Rows, memory_of, rows_of
 from portinit.grids import Grid
 from portinit.machine import compile_all, find_numba, in_threads, intrinsics
@@ -169,7 +170,8 @@ def _machine() -> SimpleNamespace:
         *(loops.put, loops.fitting, loops.draw, loops.fill),
         *(loops.in_line, loops.clear, loops.thin),
     ]
-    machine = compile_all(functions, {"bits_of": _bits_of()})
+    known = {"bits_of": _bits_of(), "batch": vectors.batch()}
+    machine = compile_all(functions, known, depends=(vectors.__file__, threefry.__file__))
     _ready = True
     return SimpleNamespace(**machine)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Integers = NDArray[Any]
 
 BLOCK = 1024  # elements at a time: all buffers together stay in the first-level cache
-_STREAMS = 4  # computed side by side: one block's rounds wait for one another
+BATCH = 128  # words that are made at a time, in registers side by side
 _TOP = uint32(0x80000000)
 _PARITY = uint32(0x1BD11BDA)
 _ALL = int64(0xFFFFFFFF)
@@ -63,20 +63,17 @@ def word(k0: Any, k1: Any, high: Any, low: Any) -> Any:
 
 def words(k0: Any, k1: Any, high: Any, low: Any, step: Any, out: Integers) -> None:
     """The words at counters low, low + step, ... that share their high word."""
-    part = out.size // _STREAMS
-    low1, low2, low3 = (
-        ahead(low, step, part),
-        ahead(low, step, 2 * part),
-        ahead(low, step, 3 * part),
-    )
-    out1, out2, out3 = out[part : 2 * part], out[2 * part : 3 * part], out[3 * part : 4 * part]
-    for i in range(part):
+    whole = out.size - out.size % BATCH
+    for i in range(0, whole, BATCH):
+        batch(k0, k1, high, ahead(low, step, i), step, out, i)
+    for i in range(whole, out.size):
         out[i] = word(k0, k1, high, ahead(low, step, i))
-        out1[i] = word(k0, k1, high, ahead(low1, step, i))
-        out2[i] = word(k0, k1, high, ahead(low2, step, i))
-        out3[i] = word(k0, k1, high, ahead(low3, step, i))
-    for i in range(_STREAMS * part, out.size):
-        out[i] = word(k0, k1, high, ahead(low, step, i))
+
+
+def batch(k0: Any, k1: Any, high: Any, low: Any, step: Any, out: Integers, first: Any) -> None:
+    """``BATCH`` words from ``first`` on; compiled, it is :func:`portinit.fused.vectors.batch`."""
+    for i in range(BATCH):
+        out[first + i] = word(k0, k1, high, ahead(low, step, i))
 
 
 def ahead(low: Any, step: Any, count: Any) -> Any:
