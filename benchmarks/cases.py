@@ -90,6 +90,8 @@ def jax_cases(options: Options) -> Iterator[Case]:
         for memory in ("new", "reused"):
             label = f"jax/{name}/{memory} memory"
             yield _jax(label, name, (side, side), memory, arguments=arguments)
+        form = {"name": name, "shape": (side, side), "arguments": arguments}
+        yield Case(f"jax/{name}/called eagerly", "of_jax:call", side * side, form)
     kernels = {"dense": (options.side,) * 2, "conv": (4, 4, options.side // 4, options.side // 4)}
     for kind, shape in kernels.items():
         for layout in ("flax", "torch"):

@@ -43,6 +43,15 @@ def draw(
     return _side(one, shape, memory), _side(other, shape, memory)
 
 
+def call(name: str, shape: tuple[int, ...], arguments: tuple[Any, ...] = ()) -> Sides:
+    """Our initializer called as it is, which compiles nothing on a CPU, and theirs under jit."""
+    ours = getattr(portinit_jax.initializers, name)(*arguments)
+    theirs = _function(getattr(jax.nn.initializers, name)(*arguments), tuple(shape), "new")
+    key = jax.random.key(0)
+    one = Side(Wall(lambda: ours(key, tuple(shape)).block_until_ready()))
+    return one, _side([_compile(theirs, shape, "new")], shape, "new")
+
+
 def _function(init: Any, shape: tuple[int, ...], memory: str) -> Callable[..., Any]:
     if memory == "new":
         return lambda key: init(key, shape)

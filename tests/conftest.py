@@ -17,6 +17,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from portinit_jax import host
+
 NAMESPACES = {
     "numpy": np,
     "torch": torch,
@@ -53,6 +55,12 @@ def xp(request: pytest.FixtureRequest) -> ModuleType:
     """An array namespace."""
     namespace: ModuleType = request.param
     return namespace
+
+
+@pytest.fixture(autouse=True)
+def by_xla(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have XLA make JAX's arrays, as where JAX has a GPU; on the host NumPy would make many."""
+    monkeypatch.setattr(host, "serves", lambda *_: False)
 
 
 @pytest.fixture(scope="session")

@@ -120,3 +120,14 @@ def test_limits_follow_from_operations() -> None:
     assert OPERATIONS["word"] < OPERATIONS["uniform"] < OPERATIONS["normal"]
     assert zen5(2, 4e9).nanoseconds("word") == zen5(1, 4e9).nanoseconds("word") / 2
     assert H200.nanoseconds("uniform") == pytest.approx(1e9 * 77 / (64 * 132 * 1.98e9))
+
+
+def test_a_rank_of_many_holds_its_part_of_a_large_model() -> None:
+    command = [sys.executable, "-m", "benchmarks.scale", "--ranks", "64", "--rank", "3"]
+    done = subprocess.run([*command, "--layers", "1", "--width", "96"], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    found = json.loads(done.stdout)
+    matrices = 2 * 128256 * 96 + (4 + 3 * 4) * 96 * 96
+    assert found["parameters"] == matrices + 3 * 96
+    # Of 96 rows over 64 ranks a rank has 2, of 384 it has 6, of 128256 it has 2004.
+    assert found["elements here"] == (2 * 2004 + 4 * 2 + 2 * 6) * 96 + 2 * 384 + 3 * 2

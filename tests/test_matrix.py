@@ -85,7 +85,7 @@ def test_every_initializer_is_in_the_table() -> None:
     public = {value for name in dir(pi) if isinstance(value := getattr(pi, name), type)}
     wanted = {kind for kind in classes(Initializer) if kind in public}
     # A file's values are assign's; like_jax gives JAX's words and has tests of its own.
-    others = {pi.from_safetensors, pi.like_jax}
+    others = {pi.from_file, pi.from_safetensors, pi.like_jax}
     missing = wanted - {type(row) for row in TABLE.values()} - others
     assert not missing
 

@@ -1,4 +1,10 @@
 """Whole Flax models, linen or nnx, filled from recipes."""
 
+from portinit_flax.checkpoints import entries as entries
+from portinit_flax.initialize import Compiled as Compiled
+from portinit_flax.initialize import CompiledProgram as CompiledProgram
 from portinit_flax.initialize import initialize as initialize
 from portinit_flax.initialize import match as match
+from portinit_flax.initialize import precompile as precompile
+from portinit_flax.recurrent import recurrent_names as recurrent_names
+from portinit_flax.recurrent import recurrent_parameters as recurrent_parameters

@@ -11,6 +11,7 @@ import jax
 from portinit import Layout, Parameter
 from portinit.fans import torch_fans
 from portinit.layouts import LAYOUTS, Shape
+from portinit.names import flax_layout
 
 Path = tuple[str, ...]
 
@@ -21,21 +22,28 @@ _GATES = frozenset(
     {"ii", "if", "if_", "ig", "io", "hi", "hf", "hg", "ho"}  # LSTM
     | {"ir", "iz", "in", "in_", "hr", "hz", "hn"}  # GRU
 )
-_ATTENTION = {"query": "in", "key": "in", "value": "in", "out": "out"}
-_HEADS = {
-    "in": Layout(axis0=(1, 2), axis1=(0,)),  # (embed, heads, size)
-    "out": Layout(axis0=(2,), axis1=(0, 1)),  # (heads, size, embed)
-}
+_ATTENTION = frozenset({"query", "key", "value", "out"})
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One array of a tree: its place, its path without collection, its shape and dtype."""
+    """One array of a tree, or one layer of a stack of them.
+
+    Attributes:
+        position: the array's number in the tree.
+        path: its path without collection; behind what is repeated, a layer's has its number.
+        shape: the array's shape, or the layer's.
+        dtype: its dtype.
+        axis: which of the array's axes the layers lie along; none if it is no stack.
+        layer: the layer's number.
+    """
 
     position: int
     path: Path
     shape: Shape
     dtype: Any
+    axis: int | None = None
+    layer: int = 0
 
 
 def leaves(tree: Any) -> tuple[list[Leaf], list[Any], Any]:
@@ -84,24 +92,27 @@ class Tree:
             return "prelu"
         if kernel is None:
             return None
-        if owner in _GATES:
+        if owner in _GATES or self._state(path) is not None:
             return "recurrent"
         return "linear" if len(kernel.shape) == 2 or owner in _ATTENTION else "conv"
+
+    def _state(self, path: Path) -> int | None:
+        """The size of the state of the cell that a leaf is in, where the leaf does not tell it."""
+        for pair in (("dense_i", "dense_h"), ("i", "h")):
+            if path[-2:-1] and path[-2] in pair:
+                found = (self.leaves.get((*path[:-2], owner, "kernel")) for owner in pair)
+                shapes = [leaf.shape for leaf in found if leaf and len(leaf.shape) == 2]
+                return shapes[1][0] if len(shapes) == 2 else None
+        return None
 
     def layout(self, path: Path, wanted: Shape | None) -> Layout:
         """How a leaf's axes are PyTorch's, given the recipe's shape where it has one."""
         shape = self.leaves[path].shape
         if wanted is not None and len(wanted) == 1 < len(shape):
             return Layout(axis0=tuple(range(len(shape))), axis1=())
-        if path[-1] == "embedding":
-            return LAYOUTS["rows"]
-        if path[-1] != "kernel":
-            return LAYOUTS["torch"]
-        if wanted is not None and len(wanted) == 2 < len(shape):
+        if path[-1] == "kernel" and wanted is not None and len(wanted) == 2 < len(shape):
             return next(_splits(shape, wanted), LAYOUTS["flax"])
-        if len(shape) == 3 and path[-2:-1] and path[-2] in _ATTENTION:
-            return _HEADS[_ATTENTION[path[-2]]]
-        return LAYOUTS["flax"]
+        return flax_layout(path, len(shape))
 
     def describe(self, path: Path, name: str, layout: Layout) -> Parameter:
         """What a recipe is told of a leaf."""
@@ -113,7 +124,7 @@ class Tree:
         if kernel is None or len(kernel.shape) < 2:
             return None
         if self.kind(path) == "recurrent":
-            return kernel.shape[-1]
+            return self._state(path) or kernel.shape[-1]
         logical = self.layout(kernel.path, None).logical_shape(kernel.shape)
         return torch_fans(logical)[0]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,14 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import NamedSharding
 
 from portinit.backends import Backend, Draw, Evaluable, Words, key_words, orthonormal
 from portinit.dtypes import dtype_name, float_format
+from portinit.grids import Grid
 from portinit.keys import Key
+from portinit_jax import host
+from portinit_jax.blocks import block_of
+from portinit_jax.programs import run, single
 
 
 class JaxBackend(Backend):
-    """JAX arrays, traced or not; every call is one jitted computation."""
+    """JAX arrays, traced or not; a call is one jitted computation, or NumPy's on the host."""
+
+    cuts = False  # what is cut or joined along a sharded axis is sent between devices
 
     def default_dtype(self) -> str:
         return dtype_name(jnp.result_type(float))
@@ -30,7 +36,11 @@ class JaxBackend(Backend):
         if isinstance(key, Key) or not isinstance(key, jax.Array):
             high, low = key_words(key)
             return _signed(high), _signed(low)
-        data = lax.bitcast_convert_type(key_data(key), jnp.int32)
+        data = key_data(key)
+        if _is_at_hand(data):
+            high, low = np.asarray(data).view(np.int32)
+            return high, low
+        data = lax.bitcast_convert_type(data, jnp.int32)
         return data[0], data[1]
 
     def known_words(self, words: Words) -> tuple[int, int]:
@@ -70,19 +80,50 @@ class JaxBackend(Backend):
         return words[:, k - 1], columns[:, k - 1]
 
     def tile(self, draw: Draw) -> int:
-        return max(1, draw.grid.size)  # one computation
+        return 1 << 20
+
+    def by_rows(
+        self, find: Callable[[Grid], tuple[Any, ...]], grid: Grid, rows: int, threads: int
+    ) -> list[tuple[Any, ...]]:
+        length, width = grid.array_shape
+        if length <= rows:
+            return [find(grid)]
+
+        def part(start: Any) -> tuple[Any, ...]:
+            return find(block_of(grid, (start, 0), (rows, width)))
+
+        found = lax.map(part, jnp.arange(0, length, rows, dtype=jnp.int32))
+        return [tuple(values.reshape(-1)[:length] for values in found)]
 
     def run(self, initializer: Evaluable, draw: Draw, out_sharding: Any = None) -> Any:
-        if float_format_bits(draw.dtype) == 64 and jnp.result_type(float) != jnp.float64:
-            raise TypeError(
-                f"{draw.dtype} in JAX needs 64-bit mode: jax.config.update('jax_enable_x64', True)"
-            )
+        self.require_width(draw.dtype)
         if initializer.hosted:
-            return initializer.values(draw)
-        high, low = draw.key
-        return _run(
-            _Static(initializer, repr(initializer)), draw.grid, draw.dtype, out_sharding, high, low
-        )
+            values = initializer.values(draw)
+            return values if out_sharding is None else _resharded(values, out_sharding)
+        known = all(isinstance(word, np.int32) for word in draw.key)
+        if out_sharding is None and known and host.serves(initializer, draw.grid):
+            return host.make(initializer, draw.grid, draw.dtype, draw.key)
+        sharding = None if out_sharding is None else _as_jax_does(draw.grid, out_sharding)
+        return run(self, single(initializer, draw.grid, draw.dtype, sharding), draw.key)
+
+    def require_width(self, dtype: str) -> None:
+        """A TypeError for a dtype that needs 64-bit mode where that is off."""
+        if float_format_bits(dtype) == 64 and jnp.result_type(float) != jnp.float64:
+            raise TypeError(
+                f"{dtype} in JAX needs 64-bit mode: jax.config.update('jax_enable_x64', True)"
+            )
+
+
+def _as_jax_does(grid: Grid, out_sharding: Any) -> NamedSharding:
+    """What ``out_sharding`` means to JAX's own initializers, with JAX's errors."""
+    given = partial(_resharded, out_sharding=out_sharding)
+    spec = jax.eval_shape(lambda: given(jnp.zeros(grid.array_shape))).sharding.spec
+    named = isinstance(out_sharding, NamedSharding)
+    return NamedSharding(out_sharding.mesh if named else jax.sharding.get_abstract_mesh(), spec)
+
+
+def _resharded(values: Any, out_sharding: Any) -> Any:
+    return jax.sharding.reshard(values, out_sharding)  # type: ignore[no-untyped-call]
 
 
 def float_format_bits(dtype: str) -> int:
@@ -93,20 +134,14 @@ def float_format_bits(dtype: str) -> int:
         return 32
 
 
-@dataclass(frozen=True)
-class _Static:
-    """An initializer as a cache key; its text tells -0.0 from 0.0, which are equal."""
+def _is_at_hand(data: jax.Array) -> bool:
+    """Whether an array can be read without waiting for a device, and has no say where results go.
 
-    initializer: Evaluable
-    text: str
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _run(static: _Static, grid: Any, dtype: str, out_sharding: Any, high: Any, low: Any) -> Any:
-    values = static.initializer.values(Draw(BACKEND, (high, low), grid, dtype))
-    if out_sharding is None:
-        return values
-    return jax.sharding.reshard(values, out_sharding)  # type: ignore[no-untyped-call]
+    Of an array that was put on a device, what is computed with it follows it there.
+    """
+    if isinstance(data, jax.core.Tracer) or data.committed:
+        return False
+    return all(device.platform == "cpu" for device in data.devices())
 
 
 def _signed(word: int) -> Any:

@@ -1,7 +1,7 @@
 """The initializers of jax.nn.initializers, drawn from portinit's stream.
 
 Names, arguments, defaults and error types are JAX's: ``from portinit_jax import initializers``.
-Every factory returns an :class:`Initializer` called as ``init(key, shape, dtype, out_sharding)``.
+Every factory returns an ``Initializer``, called as ``init(key, shape, dtype, out_sharding)``.
 """
 
 from __future__ import annotations
@@ -38,12 +38,16 @@ class Typed:
         self, key: Any, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None
     ) -> jax.Array:
         """Values for an array of ``shape``; the dtype falls back to the factory's, then float."""
-        layout = None if self.column_axis is None else _columns(self.column_axis, len(shape))
-        values: jax.Array = self.build(*self.arguments)(
-            key, shape, _dtype(self.dtype if dtype is None else dtype), out_sharding,
-            xp=jnp, layout=layout,
-        )  # fmt: skip
+        made, dtype, layout = self.resolved(shape, dtype)
+        values: jax.Array = made(key, shape, dtype, out_sharding, xp=jnp, layout=layout)
         return values
+
+    def resolved(
+        self, shape: Sequence[int], dtype: Any
+    ) -> tuple[portinit.Initializer, Any, Layout | None]:
+        """The initializer, dtype and layout of a call for an array of ``shape``."""
+        layout = None if self.column_axis is None else _columns(self.column_axis, len(shape))
+        return self.build(*self.arguments), _dtype(self.dtype if dtype is None else dtype), layout
 
 
 def _dtype(dtype: Any) -> str | None:

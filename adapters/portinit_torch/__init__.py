@@ -1,5 +1,6 @@
 """torch.nn.init's functions, from portinit's stream: ``import portinit_torch as init``."""
 
+from portinit_torch.checkpoints import entries as entries
 from portinit_torch.init import calculate_gain as calculate_gain
 from portinit_torch.init import constant as constant
 from portinit_torch.init import constant_ as constant_
@@ -27,10 +28,10 @@ from portinit_torch.init import xavier_normal_ as xavier_normal_
 from portinit_torch.init import xavier_uniform as xavier_uniform
 from portinit_torch.init import xavier_uniform_ as xavier_uniform_
 from portinit_torch.init import zeros_ as zeros_
+from portinit_torch.initialize import initialize as initialize
 from portinit_torch.keys import key_from_generator as key_from_generator
 from portinit_torch.like_flax import initialize_like_flax as initialize_like_flax
 from portinit_torch.modules import bind as bind
-from portinit_torch.modules import initialize as initialize
 from portinit_torch.modules import parameters as parameters
 from portinit_torch.tracing.modes import TraceError as TraceError
 from portinit_torch.tracing.trace import trace as trace

@@ -6,7 +6,8 @@ every framework. Without it two words are drawn from ``generator``, or from torc
 generator, so ``torch.manual_seed`` governs as before.
 
 Each function fills the tensor in place, of any device, floating dtype and strides, outside
-autograd, and returns it. Meta tensors have nothing to fill and are returned as they are.
+autograd, and returns it. Meta tensors have nothing to fill and are returned as they are. Of a
+DTensor each rank fills its own shard, as :func:`fill_` says.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from portinit.dtypes import dtype_name
 from portinit.gains import NONLINEARITIES
 from portinit.grids import Grid
 from portinit.layouts import as_layout
+from portinit_torch import sharded
 from portinit_torch.backend import BACKEND
 from portinit_torch.keys import key_from_generator
 
@@ -46,10 +48,15 @@ def fill_(
 ) -> Tensor:
     """Fill a tensor in place with any portinit initializer.
 
+    Of a DTensor each rank fills what it holds, with the bytes that an unsharded tensor has there.
+    Nothing is sent. Elementwise initializers and ``sparse`` need no memory beyond the shard;
+    ``orthogonal`` computes the whole matrix in float64 on each rank.
+
     Args:
         tensor: a tensor of any device, floating dtype and strides.
         initializer: what to fill it with.
-        generator: where the key comes from when none is given.
+        generator: where the key comes from when none is given. For a DTensor all ranks'
+            generators must be in the same state, or their keys, and so their shards, differ.
         key: a :class:`portinit.Key`.
         layout: how the tensor's axes are a PyTorch parameter's: as they are, if not told.
 
@@ -57,7 +64,8 @@ def fill_(
         The tensor.
 
     Raises:
-        ValueError, TypeError: from the initializer; the tensor is untouched.
+        ValueError, TypeError: from the initializer, or of a DTensor with a ``Partial`` placement;
+            the tensor is untouched.
 
     >>> fill_(torch.empty(2), portinit.constant(3), key=portinit.key(0))
     tensor([3., 3.])
@@ -68,8 +76,10 @@ def fill_(
     grid = Grid.whole(tuple(tensor.shape), as_layout(layout))
     dtype = dtype_name(tensor.dtype)
     initializer.ensure(grid, dtype)  # before a key is drawn, and before anything is written
+    sharded.require_placements(tensor)
     words = BACKEND.words(key_from_generator(generator) if key is None else key)
-    BACKEND.fill(initializer, Draw(BACKEND, words, grid, dtype, tensor.device), tensor)
+    for place, part in sharded.parts(tensor, grid):
+        BACKEND.fill(initializer, Draw(BACKEND, words, part, dtype, place.device), place)
     return tensor
 
 
@@ -169,7 +179,8 @@ def trunc_normal_(
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Every element ``val``."""
     with torch.no_grad():
-        return tensor.fill_(val)
+        sharded.local(tensor).fill_(val)
+    return tensor
 
 
 def ones_(tensor: Tensor) -> Tensor:
@@ -186,6 +197,8 @@ def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix; see :class:`portinit.eye`."""
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
+    if sharded.is_sharded(tensor):
+        return fill_(tensor, portinit.eye(), key=_UNUSED)
     with torch.no_grad():
         tensor.zero_().diagonal().fill_(1)
     return tensor

@@ -1,22 +1,19 @@
-"""Whole PyTorch modules filled from recipes."""
+"""What PyTorch modules tell recipes of their parameters and buffers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from portinit import Layout, Parameter, Recipe, Rule
-from portinit.backends import key_words
-from portinit.dtypes import dtype_name
+from portinit import Parameter, Recipe
 from portinit.fans import torch_fans
-from portinit.grids import Grid
-from portinit.keys import Key
 from portinit.rules import raise_misfits
-from portinit_torch.init import fill_
+from portinit.transfer import unused
+from portinit_torch.naming import plain_name, renamed
 
 _KINDS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...] = (
     (nn.Bilinear, "bilinear"),
@@ -40,16 +37,21 @@ def kind_of(module: nn.Module) -> str | None:
 
 def parameters(module: nn.Module) -> list[Parameter]:
     """What the module tells recipes of its parameters; a shared one once, by its first name."""
-    return [described for described, _ in _described(module, module.named_parameters)]
+    return [described for described, _ in _described(module, module.named_parameters, {})]
 
 
-def _described(module: nn.Module, named: Any) -> Iterator[tuple[Parameter, Tensor]]:
+Names = Mapping[str, str]
+Pairs = list[tuple[Parameter, Tensor]]
+
+
+def _described(module: nn.Module, named: Any, names: Names) -> Iterator[tuple[Parameter, Tensor]]:
     for name, tensor in named():
-        yield describe(module, name, tensor), tensor
+        described = describe(module, name, tensor)
+        yield replace(described, name=renamed(described.name, names)), tensor
 
 
 def describe(module: nn.Module, name: str, tensor: Tensor) -> Parameter:
-    """What a recipe is told of one of the module's tensors."""
+    """What a recipe is told of one of the module's tensors, by its name without wrappers."""
     path, _, leaf = name.rpartition(".")
     owner = module.get_submodule(path)
     kind = kind_of(owner)
@@ -57,7 +59,7 @@ def describe(module: nn.Module, name: str, tensor: Tensor) -> Parameter:
         kind = "attention"
     padding = getattr(owner, "padding_idx", None) if kind == "embedding" else None
     shape = () if is_lazy(tensor) else tuple(tensor.shape)
-    return Parameter(name, shape, kind, _fan_in(owner, kind), padding)
+    return Parameter(plain_name(module, name), shape, kind, _fan_in(owner, kind), padding)
 
 
 def _is_attention_output(module: nn.Module, name: str) -> bool:
@@ -87,82 +89,41 @@ def bind(module: nn.Module, recipe: Recipe) -> Recipe:
     Raises:
         portinit.RecipeError: listing every parameter that does not fit the recipe.
     """
-    pairs = [*_described(module, module.named_parameters), *_known_buffers(module, recipe)]
-    raise_misfits("every parameter must have a shape", [*_lazy(pairs)])
+    pairs = pairs_of(module, recipe, {})
+    raise_misfits("every tensor of a file must be used", unused(recipe, all_names(module, {})))
+    raise_misfits("every parameter must have a shape", [*lazy(pairs)])
     bound = recipe.bind(described for described, _ in pairs)
-    parameters = dict(module.named_parameters())
-    rules = [replace(rule, buffer=rule.name not in parameters) for rule in bound.rules]
+    known = {parameter.name for parameter in parameters(module)}
+    rules = [replace(rule, buffer=rule.name not in known) for rule in bound.rules]
     return Recipe(rules, bound.program)
 
 
-def _known_buffers(module: nn.Module, recipe: Recipe) -> Iterator[tuple[Parameter, Tensor]]:
-    """The buffers that a recipe speaks of: by their whole name, or as running statistics."""
-    for described, tensor in _described(module, module.named_buffers):
-        leaf = described.name.rpartition(".")[2]
-        rule = next((rule for rule in recipe.rules if rule.matches(described)), None)
-        if rule is None:
-            continue
-        counter = leaf == "num_batches_tracked" and leaf in rule.pattern
-        if rule.name is not None or leaf in ("running_mean", "running_var") or counter:
-            yield described, tensor
+def all_names(module: nn.Module, names: Names) -> set[str]:
+    """The recipe's names of all parameters and buffers, each of a tied one's among them."""
+    tied = module.named_parameters(remove_duplicate=False)
+    everything = [*tied, *module.named_buffers(remove_duplicate=False)]
+    return {renamed(plain_name(module, name), names) for name, _ in everything}
 
 
-def _lazy(pairs: list[tuple[Parameter, Tensor]]) -> Iterator[str]:
+def pairs_of(module: nn.Module, recipe: Recipe, names: Names) -> Pairs:
+    """What a recipe fills: the parameters, then the buffers that it speaks of."""
+    buffers = _described(module, module.named_buffers, names)
+    known = [pair for pair in buffers if _speaks_of(recipe, pair[0])]
+    return [*_described(module, module.named_parameters, names), *known]
+
+
+def _speaks_of(recipe: Recipe, buffer: Parameter) -> bool:
+    """Whether a recipe has a buffer's whole name, or has it among running statistics."""
+    leaf = buffer.name.rpartition(".")[2]
+    rule = next((rule for rule in recipe.rules if rule.matches(buffer)), None)
+    if rule is None:
+        return False
+    counter = leaf == "num_batches_tracked" and leaf in rule.pattern
+    return rule.name is not None or leaf in ("running_mean", "running_var") or counter
+
+
+def lazy(pairs: Pairs) -> Iterator[str]:
+    """A line for each parameter that has no shape yet."""
     for described, tensor in pairs:
         if is_lazy(tensor):
             yield f"{described.name}: not made yet; run the module once on an input"
-
-
-def initialize(module: nn.Module, recipe: Recipe, key: Key) -> nn.Module:
-    """Fill a module's parameters, and the buffers a recipe knows, in place.
-
-    A parameter draws with ``key.fold_in(its name)``, so neither order nor device nor what else
-    the module holds changes it. A shared (tied) parameter is filled once, by its first name.
-    Everything is checked before anything is written.
-
-    Args:
-        module: a module on any device.
-        recipe: its rules' names are the module's: ``layers.0.weight``.
-        key: a :class:`portinit.Key`.
-
-    Returns:
-        The module.
-
-    Raises:
-        portinit.RecipeError: listing every parameter that no rule matches, or that is on the meta
-            device, lazy, or of another shape than the recipe's.
-
-    >>> import portinit, torch
-    >>> recipe = portinit.recipes.torch_defaults()
-    >>> initialize(torch.nn.Linear(3, 2), recipe, portinit.key(0))
-    Linear(in_features=3, out_features=2, bias=True)
-    """
-    root = Key(*key_words(key))
-    pairs = [*_described(module, module.named_parameters), *_known_buffers(module, recipe)]
-    raise_misfits("every parameter must hold values", [*_lazy(pairs), *_meta(pairs)])
-    rules = recipe.bind(described for described, _ in pairs).rules
-    raise_misfits("every parameter must suit its rule", [*_unsuited(rules, pairs)])
-    for rule, (described, tensor) in zip(rules, pairs, strict=True):
-        key = root.fold_in(described.name)
-        fill_(tensor, rule.initializer, key=key, layout=_torch_layout(rule))
-    return module
-
-
-def _meta(pairs: list[tuple[Parameter, Tensor]]) -> Iterator[str]:
-    for described, tensor in pairs:
-        if tensor.is_meta and not is_lazy(tensor):
-            yield f"{described.name}: on the meta device; call module.to_empty(device=...) first"
-
-
-def _unsuited(rules: tuple[Rule, ...], pairs: list[tuple[Parameter, Tensor]]) -> Iterator[str]:
-    for rule, (described, tensor) in zip(rules, pairs, strict=True):
-        grid = Grid.whole(described.shape, _torch_layout(rule))
-        try:
-            rule.initializer.check(grid, dtype_name(tensor.dtype))
-        except (ValueError, TypeError) as error:
-            yield f"{described.name} {described.shape}: {error}"
-
-
-def _torch_layout(rule: Rule) -> Layout:
-    """PyTorch's own order, with the roles that the parameter's axes have."""
-    return Layout(roles=rule.layout.roles) if rule.layout else Layout()

@@ -2,6 +2,7 @@
 
 from portinit import layers as layers
 from portinit import recipes as recipes
+from portinit import recurrent as recurrent
 from portinit.base import Initializer as Initializer
 from portinit.base import Parameter as Parameter
 from portinit.combinators import blocks as blocks
@@ -11,6 +12,7 @@ from portinit.fans import jax_fans as jax_fans
 from portinit.fans import torch_fans as torch_fans
 from portinit.gains import calculate_gain as calculate_gain
 from portinit.given import assign as assign
+from portinit.given import from_file as from_file
 from portinit.given import from_safetensors as from_safetensors
 from portinit.initializers import constant as constant
 from portinit.initializers import glorot_normal as glorot_normal
@@ -40,6 +42,9 @@ from portinit.jax_stream import nnx_keys as nnx_keys
 from portinit.keys import Key as Key
 from portinit.keys import key as key
 from portinit.layouts import Layout as Layout
+from portinit.packed import sum_biases as sum_biases
+from portinit.probes import Probe as Probe
+from portinit.probes import probe as probe
 from portinit.recipe import Recipe as Recipe
 from portinit.rules import RecipeError as RecipeError
 from portinit.rules import Rule as Rule
@@ -48,5 +53,6 @@ from portinit.structured import dirac as dirac
 from portinit.structured import eye as eye
 from portinit.structured import orthogonal as orthogonal
 from portinit.structured import sparse as sparse
+from portinit.transfer import pretrained as pretrained
 
 __version__ = "0.1.0"

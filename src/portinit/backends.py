@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -74,7 +74,13 @@ class Draw:
 
 
 class Backend:
-    """Eager arrays of one array-API namespace; frameworks refine it."""
+    """Eager arrays of one array-API namespace; frameworks refine it.
+
+    Attributes:
+        cuts: whether arrays are cut and joined freely; not where they may lie on many devices.
+    """
+
+    cuts: ClassVar[bool] = True
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
@@ -184,6 +190,14 @@ class Backend:
     def thin(self, values: Any, draw: Draw, limits: Any, stream: int) -> bool:
         """Zeros in ``values`` where words are at most their column's limit; False if not done."""
         return False
+
+    def by_rows(
+        self, find: Callable[[Grid], tuple[Any, ...]], grid: Grid, rows: int, threads: int
+    ) -> list[tuple[Any, ...]]:
+        """What is found in ``rows`` rows of an array at a time, from the first on."""
+        starts = range(0, grid.array_shape[0], rows)
+        parts = (grid.part(0, slice(start, start + rows)) for start in starts)
+        return in_threads(find, parts, threads)
 
     def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
         """Of each row of integers, the k-th smallest and its column; columns decide of equals.

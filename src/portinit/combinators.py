@@ -100,20 +100,36 @@ class blocks(Initializer):
             initializer.check(block, dtype)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
+        if not draw.backend.cuts:
+            return self._selected(draw, factor)
         parts = list(self.pieces(draw.grid))
         # A flipped axis holds the blocks in reverse.
         parts.sort(key=lambda part: part[3].start)
         pieces = [initializer.values(draw.on(block), factor) for initializer, block, *_ in parts]
         return draw.xp.concat(pieces, axis=parts[0][2])
 
+    def _selected(self, draw: Draw, factor: float) -> Any:
+        """As :meth:`values`, from as many whole arrays as there are blocks."""
+        values: Any = None
+        for initializer, start, stop in self._extents(draw.grid):
+            block = initializer.values(draw.on(draw.grid.frame(self.axis, start, stop)), factor)
+            from_here = draw.grid.coordinate(draw.xp, self.axis, draw.device) >= start
+            values = block if values is None else draw.xp.where(from_here, block, values)
+        return values
+
     def pieces(self, grid: Grid) -> Iterator[tuple[Initializer, Grid, int, slice]]:
         """Each block's initializer and grid, the array's axis it lies along, and where there."""
+        for initializer, start, stop in self._extents(grid):
+            yield initializer, *grid.block(self.axis, start, stop)
+
+    def _extents(self, grid: Grid) -> Iterator[tuple[Initializer, int, int]]:
+        """Each block's initializer, where it starts and where it stops."""
         if not 0 <= self.axis < len(grid.shape):
             raise ValueError(f"blocks along axis {self.axis} need that axis, got {grid.shape}")
         start = 0
         sizes = self._sizes(grid.shape[self.axis])
         for initializer, size in zip(self.initializers, sizes, strict=True):
-            yield initializer, *grid.block(self.axis, start, start + size)
+            yield initializer, start, start + size
             start += size
 
     def _sizes(self, total: int) -> tuple[int, ...]:

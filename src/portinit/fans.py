@@ -12,10 +12,10 @@ Axes = int | tuple[int, ...]
 
 
 def torch_fans(shape: Sequence[int]) -> tuple[int, int]:
-    """fan_in and fan_out of a parameter of PyTorch's shape (out, in, *kernel).
+    """fan_in and fan_out of a parameter of PyTorch's shape ``(out, in, *kernel)``.
 
     fan_in = in * prod(kernel), fan_out = out * prod(kernel): torch.nn.init's rule, also for
-    transposed convolutions, whose weights are (in, out / groups, *kernel).
+    transposed convolutions, whose weights are ``(in, out / groups, *kernel)``.
 
     >>> torch_fans((64, 32, 3, 3))
     (288, 576)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from array_api_compat import is_jax_array
+
 from portinit.bits import signed
 
 
@@ -63,4 +65,6 @@ def to_fixed(value: float, fraction: int) -> int:
 
 def take(xp: Any, values: Any, index: Any) -> Any:
     """The values of a vector at an array of indices of any shape."""
+    if is_jax_array(index):  # XLA gathers a reshaped array from all devices that hold a part
+        return xp.take(values, index, axis=0)
     return xp.reshape(xp.take(values, xp.reshape(index, (-1,)), axis=0), index.shape)

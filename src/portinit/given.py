@@ -3,33 +3,51 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
+from portinit.arrays import Array, to_numpy
 from portinit.backends import Draw
 from portinit.base import Initializer
 from portinit.dtypes import numpy_dtype
+from portinit.files import read, stored
 from portinit.grids import Grid, place
-from portinit.layouts import Shape, as_shape
+from portinit.layouts import Layout, Shape, as_layout, as_shape, layout_or_name
+
+
+class Given(Initializer):
+    """Values that are there already, in PyTorch's order, whatever the key."""
+
+    independent: ClassVar[bool] = False
+    on_host: ClassVar[bool] = True  # data is no part of a compiled computation
+
+    def given_shape(self) -> Shape:
+        """The values' shape in PyTorch; a ValueError if they cannot be read."""
+        raise NotImplementedError
+
+    def array(self) -> Array:
+        """The values, in PyTorch's order."""
+        raise NotImplementedError
+
+    def check(self, grid: Grid, dtype: str) -> None:
+        given = self.given_shape()
+        if given != grid.shape:
+            raise ValueError(f"given values must have the shape to fill, {grid.shape}; got {given}")
+
+    def values(self, draw: Draw, factor: float = 1.0) -> Any:
+        return place_given(draw, self.array(), factor)
 
 
 @dataclass(frozen=True)
-class assigned(Initializer):
+class assigned(Given):
     """Given values; made by :func:`assign`."""
 
     dtype: str
     shape: Shape
     data: bytes = field(repr=False)
-    independent: ClassVar[bool] = False
-    on_host: ClassVar[bool] = True  # data is no part of a compiled computation
-
-    def check(self, grid: Grid, dtype: str) -> None:
-        _require_shape(self.shape, grid.shape)
-
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        return place_given(draw, self.array(), factor)
 
     def __post_init__(self) -> None:
         dtype, count = numpy_dtype(self.dtype), math.prod(as_shape(self.shape))
@@ -41,14 +59,63 @@ class assigned(Initializer):
     def __str__(self) -> str:
         return f"assigned({'x'.join(map(str, self.shape))} {numpy_dtype(self.dtype).name})"
 
-    def array(self) -> np.ndarray[Any, Any]:
-        """The values, in PyTorch's order."""
+    def given_shape(self) -> Shape:
+        return tuple(self.shape)
+
+    def array(self) -> Array:
         return np.frombuffer(self.data, dtype=numpy_dtype(self.dtype)).reshape(self.shape)
 
 
 @dataclass(frozen=True)
-class from_safetensors(Initializer):
-    """A tensor out of a safetensors file, read when the initializer is called.
+class from_file(Given):
+    """A tensor out of a weight file, read when the initializer is called.
+
+    The file may be safetensors, NumPy's ``.npz`` or ``torch.save``'s; its first bytes tell. Nothing
+    in it is executed: a pickle that holds more than tensors in plain containers is refused.
+
+    Args:
+        file: the file's path.
+        name: the tensor's name there.
+        layout: how the tensor lies in the file: ``"torch"``, ``"flax"`` for a kernel that was saved
+            from Flax, or another :class:`portinit.Layout`.
+        section: for ``torch.save``'s, the keys that lead to the state_dict: ``"model"``,
+            ``"trainer.state_dict"``.
+
+    Raises:
+        ValueError: when called with another shape than the tensor's, or if the file does not hold
+            the tensor, is damaged, or would have to be executed.
+        OSError: when called, if the file cannot be read.
+
+    >>> import tempfile
+    >>> import portinit
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/weights.npz", **{"fc.weight": np.ones((2, 3))})
+    ...     weight = from_file(f"{folder}/weights.npz", "fc.weight")
+    ...     weight(portinit.key(0), (2, 3), layout="torch").shape
+    (2, 3)
+    """
+
+    file: str
+    name: str
+    layout: Layout | str = "torch"
+    section: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "file", os.fspath(self.file))
+        object.__setattr__(self, "layout", layout_or_name(self.layout))
+
+    def given_shape(self) -> Shape:
+        shape = stored(self.file, self.name, self.section).shape
+        return as_layout(self.layout).logical_shape(shape)
+
+    def array(self) -> Array:
+        values = read(self.file, self.name, self.section)
+        return np.asarray(as_layout(self.layout).to_torch(values))
+
+
+@dataclass(frozen=True)
+class from_safetensors(Given):
+    """A tensor out of a safetensors file; :class:`from_file` does more.
 
     Args:
         file: the file's path.
@@ -57,51 +124,37 @@ class from_safetensors(Initializer):
 
     file: str
     name: str
-    independent: ClassVar[bool] = False
-    on_host: ClassVar[bool] = True
 
-    def check(self, grid: Grid, dtype: str) -> None:
-        _require_shape(self._read().shape, grid.shape)
+    def given_shape(self) -> Shape:
+        return from_file(self.file, self.name).given_shape()
 
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        return place_given(draw, self._read(), factor)
-
-    def _read(self) -> np.ndarray[Any, Any]:
-        from safetensors import safe_open  # an extra: not for the core to need
-
-        with safe_open(self.file, framework="numpy") as tensors:
-            names = sorted(tensors.keys())
-            if self.name not in names:
-                known = ", ".join(names)
-                raise ValueError(f"{self.file} holds {known}; got the name {self.name!r}")
-            values: np.ndarray[Any, Any] = tensors.get_tensor(self.name)
-            return values
+    def array(self) -> Array:
+        return from_file(self.file, self.name).array()
 
 
-def assign(values: Any) -> Initializer:
-    """An initializer that gives these values, in PyTorch's shape and order, whatever the key.
+def assign(values: Any, layout: Layout | str = "torch") -> Initializer:
+    """An initializer that gives these values, whatever the key: another layer's, for one.
 
     Args:
-        values: an array or nested lists of numbers.
+        values: an array of any framework, a parameter of PyTorch's or Flax's, or nested lists of
+            numbers. They are copied.
+        layout: how they lie: as in PyTorch, ``"flax"`` for a Flax kernel, or another
+            :class:`portinit.Layout`.
 
     Raises:
-        ValueError, when called: another shape than the values'.
+        TypeError: values that are no numbers.
+        ValueError: when called with another shape than the values'.
 
     >>> import portinit
     >>> portinit.assign([[1, 2], [3, 4]])(portinit.key(0), (2, 2), layout="torch")
     array([[1., 2.],
            [3., 4.]], dtype=float32)
     """
-    array = np.ascontiguousarray(values)
+    array = np.asarray(as_layout(layout).to_torch(to_numpy(values)))
     if array.dtype.hasobject or array.dtype.kind in "USMm":
         raise TypeError(f"values must be numbers, got dtype {array.dtype}")
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return assigned(array.dtype.name, np.shape(values), array.tobytes())
-
-
-def _require_shape(given: Shape, wanted: Shape) -> None:
-    if tuple(given) != wanted:
-        raise ValueError(f"given values must have the shape to fill, {wanted}; got {given}")
+    return assigned(array.dtype.name, array.shape, array.tobytes())
 
 
 def place_given(draw: Draw, array: np.ndarray[Any, Any], factor: float) -> Any:

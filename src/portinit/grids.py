@@ -121,6 +121,18 @@ class Grid:
             A grid whose logical shape is the block's; the array's axis it was cut along; and the
             block's positions there.
         """
+        framed, number = self.frame(logical, start, stop), self.members(logical)[0]
+        last = (stop - start) // self.axes[number].weight
+        indices = framed.axes[number].indices
+        inside = [i for i, index in enumerate(indices) if 0 <= index < last]
+        positions = slice(inside[0], inside[-1] + 1) if inside else slice(0, 0)
+        return framed.part(number, positions), number, positions
+
+    def frame(self, logical: int, start: int, stop: int) -> Grid:
+        """The whole array seen from the block ``start <= coordinate < stop`` of a logical axis.
+
+        The logical shape is the block's; positions outside have coordinates outside.
+        """
         number = self.members(logical)[0]
         axis = self.axes[number]
         if start % axis.weight or stop % axis.weight:
@@ -128,16 +140,12 @@ class Grid:
                 f"blocks along axis {logical} must start and stop at multiples of {axis.weight} "
                 f"in this layout; got {start} to {stop}"
             )
-        first, last = start // axis.weight, stop // axis.weight
-        inside = [i for i, index in enumerate(axis.indices) if first <= index < last]
-        positions = slice(inside[0], inside[-1] + 1) if inside else slice(0, 0)
-        kept = axis.indices[positions]
-        shifted = range(kept.start - first, kept.stop - first, kept.step)
+        first, r = start // axis.weight, axis.indices
         axes, shape = list(self.axes), list(self.shape)
-        axes[number], shape[logical] = replace(axis, indices=shifted), stop - start
+        axes[number] = replace(axis, indices=range(r.start - first, r.stop - first, r.step))
+        shape[logical] = stop - start
         offset = self.offset + start * self.strides[logical]
-        grid = replace(self, shape=tuple(shape), axes=tuple(axes), offset=offset)
-        return grid, number, positions
+        return replace(self, shape=tuple(shape), axes=tuple(axes), offset=offset)
 
     def coordinate(self, xp: Any, logical: int, device: Any) -> Any:
         """Coordinates along one logical axis, int32, broadcastable against the array."""
@@ -148,7 +156,8 @@ class Grid:
         total = xp.zeros((1,) * len(self.axes), dtype=xp.int32, device=device)
         for number, axis in enumerate(self.axes):
             if axis.of == logical:
-                total = total + self._along(xp, number, axis.indices, device) * axis.weight
+                steps = self.positions(xp, number, device) * axis.indices.step
+                total = total + (steps + axis.indices.start) * axis.weight
         return total
 
     def counters(self, xp: Any, device: Any) -> tuple[Any, Any]:
@@ -165,7 +174,7 @@ class Grid:
         low = xp.full(ones, signed(first, 32), dtype=xp.int32, device=device)
         high = first >> 32 if wide else 0
         for number, (axis, stride) in enumerate(pairs):
-            steps = self._along(xp, number, range(len(axis.indices)), device)
+            steps = self.positions(xp, number, device)
             distance = axis.indices.step * stride
             added = steps * signed(distance, 32)
             low = low + added
@@ -175,10 +184,23 @@ class Grid:
                 high = high + above + carry
         return high, low
 
-    def _along(self, xp: Any, number: int, r: range, device: Any) -> Any:
-        """A range along one of the array's axes."""
-        vector = xp.arange(r.start, r.stop, r.step, dtype=xp.int32, device=device)
+    def positions(self, xp: Any, number: int, device: Any) -> Any:
+        """0, 1, ... along one of the array's axes, int32, broadcastable against the array."""
+        vector = xp.arange(len(self.axes[number].indices), dtype=xp.int32, device=device)
         return xp.reshape(vector, tuple(-1 if i == number else 1 for i in range(len(self.axes))))
+
+    def steps(self, number: int) -> Any:
+        """The indices of one of the array's axes, as a vector of int32."""
+        r = self.axes[number].indices
+        return np.arange(r.start, r.stop, r.step, dtype=np.int32)
+
+    def columns(self) -> tuple[Grid, Any]:
+        """Of a matrix, whole columns as rows of an array, and the number of the first.
+
+        All of them, or only those in which the array has elements.
+        """
+        whole = self.logical()
+        return replace(whole, axes=whole.axes[::-1]), 0
 
     def _last_counter(self) -> int:
         ends = zip(self.shape, self.strides, strict=True)
@@ -219,12 +241,11 @@ def place(xp: Any, values: Any, grid: Grid) -> Any:
     order: list[int] = []
     for logical, size in enumerate(grid.shape):
         members = grid.members(logical)
-        index = np.zeros(1, dtype=np.int32)
+        index: Any = np.zeros(1, dtype=np.int32)
         for number in members:
-            axis = grid.axes[number]
-            steps = np.arange(axis.indices.start, axis.indices.stop, axis.indices.step)
-            index = (index[:, None] + steps.astype(np.int32) * axis.weight).reshape(-1)
-        if not np.array_equal(index, np.arange(size)):
+            steps = grid.steps(number) * grid.axes[number].weight
+            index = (index[:, None] + steps).reshape(-1)
+        if not (isinstance(index, np.ndarray) and np.array_equal(index, np.arange(size))):
             where = xp.asarray(index, device=None if is_jax_array(values) else device(values))
             values = xp.take(values, where, axis=logical)
         order += members

@@ -44,7 +44,7 @@ class uniform(Random):
     Raises:
         ValueError: a > b, or a bound that is not finite.
 
-    Source: torch.nn.init.uniform_.
+    Source: ``torch.nn.init.uniform_``.
 
     >>> import portinit
     >>> portinit.uniform(-1, 1)(portinit.key(0), (2,))
@@ -72,7 +72,7 @@ class normal(Random):
     Raises:
         ValueError: a negative std, or an argument that is not finite.
 
-    Source: torch.nn.init.normal_.
+    Source: ``torch.nn.init.normal_``.
     """
 
     mean: float = 0.0
@@ -101,7 +101,7 @@ class trunc_normal(Random):
     Raises:
         ValueError: std not above 0, or a > b.
 
-    Source: torch.nn.init.trunc_normal_.
+    Source: ``torch.nn.init.trunc_normal_``.
     """
 
     mean: float = 0.0
@@ -183,7 +183,7 @@ class xavier_uniform(_Xavier):
         ValueError: a gain that is negative or not finite; a shape of under 2 axes or with a 0.
 
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
-    networks", AISTATS 2010, eq. 16; torch.nn.init.xavier_uniform_.
+    networks", AISTATS 2010, eq. 16; ``torch.nn.init.xavier_uniform_``.
     """
 
     def law(self, grid: Grid) -> Distribution:
@@ -202,7 +202,7 @@ class xavier_normal(_Xavier):
     Raises:
         ValueError: a gain that is negative or not finite; a shape of under 2 axes or with a 0.
 
-    Source: Glorot and Bengio, 2010, eq. 16; torch.nn.init.xavier_normal_.
+    Source: Glorot and Bengio, 2010, eq. 16; ``torch.nn.init.xavier_normal_``.
     """
 
     def law(self, grid: Grid) -> Distribution:
@@ -251,7 +251,7 @@ class kaiming_uniform(_Kaiming):
         ValueError: an unknown mode or nonlinearity; a shape of under 2 axes or with a 0.
 
     Source: He et al., "Delving deep into rectifiers", ICCV 2015, eq. 10 and 14;
-    torch.nn.init.kaiming_uniform_.
+    ``torch.nn.init.kaiming_uniform_``.
     """
 
     def law(self, grid: Grid) -> Distribution:
@@ -272,7 +272,7 @@ class kaiming_normal(_Kaiming):
     Raises:
         ValueError: an unknown mode or nonlinearity; a shape of under 2 axes or with a 0.
 
-    Source: He et al., 2015, eq. 10 and 14; torch.nn.init.kaiming_normal_.
+    Source: He et al., 2015, eq. 10 and 14; ``torch.nn.init.kaiming_normal_``.
     """
 
     def law(self, grid: Grid) -> Distribution:
@@ -382,7 +382,7 @@ _LARGEST = float_format("float64").largest
 class constant(Initializer):
     """Every element ``val``, in any dtype.
 
-    Source: torch.nn.init.constant_, jax.nn.initializers.constant.
+    Source: ``torch.nn.init.constant_``, jax.nn.initializers.constant.
     """
 
     val: float = 0.0

@@ -120,6 +120,12 @@ def as_layout(layout: Layout | str) -> Layout:
     return LAYOUTS[layout]
 
 
+def layout_or_name(layout: Layout | str) -> Layout | str:
+    """A layout's name where it has one, and else itself: how it is printed and compared."""
+    wanted = as_layout(layout)
+    return next((name for name, value in LAYOUTS.items() if value == wanted), wanted)
+
+
 def as_shape(shape: Sequence[int] | int) -> Shape:
     """A shape as a tuple of ints; negative sizes are a ValueError."""
     sizes = (shape,) if isinstance(shape, int) else tuple(map(operator.index, shape))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from portinit.layouts import LAYOUTS, Layout
+
 _LEAVES = {
     "kernel": "weight",
     "embedding": "weight",
@@ -30,9 +32,45 @@ def torch_name(path: Sequence[str]) -> str:
     return ".".join([*parts, _LEAVES.get(leaf, leaf)])
 
 
+_ATTENTION = {"query": "in", "key": "in", "value": "in", "out": "out"}
+_HEADS = {
+    "in": Layout(axis0=(1, 2), axis1=(0,)),  # (embed, heads, size)
+    "out": Layout(axis0=(2,), axis1=(0, 1)),  # (heads, size, embed)
+}
+
+
+def flax_layout(path: Sequence[str], ndim: int) -> Layout:
+    """How a Flax array's axes are PyTorch's, as far as its path tells.
+
+    >>> flax_layout(("attn", "query", "kernel"), 3).logical_shape((64, 8, 16))
+    (128, 64)
+    """
+    if path[-1] == "embedding":
+        return LAYOUTS["rows"]
+    heads = _ATTENTION.get(path[-2]) if len(path) > 1 else None
+    if path[-1] == "kernel":
+        return _HEADS[heads] if heads and ndim == 3 else LAYOUTS["flax"]
+    if path[-1] == "bias" and heads == "in" and ndim == 2:
+        return Layout(axis0=(0, 1), axis1=())
+    return LAYOUTS["torch"]
+
+
 def _signature(name: str) -> str:
     """What two spellings of a name have in common: the words between dots and underscores."""
     return ".".join(re.split(r"[._/]+", name))
+
+
+def by_signature(known: Iterable[str]) -> dict[str, list[str]]:
+    """Names by what is left of them when separators make no difference."""
+    names: dict[str, list[str]] = {}
+    for name in known:
+        names.setdefault(_signature(name), []).append(name)
+    return names
+
+
+def candidates(path: Sequence[str], known: Mapping[str, list[str]]) -> list[str]:
+    """Which names of :func:`by_signature` a Flax path may be: as it is written, or translated."""
+    return known.get(_signature("/".join(path)), []) or known.get(_signature(torch_name(path)), [])
 
 
 def match_names(
@@ -61,25 +99,22 @@ def match_names(
     """
     paths, known = list(paths), list(known)
     joined = {"/".join(path) for path in paths}
-    by_signature: dict[str, list[str]] = {}
-    for name in known:
-        by_signature.setdefault(_signature(name), []).append(name)
+    signatures = by_signature(known)
     found: dict[tuple[str, ...], str] = {}
     strangers = sorted({*table} - joined)
     misfits = [f"{path}: in the table of names, but not in the tree" for path in strangers]
     complete = complete and bool(known)
     for path in paths:
         label = "/".join(path)
-        as_it_is = by_signature.get(_signature(label), [])
-        candidates = as_it_is or by_signature.get(_signature(torch_name(path)), [])
+        likely = candidates(path, signatures)
         if label in table:
             found[path] = table[label]
             if complete and split_name(table[label])[0] not in known:
                 misfits.append(f"{label}: {owner} has no {table[label]}")
-        elif len(candidates) == 1:
-            found[path] = candidates[0]
-        elif candidates:
-            misfits.append(f"{label}: could be any of {', '.join(candidates)}")
+        elif len(likely) == 1:
+            found[path] = likely[0]
+        elif likely:
+            misfits.append(f"{label}: could be any of {', '.join(likely)}")
         elif complete:
             misfits.append(f"{label}: {owner} has no such name")
         else:

@@ -58,7 +58,7 @@ class Recipe:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the parameters that have a rule to themselves."""
-        return tuple(rule.name for rule in self.rules if rule.name is not None)
+        return tuple(dict.fromkeys(rule.name for rule in self.rules if rule.name is not None))
 
     def find(self, parameter: Parameter) -> Rule | None:
         """The first rule that matches, bound to the parameter; none if none does."""
@@ -140,19 +140,28 @@ class Recipe:
         Raises:
             RecipeError: the recipe was not traced, or lists what could not be carried.
         """
-        if self.program is None:
-            raise RecipeError("a replay needs a traced recipe; this one has rules only")
-        raise_misfits("every value must have been carried", [*self._lost(self.program)])
         names: dict[int, list[str]] = {}
         for rule in self.rules:
             names.setdefault(rule.value or 0, []).append(rule.name or rule.pattern)
         values: dict[str, Any] = {}
+        for number, value in self.replayed(seed, torch_version, names):
+            values |= dict.fromkeys(names[number], value)
+        return {name: values[name] for rule in self.rules if (name := rule.name or rule.pattern)}
+
+    def replayed(
+        self, seed: int, torch_version: str | None, numbers: Iterable[int]
+    ) -> Iterator[tuple[int, Any]]:
+        """As :meth:`replay`, a value at a time: some of the rules' ``value`` s and NumPy arrays.
+
+        They come in the constructor's order. A misfit is raised by the call, before any value.
+        """
+        if self.program is None:
+            raise RecipeError("a replay needs a traced recipe; this one has rules only")
+        raise_misfits("every value must have been carried", [*self._lost(self.program)])
         try:
-            for number, value in replay(self.program, names, seed, torch_version):
-                values |= dict.fromkeys(names[number], value)
+            return _said(replay(self.program, numbers, seed, torch_version))
         except ValueError as error:
             raise RecipeError(str(error)) from error
-        return {name: values[name] for rule in self.rules if (name := rule.name or rule.pattern)}
 
     def _lost(self, program: Program) -> Iterator[str]:
         """The parameters that the program does not give, and why."""
@@ -174,3 +183,11 @@ class Recipe:
             RecipeError: not a recipe, or one of a newer schema.
         """
         return cls(*from_text(text))
+
+
+def _said(values: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    """The same values; what goes wrong with them is the recipe's error."""
+    try:
+        yield from values
+    except ValueError as error:
+        raise RecipeError(str(error)) from error

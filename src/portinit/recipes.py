@@ -22,6 +22,11 @@ from portinit.initializers import (
     zeros,
 )
 from portinit.recipe import Recipe
+from portinit.recurrent_recipes import chrono_lstm as chrono_lstm
+from portinit.recurrent_recipes import gru as gru
+from portinit.recurrent_recipes import irnn as irnn
+from portinit.recurrent_recipes import lstm as lstm
+from portinit.recurrent_recipes import rnn as rnn
 from portinit.rules import Rule
 from portinit.structured import orthogonal
 

@@ -69,6 +69,11 @@ class Rule:
         plain = _unescape(self.pattern)
         return plain if glob.escape(plain) == self.pattern else None
 
+    @property
+    def torch_layout(self) -> Layout:
+        """PyTorch's own order, with the roles that the parameter's axes have."""
+        return Layout(roles=self.layout.roles) if self.layout else Layout()
+
     def matches(self, parameter: Parameter) -> bool:
         """Whether the rule applies to a parameter."""
         if self.kind is not None and self.kind != parameter.kind:

@@ -42,10 +42,11 @@ class Distribution:
         """The independent real and imaginary parts of a complex draw; as torch defines them."""
         return self, self
 
-    def steps(self, fmt: Format) -> Steps | float:
+    def steps(self, fmt: Format) -> Steps | float | None:
         """The way from a word to a value in ``fmt.work``, or the only value there is.
 
-        The values stay within bounds when they are rounded to ``fmt``.
+        None if :meth:`sample` goes another way. The values stay within bounds when they are
+        rounded to ``fmt``.
         """
         raise NotImplementedError
 

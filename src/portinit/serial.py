@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from portinit import combinators, expressions, given, initializers, layers, structured
+from portinit import (
+    combinators,
+    expressions,
+    given,
+    initializers,
+    layers,
+    recurrent,
+    structured,
+)
 from portinit.base import Initializer
 from portinit.jax_stream import like_jax
 from portinit.layouts import LAYOUTS, Layout
@@ -39,10 +47,15 @@ _CLASSES: dict[str, type[Initializer]] = {
         combinators.blocks,
         combinators.where,
         given.assigned,
+        given.from_file,
         given.from_safetensors,
         layers.fan_in_uniform,
         layers.padded,
         layers.per_gate,
+        recurrent.gates,
+        recurrent.log_uniform,
+        recurrent.shifted,
+        recurrent.chrono,
         expressions.expression,
         like_jax,
         expressions.unavailable,
@@ -69,6 +82,8 @@ def _value_to_data(value: Any) -> Any:
         return initializer_to_data(value)
     if isinstance(value, Node):
         return node_to_data(value)
+    if isinstance(value, Layout):
+        return layout_to_data(value)
     if isinstance(value, tuple):
         return [_value_to_data(item) for item in value]
     if isinstance(value, bytes):
@@ -172,6 +187,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "bytes": _bytes,
     "Shape": _list_of(_integer),
     "tuple[int": _list_of(_integer),
+    "Layout": lambda value: layout_from_data(value),
     "Initializer": initializer_from_data,
     "tuple[Initializer": _list_of(initializer_from_data),
     "tuple[Node": nodes_from_data,

@@ -47,13 +47,14 @@ class Steps:
 
     def take(self, xp: Any, words: Any, fmt: Format) -> Any:
         """Values in ``fmt.work`` of an array of words."""
-        x = self._integers(xp, words, fmt.bits)
+        x = self.integers(xp, words, fmt.bits)
         with np.errstate(over="ignore"):  # what overflows is out of bounds
             values = xp.astype(x, getattr(xp, fmt.work)) * rounded(self.scale, fmt)
         unbounded = math.isinf(self.low) and math.isinf(self.high)
         return values if unbounded else xp.clip(values, self.low, self.high)
 
-    def _integers(self, xp: Any, words: Any, bits: int) -> Any:
+    def integers(self, xp: Any, words: Any, bits: int) -> Any:
+        """The words' integers, before they are converted and multiplied."""
         x = words
         if self.span is not None:
             # Signed words increase from -2**(bits-1); as unsigned ones they must do so too.

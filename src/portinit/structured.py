@@ -16,7 +16,6 @@ from portinit.fixed import take
 from portinit.grids import Grid, place
 from portinit.initializers import normal
 from portinit.layouts import Shape
-from portinit.machine import in_threads
 from portinit.samples import Normal
 
 
@@ -41,7 +40,7 @@ class eye(Initializer):
     Raises:
         ValueError: a shape of other than 2 axes.
 
-    Source: torch.nn.init.eye_.
+    Source: ``torch.nn.init.eye_``.
     """
 
     def check(self, grid: Grid, dtype: str) -> None:
@@ -64,7 +63,7 @@ class dirac(Initializer):
     Raises:
         ValueError: a shape of other than 3 to 5 axes, or groups that do not divide axis 0.
 
-    Source: torch.nn.init.dirac_.
+    Source: ``torch.nn.init.dirac_``.
     """
 
     groups: int = 1
@@ -120,7 +119,7 @@ class orthogonal(Initializer):
         ValueError: a shape of under 2 axes, or a gain that is not finite.
 
     Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in
-    deep linear neural networks", ICLR 2014; torch.nn.init.orthogonal_.
+    deep linear neural networks", ICLR 2014; ``torch.nn.init.orthogonal_``.
     """
 
     gain: float = 1.0
@@ -215,7 +214,7 @@ class sparse(Initializer):
         ValueError: a shape of other than 2 axes, a sparsity outside [0, 1], a negative std.
 
     Source: Martens, "Deep learning via Hessian-free optimization", ICML 2010;
-    torch.nn.init.sparse_.
+    ``torch.nn.init.sparse_``.
     """
 
     sparsity: float
@@ -234,7 +233,10 @@ class sparse(Initializer):
     def settled(self, draw: Draw) -> Initializer:
         count = math.ceil(self.sparsity * draw.grid.shape[0])
         law = normal(0.0, self.std)
-        return _thinned(law, *_last_zeros(draw, count)) if count and draw.grid.size else law
+        if not count or not draw.grid.size:
+            return law
+        columns, first = draw.grid.columns()
+        return _thinned(law, *_last_zeros(draw, columns, count), first)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         return self.settled(draw).values(draw, factor)
@@ -247,6 +249,7 @@ class _thinned(Initializer):
     dense: Initializer
     word: Any  # of each column, the largest that makes a zero
     row: Any  # and the last row where that word does
+    first: Any  # the number of the first of these columns
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         dense = self.dense.values(draw, factor)
@@ -258,26 +261,25 @@ class _thinned(Initializer):
     def _zero(self, draw: Draw) -> Any:
         xp, words = draw.xp, draw_words(draw, numbered_stream(1))
         row, column = (draw.grid.coordinate(xp, axis, draw.device) for axis in (0, 1))
+        column = column - self.first
         word = take(xp, self.word, column)
         if self.row is None:
             return words <= word
         return (words < word) | ((words == word) & (row <= take(xp, self.row, column)))
 
 
-def _last_zeros(draw: Draw, count: int) -> tuple[Any, Any]:
+def _last_zeros(draw: Draw, by_columns: Grid, count: int) -> tuple[Any, Any]:
     """Of each column, the word and the row of the last of its ``count`` smallest elements."""
-    rows, columns = draw.grid.shape
-    whole = draw.grid.logical()
-    by_columns = replace(whole, axes=whole.axes[::-1])
+    columns, rows = by_columns.array_shape
     step = max(1, draw.backend.tile(draw) // rows)
     alone = replace(draw, threads=1)
 
-    def find(start: int) -> tuple[Any, Any]:
-        part = alone.on(by_columns.part(0, slice(start, start + step)))
-        return draw.backend.kth_smallest(partial(draw_words, part, numbered_stream(1)), count)
+    def find(part: Grid) -> tuple[Any, Any]:
+        words = partial(draw_words, alone.on(part), numbered_stream(1))
+        return draw.backend.kth_smallest(words, count)
 
     threads = draw.backend.threads(draw) if step < columns else 1
-    found = in_threads(find, range(0, columns, step), threads)
+    found = draw.backend.by_rows(find, by_columns, step, threads)
     words, last_rows = zip(*found, strict=True)
     if all(part is None for part in last_rows):
         return draw.xp.concat(words), None

@@ -3,7 +3,9 @@
 from portinit.cli import bits as bits
 from portinit.cli import completion as completion
 from portinit.cli import doctor as doctor
+from portinit.cli import init as init
 from portinit.cli import models as models
+from portinit.cli import report as report
 from portinit.cli import traces as traces
 from portinit.cli import verify as verify
 from portinit.cli.app import portinit as portinit

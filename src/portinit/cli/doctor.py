@@ -20,7 +20,11 @@ from portinit.cli.tables import print_rows
 from portinit.machine import find_numba, thread_count
 from portinit.proof.devices import found, installed
 
-_MODULES = {"array-api-compat": "array_api_compat", "ml-dtypes": "ml_dtypes"}  # where it differs
+_MODULES = {  # where it differs from the package's name
+    "array-api-compat": "array_api_compat",
+    "ml-dtypes": "ml_dtypes",
+    "orbax-checkpoint": "orbax.checkpoint",
+}
 _NOT_LISTED = ("all", "test", "docs")  # made of the others, or for those who work on portinit
 
 

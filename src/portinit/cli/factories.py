@@ -104,7 +104,10 @@ def load_recipe(text: str) -> Recipe:
     return made
 
 
-READY_RECIPES = ("torch_defaults", "flax_defaults", "gpt2", "vit", "resnet")
+READY_RECIPES = (
+    *("torch_defaults", "flax_defaults", "gpt2", "vit", "resnet"),
+    *("lstm", "chrono_lstm", "gru", "rnn", "irnn"),
+)
 
 
 def _keywords(text: str) -> dict[str, Any]:

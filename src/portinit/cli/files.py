@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
+
+from portinit.checkpoints.files import atomic
+from portinit.checkpoints.folder import save_file
 
 
 def writable(context: click.Context, option: click.Parameter, value: str | None) -> Path | None:
@@ -23,19 +26,11 @@ def writable(context: click.Context, option: click.Parameter, value: str | None)
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file under a temporary name beside it, then rename it."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).chmod(0o666 & ~_umask())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file of NumPy's or JAX's arrays."""
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata)

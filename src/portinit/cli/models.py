@@ -18,7 +18,7 @@ from portinit.cli.factories import (
     load_recipe,
     make_torch_model,
 )
-from portinit.cli.files import writable, write_atomically
+from portinit.cli.files import writable, write_tensors
 from portinit.cli.tables import print_port
 
 if TYPE_CHECKING:
@@ -103,15 +103,13 @@ def _port(task: Task) -> Port:
 
 
 def _save(done: Port, path: Path, task: Task) -> None:
-    from safetensors.flax import save
-
     from portinit.cli.porting import flat_arrays
 
     metadata = {
         "seed": str(task.seed if task.replay is None else task.replay),
         "recipe": "trace" if task.trace else task.recipe,
     }
-    write_atomically(path, save(flat_arrays(done.pair.values), metadata))
+    write_tensors(path, flat_arrays(done.pair.values), metadata)
 
 
 _SIDES = ("torch", "flax")

@@ -16,6 +16,7 @@ import portinit
 import portinit_flax
 import portinit_torch
 from portinit import Layout, Recipe
+from portinit.cli.flax_models import variables
 from portinit.names import split_name
 from portinit.testing.arrays import differing
 from portinit.testing.sides import flax_side
@@ -98,7 +99,8 @@ def fill(
         chosen = chosen.with_values(chosen.replay(replay))
     key = portinit.key(seed)
     bound = portinit_torch.bind(torch_model, chosen)
-    empty = _flax_tree(flax_model, flax_input)
+    is_nnx = isinstance(flax_model, nnx.Module)
+    empty = flax_model if is_nnx else variables(flax_model, flax_input)
     matched = portinit_flax.match(empty, bound, names)
     if replay is None:
         portinit_torch.initialize(torch_model, bound, key)
@@ -112,17 +114,6 @@ def compare(pair: Pair, inputs: tuple[Any, Any] | None = None) -> Port:
     if inputs is not None:
         _compare_outputs(done, inputs)
     return done
-
-
-def _flax_tree(flax_model: Any, example: Any) -> Any:
-    if isinstance(flax_model, nnx.Module):
-        return flax_model
-    if example is None:
-        raise portinit.RecipeError(
-            "a linen module needs an example input to have parameters: define example_input() "
-            "beside its factory, or name one with --flax-input"
-        )
-    return jax.eval_shape(flax_model.init, jax.random.key(0), jnp.asarray(example))
 
 
 def flat_arrays(values: Any) -> dict[str, jax.Array]:

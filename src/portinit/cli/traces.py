@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import warnings
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,7 +12,7 @@ from portinit import Recipe, RecipeError
 from portinit.cli.app import CONSOLE, portinit
 from portinit.cli.code import as_code
 from portinit.cli.factories import READY_RECIPES, is_recipe, load, load_recipe, make_torch_model
-from portinit.cli.files import writable, write_atomically
+from portinit.cli.files import writable, write_atomically, write_tensors
 from portinit.cli.tables import print_recipe
 
 _AS_CODE = click.option(
@@ -77,13 +76,11 @@ def trace(factory: str, out: Path | None, as_code: bool) -> None:
 @click.option("--out", required=True, callback=writable, help="Write a safetensors file here.")
 def replay(recipe: str, seed: int, torch_version: str | None, out: Path) -> None:
     """Write the weights that torch.manual_seed and a traced constructor give, without torch."""
-    save: Any = importlib.import_module("safetensors.numpy").save
     try:
         values = load_recipe(recipe).replay(seed, torch_version)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    contiguous = {name: value.copy(order="C") for name, value in values.items()}
-    write_atomically(out, save(contiguous, {"seed": str(seed)}))
+    write_tensors(out, values, {"seed": str(seed)})
     CONSOLE.print(f"wrote {len(values)} tensors to", str(out), markup=False)
 
 

@@ -39,7 +39,7 @@ def assert_distribution(
     """Assert that values can be an initializer's draws, whoever drew them, from whatever stream.
 
     Independent draws are tested against :meth:`portinit.Initializer.distribution_of`, by
-    :func:`portinit.proof.statistics.goodness` from 1024 values on. What no key changes (constants,
+    ``portinit.proof.statistics.goodness`` from 1024 values on. What no key changes (constants,
     ``eye``, ``assign``) is compared exactly, ``orthogonal`` by its product with its transpose (not
     for being uniformly distributed), ``sparse`` by the zeros of its columns and the law of the
     rest, ``blocks`` and ``where`` part by part.

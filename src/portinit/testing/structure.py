@@ -8,13 +8,13 @@ import numpy as np
 
 from portinit.base import Initializer
 from portinit.dtypes import float_format
-from portinit.given import assigned, from_safetensors
+from portinit.given import Given
 from portinit.initializers import constant
 from portinit.structured import dirac, eye, sparse
 from portinit.testing.arrays import Array, as_double, described, differing, scipy_stats
 from portinit.testing.parts import Part
 
-EXACT: tuple[type[Initializer], ...] = (constant, eye, dirac, assigned, from_safetensors)
+EXACT: tuple[type[Initializer], ...] = (constant, eye, dirac, Given)
 """What no key changes."""
 
 

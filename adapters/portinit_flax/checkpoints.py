@@ -1,0 +1,69 @@
+"""The tensors of a Flax model's checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from portinit import Recipe
+from portinit.checkpoints import Entry
+from portinit.checkpoints.entries import Part, chosen_dtype, require_suited
+from portinit.dtypes import dtype_name
+from portinit.names import split_name
+from portinit_flax.filling import Task, tasks_of
+from portinit_flax.plans import Names, Plan, plans_with_stacks
+from portinit_flax.trees import Path, _path, leaves
+
+
+def entries(
+    model: Any,
+    recipe: Recipe,
+    dtype: Any = None,
+    names: Names | None = None,
+    *,
+    stacked: Mapping[str, int] | None = None,
+) -> list[Entry]:
+    """What :func:`portinit.checkpoints.write` writes of a Flax model: its own paths and layouts.
+
+    A tensor's name is its path joined by ``/``, without linen's collection. In a tree (Orbax) it
+    lies where the model has it.
+
+    Args:
+        model: as for :func:`initialize`; nothing of it is written.
+        recipe: rules for PyTorch's names.
+        dtype: of the floating tensors, by default the model's.
+        names: as for :func:`initialize`.
+        stacked: as for :func:`initialize`.
+
+    Raises:
+        portinit.RecipeError: listing every leaf and every name that does not match.
+
+    >>> import jax.numpy as jnp
+    >>> import portinit
+    >>> shapes = {"params": {"fc": {"kernel": jax.ShapeDtypeStruct((3, 2), jnp.bfloat16)}}}
+    >>> recipe = portinit.Recipe([("*", portinit.lecun_normal())])
+    >>> (entry,) = entries(shapes, recipe)
+    >>> entry.name, entry.parts[0].source, entry.shape, entry.dtype
+    ('fc/kernel', 'fc.weight', (3, 2), 'bfloat16')
+    """
+    tree = nnx.state(model, (nnx.Param, nnx.BatchStat)) if isinstance(model, nnx.Module) else model
+    paths = [_path(keys) for keys, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    labels = {leaf.position: leaf.path for leaf in leaves(tree)[0]}
+    tasks = tasks_of(plans_with_stacks(tree, recipe, names, stacked), [None] * len(paths))
+    found = [_entry(task, labels[task.position], paths[task.position], dtype) for task in tasks]
+    require_suited(found)
+    return found
+
+
+def _entry(task: Task, label: Path, path: Path, dtype: Any) -> Entry:
+    leaf = task.plans[0].leaf
+    own = chosen_dtype(dtype_name(leaf.dtype), dtype)
+    return Entry("/".join(label), own, tuple(map(_part, task.plans)), leaf.axis, path)
+
+
+def _part(plan: Plan) -> Part:
+    rule = plan.rule
+    return Part(split_name(plan.name)[0], rule.initializer, plan.grid, rule.value)

@@ -1,0 +1,55 @@
+"""Blocks of arrays whose place is known only while the computation runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+
+from portinit.grids import Axis, Grid
+from portinit.layouts import Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Block(Grid):
+    """The part of an array of a fixed size that begins at positions of int32, traced or not.
+
+    Its axes' indices are those of the array's first positions; ``origin`` moves them.
+    """
+
+    origin: tuple[Any, ...] = ()
+
+    def logical(self) -> Grid:
+        return Grid(self.shape, self.axes, self.strides, self.layout, self.offset).logical()
+
+    def positions(self, xp: Any, number: int, device: Any) -> Any:
+        return super().positions(xp, number, device) + self.origin[number]
+
+    def steps(self, number: int) -> Any:
+        r = self.axes[number].indices
+        along = jnp.arange(len(r), dtype=jnp.int32) + self.origin[number]
+        return along * r.step + r.start
+
+    def columns(self) -> tuple[Grid, Any]:
+        whole, members = self.logical(), self.members(1)
+        axis = self.axes[members[0]]
+        if len(members) > 1 or axis.indices.step != 1:
+            return super().columns()
+        first = self.origin[members[0]]
+        return _moved(whole, (axis, whole.axes[0]), (first, 0)), first + axis.indices.start
+
+
+def block_of(grid: Grid, origin: Sequence[Any], sizes: Shape) -> Block:
+    """The positions of an array from ``origin`` on, ``sizes`` of them along its axes."""
+    axes = tuple(
+        replace(axis, indices=axis.indices[:size])
+        for axis, size in zip(grid.axes, sizes, strict=True)
+    )
+    before = grid.origin if isinstance(grid, Block) else (0,) * len(axes)
+    return _moved(grid, axes, tuple(a + b for a, b in zip(before, origin, strict=True)))
+
+
+def _moved(grid: Grid, axes: tuple[Axis, ...], origin: tuple[Any, ...]) -> Block:
+    return Block(grid.shape, axes, grid.strides, grid.layout, grid.offset, origin)

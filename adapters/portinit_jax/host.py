@@ -1,0 +1,55 @@
+"""Arrays made by NumPy, where they are to lie on the host anyway: nothing is compiled.
+
+XLA compiles every form of an array, which takes longer than making most arrays, and its code for
+CPUs is slower than the fused fills. The bits are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from portinit.backends import NUMPY, Draw, Evaluable, Words
+from portinit.dtypes import numpy_dtype
+from portinit.fused import filling
+from portinit.grids import Grid
+
+_ALIGNMENT = 64  # bytes: of memory that XLA takes as it is
+
+
+def serves(initializer: Evaluable, grid: Grid) -> bool:
+    """Whether NumPy's array is had sooner than a compiled program's.
+
+    Not within a computation that is traced, nor where a mesh is set, nor on other devices than the
+    host. Without machine code, large arrays are left to XLA.
+    """
+    if not initializer.elementwise or initializer.hosted or not _on_host():
+        return False
+    return grid.size < filling.WORTH_LOADING or filling.is_ready(grid)
+
+
+def _on_host() -> bool:
+    made = jnp.asarray(np.int32(0))  # where arrays are made here, and whether they are
+    if isinstance(made, jax.core.Tracer) or not jax.sharding.get_abstract_mesh().empty:
+        return False
+    return all(device.platform == "cpu" for device in made.devices())
+
+
+def make(initializer: Evaluable, grid: Grid, dtype: str, words: Words) -> jax.Array:
+    """The array, in memory that becomes JAX's own."""
+    high, low = (int(word) & 0xFFFFFFFF for word in words)
+    out = _aligned(grid.array_shape, numpy_dtype(dtype))
+    NUMPY.fill(initializer, Draw(NUMPY, (high, low), grid, dtype), out)
+    array: jax.Array = jax.device_put(out, may_alias=True)
+    return array
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)

@@ -1,0 +1,107 @@
+"""Where a checkpoint's values come from: a key, or PyTorch's stream replayed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from portinit.checkpoints.entries import Array, Entry
+from portinit.keys import Key
+from portinit.program import node_to_data
+from portinit.recipe import Recipe
+from portinit.rules import RecipeError, raise_misfits
+
+Progress = Callable[[int], None]
+"""Told of bytes when they are done."""
+
+
+class Values(Protocol):
+    """A source of tensors, one at a time."""
+
+    def identity(self) -> dict[str, Any]:
+        """What sets these values apart from others, as JSON data."""
+
+    def arranged(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The entries in the order in which their values come."""
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        """Get ready to give some entries' values, in the order of :meth:`arranged`."""
+
+    def of(self, entry: Entry) -> Array:
+        """The values of the next entry."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a key gives: each tensor by itself, in any order."""
+
+    key: Key
+
+    def identity(self) -> dict[str, Any]:
+        return {"key": self.key.words}
+
+    def arranged(self, entries: Iterable[Entry]) -> list[Entry]:
+        return list(entries)
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        pass
+
+    def of(self, entry: Entry) -> Array:
+        return entry.drawn(self.key)
+
+
+@dataclass
+class Replay:
+    """What ``torch.manual_seed(seed)`` and a traced constructor give, in place of a key.
+
+    PyTorch's generator is one stream, so the tensors come in the order of the constructor, and a
+    checkpoint that goes on where it was passes over the draws before.
+
+    Args:
+        recipe: a traced recipe.
+        seed: as for ``torch.manual_seed``.
+        torch_version: whose samplers to replay, such as ``"2.13"``: by default the traced one's.
+    """
+
+    recipe: Recipe
+    seed: int
+    torch_version: str | None = None
+    _stream: Iterator[tuple[int, Array]] = field(init=False, repr=False)
+    _last: tuple[int, Array] | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.begin(())  # raises if the recipe has no replay
+
+    def identity(self) -> dict[str, Any]:
+        digest = hashlib.sha256()
+        program = self.recipe.program
+        for node in program.nodes if program else ():
+            digest.update(json.dumps(node_to_data(node)).encode())
+        version = self.torch_version or (program.torch if program else "")
+        return {"replay": self.seed, "torch": version, "program": digest.hexdigest()}
+
+    def arranged(self, entries: Iterable[Entry]) -> list[Entry]:
+        numbers = {entry: entry.value for entry in entries}
+        absent = [
+            f"{entry.name}: of stacked layers, or not traced"
+            for entry in numbers
+            if numbers[entry] is None
+        ]
+        raise_misfits("a replay gives one traced parameter at a time", absent)
+        return sorted(numbers, key=lambda entry: numbers[entry] or 0)
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        wanted = {entry.value for entry in entries if entry.value is not None}
+        self._stream = self.recipe.replayed(self.seed, self.torch_version, wanted)
+        self._last = None
+
+    def of(self, entry: Entry) -> Array:
+        while self._last is None or self._last[0] != entry.value:
+            self._last = None  # before the next is computed: one value at a time
+            self._last = next(self._stream, None)
+            if self._last is None:
+                raise RecipeError(f"the replay must give {entry.name}; it has ended before")
+        return entry.placed(self._last[1])

@@ -1,0 +1,169 @@
+"""The page: what the template shows, as plain values."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from portinit import __version__
+from portinit.display import in_shape
+from portinit.probes.result import Probe, ProbedLayer
+from portinit.report.figures import Line, stds_by_layer
+from portinit.report.parameters import groups
+from portinit.report.study import Column, Study
+from portinit.report.words import NONE, number
+
+OPEN = 32
+"""Up to this many parameters the page shows all histograms at once."""
+
+
+def page(study: Study) -> str:
+    """A study as one HTML page, which loads nothing.
+
+    Raises:
+        ImportError: Jinja2, matplotlib or SciPy is not installed.
+    """
+    try:
+        jinja2 = importlib.import_module("jinja2")
+    except ImportError as error:
+        message = "a report's page needs Jinja2: pip install 'portinit[report]'"
+        raise ImportError(message) from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    markup = importlib.import_module("markupsafe").Markup
+    environment.filters["svg"] = markup
+    environment.filters["breakable"] = lambda name: markup("<wbr>").join(
+        re.split(r"(?<=[./_:])", name)
+    )
+    text: str = environment.get_template("page.html").render(
+        study=study,
+        version=__version__,
+        cards=[_card(column) for column in study.columns],
+        charts=[*_charts(study)],
+        rows=[*_rows(study)],
+        groups=[*groups(study.own)],
+        open_all=len(study.own.parameters) <= OPEN,
+        count=f"{sum(p.values.size for p in study.own.parameters):,}",
+        limit=number(study.own.limit),
+    )
+    return text
+
+
+# The verdicts
+
+
+@dataclass(frozen=True)
+class Card:
+    """The verdict on one initialisation."""
+
+    column: Column
+    grade: str  # "good", "warn" or "bad"
+    verdict: str
+    facts: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+_BAD = ("nan", "inf", "exploding")
+_WORDS = {
+    "nan": "turns NaN",
+    "inf": "overflows",
+    "exploding": "explodes",
+    "vanishing": "vanishes",
+    "zero": "has zeros",
+    "off": "not as promised",
+}
+
+
+def _card(column: Column) -> Card:
+    if column.found is None:
+        reason = column.reason.splitlines()
+        return Card(column, "warn", "does not fit", (), tuple(reason[:6]))
+    found = column.found
+    kinds = [problem.verdict for problem in found.problems]
+    worst = next((kind for kind in _WORDS if kind in kinds), "")
+    grade = "bad" if worst in _BAD else "warn" if worst else "good"
+    problems = tuple(str(problem) for problem in found.problems)
+    return Card(column, grade, _WORDS.get(worst, "steady"), tuple(_facts(found)), problems[:8])
+
+
+def _facts(found: Probe) -> Iterator[str]:
+    for name, stds in _signals(found):
+        positive = [std for std in stds if std and math.isfinite(std)]
+        if positive:
+            yield f"{name}: std {number(min(positive))} to {number(max(positive))}"
+
+
+def _signals(found: Probe) -> tuple[tuple[str, Line], tuple[str, Line]]:
+    """What runs forward and what runs backward: its name, and its std at each layer."""
+    return (
+        ("activations", [layer.std for layer in found.layers]),
+        ("gradients", [layer.gradient_std for layer in found.layers]),
+    )
+
+
+# The pictures by layer
+
+
+def _charts(study: Study) -> Iterator[tuple[str, str, str]]:
+    """Heading, explanation and picture of the two signals."""
+    shown = [(column.name, column.found) for column in study.columns if column.found]
+    names = ", ".join(name for name, _ in shown)
+    texts = (
+        "The std of each layer's output, from the first layer to the last.",
+        "The std of the gradient at each layer's output; it runs from right to left.",
+    )
+    for place, (heading, text) in enumerate(zip(("Forward", "Backward"), texts, strict=True)):
+        label = f"{heading}: std by layer under {names}; the table below has the numbers"
+        lines = [_signals(found)[place][1] for _, found in shown]
+        yield heading, text, stds_by_layer(lines, label)
+
+
+# The table
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of the table and what is said of it."""
+
+    text: str
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer under every initialisation."""
+
+    place: int
+    layer: ProbedLayer
+    shape: str
+    forward: tuple[Cell, ...]
+    backward: tuple[Cell, ...]
+
+
+def _rows(study: Study) -> Iterator[Row]:
+    known = [_by_name(column.found) for column in study.columns]
+    for place, layer in enumerate(study.own.layers, 1):
+        pairs = [cells.get(layer.name, (Cell(NONE), Cell(NONE))) for cells in known]
+        forward, backward = zip(*pairs, strict=True)
+        yield Row(place, layer, in_shape(layer.shape), forward, backward)
+
+
+def _by_name(found: Probe | None) -> dict[str, tuple[Cell, Cell]]:
+    if found is None:
+        return {}
+    return {
+        layer.name: (
+            Cell(number(layer.std), forward),
+            Cell(number(layer.gradient_std), backward),
+        )
+        for layer, (forward, backward) in zip(found.layers, found.verdicts, strict=True)
+    }

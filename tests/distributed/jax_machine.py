@@ -1,0 +1,74 @@
+"""A machine of several JAX devices in a process of its own, and what compiled programs hold."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+DEVICES = 8
+TESTS = Path(__file__).parents[1]
+_COLLECTIVES = re.compile(
+    r"\b((?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+    r"|collective-broadcast|ragged-all-to-all)[\w-]*)\("
+)
+
+
+def environment(devices: int = DEVICES) -> dict[str, str]:
+    """A shell's variables for as many CPU devices.
+
+    LLVM's optimisation is off, which takes most of the time; XLA's own passes, which partition,
+    fuse and assign memory, run as ever.
+    """
+    count = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{count} --xla_backend_optimization_level=0"
+    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+
+
+def results(module: str, timeout: float = 240) -> dict[str, str]:
+    """What each case of a module says on eight devices: nothing where it holds."""
+    code = f"from distributed import jax_machine, {module} as m; jax_machine.report(m.CASES)"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=environment(), cwd=TESTS, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def report(cases: Mapping[str, Callable[[], None]]) -> None:
+    """Run cases and print what they raise."""
+    found = {}
+    for name, case in cases.items():
+        try:
+            case()
+            found[name] = ""
+        except Exception:
+            found[name] = traceback.format_exc()[-2500:]
+    sys.stdout.write("\n" + json.dumps(found) + "\n")
+
+
+def collectives(compiled: Any) -> list[str]:
+    """The operations of a compiled program that send something between devices."""
+    return sorted(set(_COLLECTIVES.findall(compiled.as_text())))
+
+
+def largest(compiled: Any) -> int:
+    """The elements of the largest array that a device has in a compiled program."""
+    shapes = re.findall(r"\b[a-z]+\d*\w*\[([\d,]*)\]", compiled.as_text())
+    return max(math.prod(map(int, shape.split(","))) for shape in shapes if shape)
+
+
+def assert_local(compiled: Any, shape: Sequence[int]) -> None:
+    """Nothing is sent, no device has as much as the whole array, nor memory besides its part."""
+    assert collectives(compiled) == []
+    assert largest(compiled) < math.prod(shape)
+    memory = compiled.memory_analysis()
+    needed = memory.output_size_in_bytes + memory.temp_size_in_bytes
+    assert needed <= 1.1 * memory.output_size_in_bytes, memory
