@@ -1,18 +1,22 @@
 """The documentation runs: every Python block, command, doctest and relative link.
 
 A page's ``python``, ``pycon`` and ``console`` blocks run in order, in one namespace and one empty
-folder. A Python block whose first line is ``# name.py`` is also saved under that name, so that
-commands further down find it. Of a command's output, ``...`` stands for anything.
+folder. A Python block whose first line is ``# name.py`` is a file of that name: it is saved and
+imported, and gives the page no names. Of a command's output, ``...`` stands for anything. A
+translated page has the code of its original, comments apart, and so need not run again.
 """
 
+import ast
 import doctest
 import importlib
 import pkgutil
 import re
 import shlex
 import sys
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -22,8 +26,11 @@ from click.testing import CliRunner
 from portinit.cli.commands import portinit as command_line
 
 ROOT = Path(__file__).parents[1]
+CHINESE = sorted((ROOT / "docs" / "zh").glob("*.md"))
+ORIGINALS = {"index.md": "start.md", "layers.md": "layers.md", "porting.md": "porting.md"}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-OTHERS = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+OTHERS = [*CHINESE, *sorted((ROOT / "docs" / "api").glob("*.md"))]
+OTHERS += [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 PACKAGES = ("portinit", "portinit_torch", "portinit_jax", "portinit_flax")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -41,7 +48,7 @@ class Block:
     line: int
 
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```([\w{}-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(text: str) -> list[Block]:
@@ -75,11 +82,35 @@ def test_a_page_runs(page: Path, page_module: ModuleType) -> None:
     assert ran, f"{page.name} has no block that runs"
 
 
+FILE_NAME = re.compile(r"# (\w+\.py)\n")
+
+
 def run_python(block: Block, page: Path, module: ModuleType) -> None:
-    if name := re.match(r"# (\w+\.py)\n", block.text):
+    if name := FILE_NAME.match(block.text):
         Path(name[1]).write_text(block.text, "utf-8")
+        importlib.invalidate_caches()
+        importlib.import_module(Path(name[1]).stem)
+        return
     source = "\n" * (block.line - 1) + block.text
     exec(compile(source, str(page), "exec"), vars(module))
+
+
+def code(block: Block) -> tuple[str, str, str]:
+    """A block's language, the name it is saved under, and its text or, for Python, its syntax."""
+    name = FILE_NAME.match(block.text)
+    python = block.language == "python"
+    return (
+        block.language,
+        name[1] if name else "",
+        ast.dump(ast.parse(block.text)) if python else block.text,
+    )
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=ids)
+def test_a_translation_has_the_code_of_its_original(page: Path) -> None:
+    original = ROOT / "docs" / ORIGINALS[page.name]
+    found, wanted = (blocks(p.read_text("utf-8")) for p in (page, original))
+    assert [*map(code, found)] == [*map(code, wanted)]
 
 
 def run_session(block: Block, page: Path, module: ModuleType) -> None:
@@ -146,8 +177,23 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES + OTHERS, ids=ids)
 def test_lines_are_short(page: Path) -> None:
-    long = [n for n, line in enumerate(page.read_text("utf-8").splitlines(), 1) if len(line) > 100]
-    assert not long, f"lines of more than 100 characters: {long}"
+    lines = page.read_text("utf-8").splitlines()
+    long = [n for n, line in enumerate(lines, 1) if columns(line) > 100]
+    assert not long, f"lines of more than 100 columns: {long}"
+
+
+def columns(line: str) -> int:
+    """A line's width in an editor, where a Chinese character takes two columns."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line)
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=ids)
+def test_chinese_lines_end_in_punctuation(page: Path) -> None:
+    """Where a page is shown with a space for a line's end, it is one that does not disturb."""
+    lines = FENCE.sub("", page.read_text("utf-8")).splitlines()
+    for line, following in pairwise(lines):
+        if line and re.match(r"(?![-|#])\s*\S", following):
+            assert line.rstrip("*")[-1] in "，。：；、", line  # noqa: RUF001
 
 
 # The tests above can fail
@@ -163,6 +209,18 @@ def test_a_wrong_output_is_seen(page_module: ModuleType) -> None:
         run_session(Block("pycon", ">>> 1 + 1\n3\n", 1), page, page_module)
     with pytest.raises(ZeroDivisionError):
         run_python(Block("python", "1 / 0\n", 1), page, page_module)
+
+
+def test_only_comments_may_be_translated() -> None:
+    block, translated = Block("python", "x = 1  # one\n", 1), Block("python", "x = 1  # 一\n", 9)
+    assert code(block) == code(translated)
+    assert code(block) != code(Block("python", "x = 2  # one\n", 1))
+    assert code(Block("python", "# a.py\nx = 1\n", 1)) != code(Block("python", "x = 1\n", 1))
+    assert code(Block("console", "$ a\n", 1)) != code(Block("console", "$ b\n", 1))
+
+
+def test_wide_characters_take_two_columns() -> None:
+    assert columns("权重 = w") == 8
 
 
 def test_blocks_are_found_where_they_are() -> None:
