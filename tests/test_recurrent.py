@@ -581,3 +581,42 @@ def test_arguments_are_checked():
         recurrent.log_uniform(4.0)(KEY, (4,), "complex64")
     with pytest.raises(RecipeError, match="two biases"):
         portinit.sum_biases(recipes.lstm(), KEY)
+
+
+# assert_same_weights finds the cells too
+
+
+class Encoder(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = torch.nn.LSTM(5, 7, batch_first=True)
+        self.head = torch.nn.Linear(7, 3)
+
+
+class FlaxEncoder(nn.Module):
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        return nn.Dense(3, name="head")(nn.RNN(nn.OptimizedLSTMCell(7))(x)[:, -1])
+
+
+def test_the_assertion_on_weights_finds_the_cells() -> None:
+    ours, key = Encoder(), portinit.key(0)
+    patterns = portinit.recipes.lstm(module="rnn") + portinit.recipes.torch_defaults()
+    recipe = portinit_torch.bind(ours, patterns)
+    portinit_torch.initialize(ours, recipe, key)
+    tree = jax.eval_shape(FlaxEncoder().init, jax.random.key(0), jnp.zeros((1, 4, 5)))
+    theirs = portinit_flax.initialize(tree, recipe, key)
+    assert_same_weights(ours, theirs)
+    with torch.no_grad():
+        ours.rnn.bias_ih_l0[8] += 1  # of the forget gate
+        ours.rnn.weight_hh_l0[0, 3] += 1
+    with pytest.raises(AssertionError) as caught:
+        assert_same_weights(ours, theirs)
+    lines = str(caught.value)
+    assert "2 differences" in lines
+    assert "hf/bias" in lines
+    assert "hi/kernel" in lines
+    with torch.no_grad():
+        ours.rnn.bias_hh_l0[8] = 1  # where bias_ih is not zero either
+    with pytest.raises(AssertionError, match="two that are not zero"):
+        assert_same_weights(ours, theirs)

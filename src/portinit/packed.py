@@ -93,6 +93,11 @@ def may_lack(rule: Rule, rows: Iterable[int] | None = None) -> bool:
     return is_recurrent_bias(rule.name or "") and is_zero(rule, rows)
 
 
+def is_packed(name: str) -> bool:
+    """Whether a name is that of a recurrent layer's parameter."""
+    return _LEAF.fullmatch(name) is not None
+
+
 def is_recurrent_bias(name: str) -> bool:
     """Whether a name is that of a recurrent layer's bias vector."""
     parts = _LEAF.fullmatch(name)

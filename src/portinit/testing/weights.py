@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from portinit.given import assign
 from portinit.layouts import Layout
 from portinit.names import match_names, split_name
-from portinit.packed import is_recurrent_bias
+from portinit.packed import is_packed, is_recurrent_bias
+from portinit.recipe import Recipe
+from portinit.rules import Rule
 from portinit.testing.arrays import Array, described, differing, has_values, to_numpy
 from portinit.testing.sides import FlaxSide, Held, Names, Path, flax_side, split_table, torch_side
 
@@ -19,8 +23,8 @@ def assert_same_weights(
 ) -> None:
     """Assert that a PyTorch module and a Flax model hold the same weights.
 
-    Names and layouts are found as by ``portinit_flax.initialize``. Buffers (running statistics)
-    are compared where both sides have them. Tied weights count once.
+    Names and layouts are found as by ``portinit_flax.initialize``, recurrent cells too. Buffers
+    (running statistics) are compared where both sides have them. Tied weights count once.
 
     Args:
         torch_module: an ``nn.Module``, or a mapping from its names to tensors or arrays, such as a
@@ -41,13 +45,29 @@ def assert_same_weights(
     """
     held, flax = torch_side(torch_module), flax_side(flax_tree)
     table, stated = split_table(names)
-    found, lines = _match(held, flax, table)
+    cells, lines = _cells(held, flax, table)
+    found, unmatched = _match(held, flax, cells | table)
+    lines += unmatched
     lines += [*_missing(held, found), *_uncovered(held, found)]
     lines += _compared(held, flax, found, stated, tolerance)
     if lines:
         counted = "1 difference" if len(lines) == 1 else f"{len(lines)} differences"
         head = f"PyTorch and Flax must hold the same weights, got {counted}:"
         raise AssertionError("\n  ".join([head, *lines]))
+
+
+def _cells(
+    held: Mapping[str, Held], flax: FlaxSide, table: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """The rows of packed parameters that Flax's recurrent cells hold, and what does not fit."""
+    from portinit_flax.recurrent import names_of_cells
+
+    rules = [
+        Rule(glob.escape(name), assign(to_numpy(one.values)), shape=tuple(one.values.shape))
+        for name, one in held.items()
+        if is_packed(name) and has_values(one.values)
+    ]
+    return names_of_cells(flax.tree, Recipe(rules), table)
 
 
 def _match(
