@@ -12,6 +12,7 @@ Clock = Callable[[], float]
 """Runs once, or as often as it takes to be timed, and returns the seconds of one run."""
 
 _ENOUGH = 2e-3  # seconds a sample: a clock's own call takes 5e-8
+_SETTLING = 0.05  # seconds
 
 
 @dataclass
@@ -56,13 +57,19 @@ class Wall:
 def measure(sides: Sides, rounds: int, warm_up: bool = True) -> dict[str, Any]:
     """The two sides' times, and theirs over ours round by round; a first is dropped as warm-up."""
     ours, theirs = sides
-    pairs = [(ours.clock(), theirs.clock()) for _ in range(rounds + warm_up)][warm_up:]
+    pairs = [(_alone(ours), _alone(theirs)) for _ in range(rounds + warm_up)][warm_up:]
     times = [[pair[0] for pair in pairs], [pair[1] for pair in pairs]]
     return {
         "ours": {"seconds": spread(times[0]), **ours.facts},
         "theirs": {"seconds": spread(times[1]), **theirs.facts},
         "ratio": spread([other / own for own, other in pairs]),
     }
+
+
+def _alone(side: Side) -> float:
+    """A sample, once what the other side left to its threads is done: memory to free, waiting."""
+    time.sleep(_SETTLING)
+    return side.clock()
 
 
 def spread(values: list[float]) -> dict[str, float]:
