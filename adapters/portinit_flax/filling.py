@@ -15,7 +15,6 @@ from jax.sharding import Sharding
 from portinit.backends import Words
 from portinit.base import Initializer
 from portinit.dtypes import dtype_name
-from portinit.keys import Key
 from portinit.layouts import Shape
 from portinit.names import split_name
 from portinit.rules import raise_misfits
@@ -122,10 +121,10 @@ def fill(
 
 def _made(task: Task, root: Any, program: Callable[[Form], Program] | None) -> Any:
     words, plan = task.words(root), task.plans[0]
-    if program is None:
-        alone = task.sharding is None and plan.leaf.axis is None and isinstance(root, Key)
-        if alone and host.serves(plan.rule.initializer, plan.grid):
-            dtype = dtype_name(plan.leaf.dtype)
-            return host.make(plan.rule.initializer, plan.grid, dtype, words)
+    if program is None and task.sharding is None and plan.leaf.axis is None:
+        dtype = dtype_name(plan.leaf.dtype)
+        values = host.made(plan.rule.initializer, plan.grid, dtype, words)
+        if values is not None:
+            return values
     form, own = task.form
     return run(BACKEND, form, words, own) if program is None else program(form)(*words, *own)

@@ -100,9 +100,10 @@ class JaxBackend(Backend):
         if initializer.hosted:
             values = initializer.values(draw)
             return values if out_sharding is None else _resharded(values, out_sharding)
-        known = all(isinstance(word, np.int32) for word in draw.key)
-        if out_sharding is None and known and host.serves(initializer, draw.grid):
-            return host.make(initializer, draw.grid, draw.dtype, draw.key)
+        if out_sharding is None:
+            values = host.made(initializer, draw.grid, draw.dtype, draw.key)
+            if values is not None:
+                return values
         sharding = None if out_sharding is None else _as_jax_does(draw.grid, out_sharding)
         return run(self, single(initializer, draw.grid, draw.dtype, sharding), draw.key)
 

@@ -39,8 +39,11 @@ def _on_host() -> bool:
     return all(device.platform == "cpu" for device in made.devices())
 
 
-def make(initializer: Evaluable, grid: Grid, dtype: str, words: Words) -> jax.Array:
-    """The array, in memory that becomes JAX's own."""
+def made(initializer: Evaluable, grid: Grid, dtype: str, words: Words) -> jax.Array | None:
+    """The array, in memory that becomes JAX's own; none where XLA is to make it."""
+    known = all(isinstance(word, np.int32) for word in words)
+    if not known or not serves(initializer, grid):
+        return None
     high, low = (int(word) & 0xFFFFFFFF for word in words)
     out = _aligned(grid.array_shape, numpy_dtype(dtype))
     NUMPY.fill(initializer, Draw(NUMPY, (high, low), grid, dtype), out)
