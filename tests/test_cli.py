@@ -91,6 +91,11 @@ def other_input():
 
 
 @pytest.fixture
+def by_xla() -> None:
+    """Nobody decides who makes JAX's arrays: as in a user's process."""
+
+
+@pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a torch_net.py and a flax_net.py, as the current one."""
     (tmp_path / "torch_net.py").write_text(TORCH)

@@ -35,6 +35,11 @@ PACKAGES = ("portinit", "portinit_torch", "portinit_jax", "portinit_flax")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
+@pytest.fixture
+def by_xla() -> None:
+    """Nobody decides who makes JAX's arrays: as in a user's process."""
+
+
 def ids(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 

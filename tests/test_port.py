@@ -25,6 +25,11 @@ EXAMPLES = {
 }
 
 
+@pytest.fixture
+def by_xla() -> None:
+    """Nobody decides who makes JAX's arrays: as in a user's process."""
+
+
 def port(
     torch_model: torch.nn.Module,
     flax_model: Any,
