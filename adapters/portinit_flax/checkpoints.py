@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from flax import nnx
 
 from portinit import Recipe
 from portinit.checkpoints import Entry
@@ -15,7 +14,7 @@ from portinit.dtypes import dtype_name
 from portinit.names import split_name
 from portinit_flax.filling import Task, tasks_of
 from portinit_flax.plans import Names, Plan, plans_with_stacks
-from portinit_flax.trees import Path, _path, leaves
+from portinit_flax.trees import Path, leaves, path_of, tree_of
 
 
 def entries(
@@ -49,8 +48,8 @@ def entries(
     >>> entry.name, entry.parts[0].source, entry.shape, entry.dtype
     ('fc/kernel', 'fc.weight', (3, 2), 'bfloat16')
     """
-    tree = nnx.state(model, (nnx.Param, nnx.BatchStat)) if isinstance(model, nnx.Module) else model
-    paths = [_path(keys) for keys, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    tree = tree_of(model)
+    paths = [path_of(keys) for keys, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
     labels = {leaf.position: leaf.path for leaf in leaves(tree)[0]}
     tasks = tasks_of(plans_with_stacks(tree, recipe, names, stacked), [None] * len(paths))
     found = [_entry(task, labels[task.position], paths[task.position], dtype) for task in tasks]

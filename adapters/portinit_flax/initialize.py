@@ -13,6 +13,7 @@ from portinit import Layout, Recipe
 from portinit_flax.filling import Program, Task, fill, tasks_of
 from portinit_flax.plans import Names, plans_with_stacks
 from portinit_flax.shardings import placements
+from portinit_flax.trees import tree_of
 from portinit_jax.backend import BACKEND
 from portinit_jax.programs import Form, lower
 
@@ -85,7 +86,7 @@ class _Work:
     def on(
         cls, model: Any, recipe: Recipe, names: Names | None, shardings: Any, stacked: Any
     ) -> _Work:
-        tree = _tree(model)
+        tree = tree_of(model)
         plans = plans_with_stacks(tree, recipe, names, stacked)
         return cls(model, tree, tuple(tasks_of(plans, placements(tree, shardings))))
 
@@ -99,10 +100,6 @@ class _Work:
             return filled
         nnx.update(self.model, filled)
         return self.model
-
-
-def _tree(model: Any) -> Any:
-    return nnx.state(model, (nnx.Param, nnx.BatchStat)) if isinstance(model, nnx.Module) else model
 
 
 @dataclass(frozen=True)
@@ -186,5 +183,5 @@ def match(
 
     Args and errors as for :func:`initialize`; nothing is computed.
     """
-    plans = plans_with_stacks(_tree(model), recipe, names, stacked)
+    plans = plans_with_stacks(tree_of(model), recipe, names, stacked)
     return {"/".join(plan.leaf.path): (plan.name, plan.layout) for plan in plans}

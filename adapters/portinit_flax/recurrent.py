@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flax import nnx
-
 from portinit import Parameter, Recipe
 from portinit.packed import Packed, is_zero, packed_layers
 from portinit.rules import raise_misfits
 from portinit_flax.cells import Cell, Part, cells_of
-from portinit_flax.trees import Tree, leaves
+from portinit_flax.trees import Tree, leaves, tree_of
 
 
 def recurrent_parameters(model: Any) -> list[Parameter]:
@@ -27,6 +25,7 @@ def recurrent_parameters(model: Any) -> list[Parameter]:
         For each cell ``weight_ih``, ``weight_hh``, ``bias_ih`` and ``bias_hh``, named by its path.
 
     >>> import portinit
+    >>> from flax import nnx
     >>> cell = nnx.GRUCell(3, 8, rngs=nnx.Rngs(0))
     >>> recipe = portinit.recipes.gru(t_max=100).bind(recurrent_parameters(cell))
     >>> recipe.names
@@ -36,8 +35,7 @@ def recurrent_parameters(model: Any) -> list[Parameter]:
 
 
 def _tree(model: Any) -> Tree:
-    state = nnx.state(model, nnx.Param) if isinstance(model, nnx.Module) else model
-    return Tree(leaves(state)[0])
+    return Tree(leaves(tree_of(model))[0])
 
 
 def recurrent_names(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from flax import nnx
 
 from portinit import Layout, Parameter
 from portinit.fans import torch_fans
@@ -46,6 +47,11 @@ class Leaf:
     layer: int = 0
 
 
+def tree_of(model: Any) -> Any:
+    """A model's arrays: an nnx module's parameters and batch statistics, or the tree it is."""
+    return nnx.state(model, (nnx.Param, nnx.BatchStat)) if isinstance(model, nnx.Module) else model
+
+
 def leaves(tree: Any) -> tuple[list[Leaf], list[Any], Any]:
     """The parameters among a tree's leaves, all leaves, and the tree's structure.
 
@@ -53,7 +59,7 @@ def leaves(tree: Any) -> tuple[list[Leaf], list[Any], Any]:
     ``params`` collection gives its parameters and batch statistics only.
     """
     flat, structure = jax.tree_util.tree_flatten_with_path(tree)
-    paths = [_path(keys) for keys, _ in flat]
+    paths = [path_of(keys) for keys, _ in flat]
     collected = any(path[:1] == ("params",) for path in paths)
     chosen = [
         Leaf(i, path[1:] if collected else path, tuple(leaf.shape), leaf.dtype)
@@ -63,7 +69,8 @@ def leaves(tree: Any) -> tuple[list[Leaf], list[Any], Any]:
     return chosen, [leaf for _, leaf in flat], structure
 
 
-def _path(keys: Any) -> Path:
+def path_of(keys: Any) -> Path:
+    """The words of a leaf's path, as JAX gives it; boxes on the way are passed over."""
     return tuple(
         str(key.idx if hasattr(key, "idx") else key.key)
         for key in keys

@@ -72,12 +72,11 @@ def flax_side(model: Any) -> FlaxSide:
     """The arrays of linen variables, of a tree of parameters, or of an nnx module."""
     from flax import nnx
 
-    from portinit_flax.trees import Tree, leaves
+    from portinit_flax.trees import Tree, leaves, tree_of
 
-    tree: Any = model
+    tree = tree_of(model)
     statistics: Any = {}
     if isinstance(model, nnx.Module):
-        tree = nnx.state(model, (nnx.Param, nnx.BatchStat))
         statistics = nnx.state(model, nnx.BatchStat)
     elif isinstance(model, Mapping) and "params" in model:
         statistics = model.get("batch_stats", {})
