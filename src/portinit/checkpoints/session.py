@@ -129,7 +129,7 @@ def _orbax() -> Any:
     except ImportError as error:
         raise CheckpointError(
             f"an Orbax checkpoint needs orbax-checkpoint with {name}.partial (0.12 has it): "
-            f"pip install 'portinit[flax]' or a newer one; {error}"
+            f"pip install 'portinit[orbax]'; {error}"
         ) from error
     return orbax
 

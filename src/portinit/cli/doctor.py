@@ -45,7 +45,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Path:
+class FastPath:
     """A fast path, whether it is on, and what it depends on."""
 
     name: str
@@ -63,7 +63,7 @@ class Findings:
     threads: int
     needs: list[Need]
     devices: list[tuple[str, str]]
-    paths: list[Path]
+    paths: list[FastPath]
 
     @property
     def broken(self) -> list[Need]:
@@ -118,9 +118,9 @@ def _devices() -> list[Any]:
         return []
 
 
-def _paths() -> Iterator[Path]:
+def _paths() -> Iterator[FastPath]:
     numba = find_numba()
-    yield Path(
+    yield FastPath(
         "machine code on CPU (NumPy, torch)",
         numba is not None,
         "numba; loaded by the first array of 2**20 elements"
@@ -129,16 +129,16 @@ def _paths() -> Iterator[Path]:
     )
     yield _triton()
     x64 = installed("jax") and bool(importlib.import_module("jax").config.jax_enable_x64)
-    yield Path("float64 in JAX", x64, "jax.config.update('jax_enable_x64', True)")
+    yield FastPath("float64 in JAX", x64, "jax.config.update('jax_enable_x64', True)")
 
 
-def _triton() -> Path:
+def _triton() -> FastPath:
     name = "one kernel on GPU (torch)"
     if not installed("torch"):
-        return Path(name, False, "torch is not installed")
+        return FastPath(name, False, "torch is not installed")
     if not importlib.import_module("torch").cuda.is_available():
-        return Path(name, False, "torch sees no GPU")
-    return Path(name, installed("triton"), "Triton, which torch brings for its GPUs")
+        return FastPath(name, False, "torch sees no GPU")
+    return FastPath(name, installed("triton"), "Triton, which torch brings for its GPUs")
 
 
 @portinit.command()
