@@ -16,16 +16,14 @@ import numpy as np
 from flax import linen, nnx
 
 from portinit import Recipe
-from portinit.grids import Grid
 from portinit.keys import key as make_key
-from portinit.names import split_name
 from portinit.probes.moments import Histogram, Moments
 from portinit.probes.probing import arguments_of, cotangent, law_of
 from portinit.probes.result import Probe, ProbedLayer, ProbedParameter
-from portinit_flax.initialize import initialize, match
-from portinit_flax.plans import Names
+from portinit_flax.initialize import initialize
+from portinit_flax.plans import Names, plans_with_stacks
 from portinit_flax.recording import Recorder, is_float, wrapped
-from portinit_flax.trees import COLLECTIONS, Tree, leaves
+from portinit_flax.trees import COLLECTIONS, leaves
 
 Forward = Callable[[Any, Recorder], Any]
 """A forward pass: from the parameters and who watches to the output."""
@@ -202,17 +200,10 @@ def _parameters(
 
 def _laws(parameters: Any, recipe: Recipe, names: Names | None) -> Iterator[tuple[str, Any]]:
     """What each leaf is drawn from, in words and as a distribution, by path."""
-    tree = Tree(leaves(parameters)[0])
-    by_path = {"/".join(path): path for path in tree.leaves}
-    for label, (name, layout) in match(parameters, recipe, names).items():
-        path = by_path[label]
-        leaf, (plain, rows) = tree.leaves[path], split_name(name)
-        rule = recipe.find(tree.describe(path, plain, layout))
-        assert rule is not None  # or it would not have matched
-        grid = Grid.whole(leaf.shape, layout)
-        if rows is not None and rule.shape is not None:
-            grid = grid.within(rule.shape[0], rows.start)
-        yield label, (str(rule.initializer), law_of(rule.initializer, grid, leaf.dtype))
+    for plan in plans_with_stacks(parameters, recipe, names, None):
+        initializer = plan.rule.initializer
+        law = law_of(initializer, plan.grid, plan.leaf.dtype)
+        yield "/".join(plan.leaf.path), (str(initializer), law)
 
 
 def _place(name: str, layers: tuple[ProbedLayer, ...]) -> tuple[int, str]:
