@@ -511,7 +511,7 @@ def test_orbax_s_folder_is_its_own(tmp_path):
 
 def test_without_orbax_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "orbax.checkpoint.experimental.v1", None)
-    with pytest.raises(CheckpointError, match=r"portinit\[flax\]"):
+    with pytest.raises(CheckpointError, match=r"portinit\[orbax\]"):
         write(small(), KEY, tmp_path / "out", file_format="orbax")
 
 
