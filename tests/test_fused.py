@@ -148,18 +148,47 @@ def test_any_part_of_a_huge_parameter(data: st.DataObject) -> None:
     assert filled(LAWS["normal"], grid, out).tobytes() == by_arrays(LAWS["normal"], grid).tobytes()
 
 
-@pytest.mark.parametrize("step", [1, -1, 3, 2**31, -(2**31), 2**40, 0])
-def test_rows_that_cross_from_one_high_word_to_the_next(step: int) -> None:
-    """Counters on both sides of 2**32, as Python's integers say."""
-    first = 2**32 - 5 if step >= 0 else 2**32 + 5 - 20 * step * (abs(step) > 3)
-    counters = [first + i * step for i in range(20)]
-    out = np.empty(20, np.int32)
-    key = (np.uint32(KEY.high), np.uint32(KEY.low), np.uint32(0))
-    with np.errstate(over="ignore"):
-        loops.draw(np.asarray([first]), 20, step, 0, 0, key, out)
+STEPS = [1, -1, 3, 2**31, -(2**31), 2**40, 0]
+
+
+def words_of(counters: list[int]) -> NDArray[np.int32]:
+    """As Python's integers say."""
     pairs = [(np.int32(c >> 32), np.uint32(c & 0xFFFFFFFF).view(np.int32)) for c in counters]
     high, low = (np.asarray(words, np.int32) for words in zip(*pairs, strict=True))
-    assert np.array_equal(out, random_words(np, KEY.words, (high, low)))
+    words: NDArray[np.int32] = random_words(np, KEY.words, (high, low))
+    return words
+
+
+def raw(memory: NDArray[Any], places: list[int], starts: list[int], *geometry: int) -> None:
+    """The kernel's words for some rows."""
+    filling._kernel()(
+        memory,
+        np.asarray(places),
+        np.asarray(starts),
+        geometry,
+        filling._words(KEY.words, 0),
+        *filling._arguments(None),
+        filling._NOT_THINNED,
+    )
+
+
+@pytest.mark.parametrize("spacing", [1, 3])
+@pytest.mark.parametrize("length", [1, 20, 128, 300])
+@pytest.mark.parametrize("step", STEPS)
+def test_rows_that_cross_from_one_high_word_to_the_next(
+    step: int, length: int, spacing: int
+) -> None:
+    """Three rows of counters on both sides of 2**32, in memory with room between them."""
+    first = 2**32 - 5 if step >= 0 else 2**32 + 5 - length * step * (abs(step) > 3)
+    starts = [first, first + 2**33 + 1, first - 2]
+    places = [2, 3 + length * spacing, 7 + 2 * length * spacing]
+    out = np.zeros(10 + 3 * length * spacing, np.int32)
+    raw(out, places, starts, length, spacing, step)
+    wanted = np.zeros_like(out)
+    for place, start in zip(places, starts, strict=True):
+        row = words_of([start + i * step for i in range(length)])
+        wanted[place : place + length * spacing : spacing] = row
+    assert np.array_equal(out, wanted)
 
 
 @pytest.mark.parametrize("count", [4, 8])
@@ -169,19 +198,22 @@ def test_registers_hold_the_words_of_the_cipher(
 ) -> None:
     """As many at a time as a processor with, or without, AVX-512 is given."""
     monkeypatch.setattr(vectors, "_side_by_side", lambda: count)
-    batch = vectors.batch()
+    machine = vectors.functions()
+    in_a_row, anywhere = machine["words"], machine["words_at"]
 
     @numba.njit
-    def run(k0: Any, k1: Any, high: Any, low: Any, step: Any, out: Any) -> None:
-        batch(k0, k1, high, low, step, out, 5)
+    def run(key: Any, counter: Any, step: Any, counters: Any, out: Any, other: Any) -> None:
+        in_a_row(key, counter, step, out, 5)
+        anywhere(key, counters, other, 0)
 
-    out, low = np.zeros(loops.BATCH + 10, np.int32), 2**32 - 100
-    run(*map(np.uint32, (*KEY.words, 9, low, step)), out)
-    counters = (np.uint64(low) + np.arange(loops.BATCH, dtype=np.uint64) * np.uint64(step)).astype(
-        np.uint32
-    )
-    high = np.full(loops.BATCH, 9, np.int32)
-    assert np.array_equal(out[5:-5], random_words(np, KEY.words, (high, counters.view(np.int32))))
+    size = vectors.BATCH
+    first = (9 << 32) + 2**32 - 100 if step == 1 else (9 << 32) + 2**32 - 500
+    low = [(first + i * step) & 0xFFFFFFFF for i in range(size)]
+    counters = np.asarray([(first >> 32 << 32) | word for word in low])
+    out, other = np.zeros(size + 10, np.int32), np.zeros(size, np.int32)
+    run(filling._words(KEY.words, 0), np.int64(first), np.int64(step), counters, out, other)
+    assert np.array_equal(other, words_of(counters.tolist()))
+    assert np.array_equal(out[5:-5], other)
     assert not out[:5].any()
     assert not out[-5:].any()
 
@@ -202,46 +234,6 @@ def test_bfloat16_is_rounded_as_it_is_drawn(name: str) -> None:
     assert filling.fill(out, KEY.words, grid, steps)
     rounded = by_arrays(LAWS[name], grid, "bfloat16").astype(ml_dtypes.bfloat16)
     assert out.tobytes() == rounded.tobytes()
-
-
-@pytest.mark.parametrize("halved", [False, True])
-@pytest.mark.parametrize("name", LAWS)
-def test_machine_code_does_what_the_python_says(name: str, halved: bool) -> None:
-    """The loops as plain Python, which numba compiles."""
-    grid = Grid.whole((3, 7, 11), LAYOUTS["flax"]).part(2, slice(0, 9))
-    initializer = LAWS[name]
-    rows = rows_of(grid, (99, 11, 1))
-    assert rows is not None
-    places, starts = rows.starts(0, rows.count)
-    geometry = rows.inner.length, rows.inner.spacing, rows.inner.step
-    key = (*map(np.uint32, KEY.words), np.uint32(0))
-    kind = np.int16 if halved else np.int32
-    plain, machine = np.zeros(3 * 99, kind), np.zeros(3 * 99, kind)
-    arguments = geometry, key, *filling._arguments(steps_of(initializer, grid)), halved
-    with np.errstate(over="ignore"):
-        loops.fill(plain, places, starts, *arguments)
-    filling._kernel()(machine, places, starts, *arguments)
-    assert plain.any()
-    assert np.array_equal(plain, machine)
-
-
-@pytest.mark.parametrize("spacing", [1, 3])
-@pytest.mark.parametrize(
-    ("steps", "halved"), [(None, False), (Steps(scale=1.0), False), (Steps(scale=1.0), True)]
-)
-def test_raw_words_and_scattered_places_in_plain_python(
-    steps: Steps | None, halved: bool, spacing: int
-) -> None:
-    places, starts = np.asarray([0, 40]), np.asarray([0, 5])
-    geometry, key = (5, spacing, 2), (*map(np.uint32, KEY.words), np.uint32(0))
-    kind = np.int16 if halved else np.int32
-    plain, machine = np.zeros(80, kind), np.zeros(80, kind)
-    arguments = geometry, key, *filling._arguments(steps), halved
-    with np.errstate(over="ignore"):
-        loops.fill(plain, places, starts, *arguments)
-    filling._kernel()(machine, places, starts, *arguments)
-    assert np.count_nonzero(plain) == 10
-    assert np.array_equal(plain, machine)
 
 
 # Zeros by thresholds
@@ -296,17 +288,56 @@ def test_of_equal_words_the_first_count(xp: Any, k: int) -> None:
         assert [int(place) for place in places] == [place for _, place in expected]
 
 
-@pytest.mark.parametrize("step", [1, 7, 3])
-def test_thinning_in_plain_python(step: int) -> None:
-    places, starts = np.asarray([0, 40]), np.asarray([2, 2**32 - 9])
-    key, limits = (*map(np.uint32, KEY.words), np.uint32(0)), np.arange(-3, 4, dtype=np.int32) << 28
-    for spacing in (1, 2):
-        plain, machine = np.ones(80, np.int32), np.ones(80, np.int32)
-        with np.errstate(over="ignore"):
-            loops.thin(plain, places.copy(), starts, (20, spacing, step), key, limits)
-        filling._machine().thin(machine, places.copy(), starts, (20, spacing, step), key, limits)
-        assert np.array_equal(plain, machine)
-        assert 0 < np.count_nonzero(plain == 0) < 40
+MATRICES: dict[str, Callable[[tuple[int, int], Any], NDArray[Any]]] = {
+    "C": lambda shape, dtype: np.zeros(shape, dtype),
+    "Fortran": lambda shape, dtype: np.zeros(shape, dtype, order="F"),
+    "every second": lambda shape, dtype: np.zeros((shape[0], 2 * shape[1]), dtype)[:, ::2],
+    "backwards": lambda shape, dtype: np.zeros(shape, dtype)[::-1, ::-1],
+    "short rows": lambda shape, dtype: np.zeros((shape[0], 2 * shape[1]), dtype)[:, : shape[1]],
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("shape", [(140, 300), (300, 40)])
+@pytest.mark.parametrize("memory", MATRICES)
+def test_zeros_are_made_in_any_memory(memory: str, shape: tuple[int, int], dtype: Any) -> None:
+    """Of a part of a matrix, along which batches lie, or do not."""
+    rows, columns = shape
+    grid = Grid.whole((rows + 10, columns), LAYOUTS["torch"]).part(0, slice(3, rows + 3))
+    out, name = MATRICES[memory](shape, dtype), np.dtype(dtype).name
+    NUMPY.fill(SPARSE, Draw(NUMPY, KEY.words, grid, name), out)
+    by_array = Draw(backend_of(None, array_api_strict), KEY.words, grid, "float32")
+    assert np.array_equal(out, np.asarray(SPARSE.values(by_array)).astype(dtype))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_sparse_block_of_a_matrix_has_its_own_columns(axis: int) -> None:
+    packed = pi.blocks((pi.normal(), SPARSE, pi.zeros), sizes=(140, 200, 60), axis=axis)
+    fast = packed(KEY, (400, 400), layout="torch")
+    slow = np.asarray(packed(KEY, (400, 400), xp=array_api_strict, layout="torch"))
+    assert np.array_equal(fast, slow)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 6])
+def test_a_limit_divides_words_where_equals_let_it(k: int) -> None:
+    least, most = -(2**31), 2**31 - 1
+    for row in ([5, 5, 5, -2, 9, 5], [least, most, 0, 1, 2, 3], [7] * 6, [most] * 5 + [least]):
+        for divide in (loops.divide, filling._machine().divide):
+            limit = divide(np.asarray(row, np.int32), 6, k)
+            ordered = sorted(row)
+            if k < 6 and ordered[k - 1] == ordered[k]:
+                assert limit == 2**31
+            else:
+                assert sum(word <= limit for word in row) == k
+
+
+def test_equal_words_are_left_to_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Grid.whole((61, 37), LAYOUTS["torch"])
+    draw = Draw(NUMPY, KEY.words, grid, "float32")
+    wanted = SPARSE.values(draw)
+    monkeypatch.setattr(filling._machine(), "divide_rows", lambda *a: a[-1].fill(2**31))
+    assert filling.limits(grid.columns()[0], KEY.words, numbered_stream(1), 3) is None
+    assert np.array_equal(SPARSE.values(draw), wanted)
 
 
 # Where it is used, and where it cannot be

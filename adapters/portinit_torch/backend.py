@@ -15,6 +15,7 @@ from torch.autograd.graph import increment_version
 from portinit.backends import NUMPY, Backend, Draw, Evaluable
 from portinit.dtypes import dtype_name
 from portinit.fused import filling
+from portinit.fused.filling import Zeros
 from portinit.fused.rows import rows_of
 from portinit.steps import Steps
 
@@ -43,14 +44,21 @@ class TorchBackend(Backend):
     def fusible_dtypes(self, device: Any) -> frozenset[str]:
         return _ON_GPU if _device(device).type == "cuda" else filling.DTYPES
 
-    def fuse(self, out: Any, draw: Draw, steps: Steps | None, stream: int = 0) -> bool:
+    def fuse(
+        self,
+        out: Any,
+        draw: Draw,
+        steps: Steps | None,
+        stream: int = 0,
+        zeros: Zeros | None = None,
+    ) -> bool:
         if type(out) not in _PLAIN:
             return False
         memory, form = out.detach(), (draw.key, draw.grid, steps, stream)
         if _device(out.device).type == "cuda":
-            done = bool(_triton_fill().fill(memory, *form))
+            done = zeros is None and bool(_triton_fill().fill(memory, *form))
         else:
-            done = filling.fill(_memory(memory), *form, torch.get_num_threads())
+            done = filling.fill(_memory(memory), *form, torch.get_num_threads(), zeros)
         if done:
             _mark_changed(out)
         return done
@@ -65,13 +73,11 @@ class TorchBackend(Backend):
                 return
         super().fill_by_arrays(initializer, draw, out.detach())  # outside autograd
 
-    def thin(self, values: Any, draw: Draw, limits: Any, stream: int) -> bool:
-        if not (_on_host(values) and _on_host(limits) and self.can_fuse(draw)):
-            return False
-        fusible = draw.dtype in filling.DTYPES
-        return fusible and filling.thin(
-            _memory(values), draw.key, draw.grid, limits.numpy(), stream
-        )
+    def limits(self, draw: Draw, k: int, stream: int) -> Any:
+        if _device(draw.device).type != "cpu" or not self.can_fuse(draw):
+            return None
+        found = filling.limits(draw.grid, draw.key, stream, k, torch.get_num_threads())
+        return None if found is None else torch.from_numpy(found)
 
     def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
         drawn = [rows()]

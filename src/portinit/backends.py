@@ -19,6 +19,7 @@ import numpy as np
 
 from portinit.dtypes import dtype_name, float_format, numpy_dtype
 from portinit.fused import filling
+from portinit.fused.filling import Zeros
 from portinit.grids import Grid
 from portinit.keys import Key
 from portinit.machine import in_threads, thread_count
@@ -41,6 +42,10 @@ class Evaluable(Hashable, Protocol):
     @property
     def hosted(self) -> bool:
         """Whether values are computed in NumPy."""
+
+    @property
+    def zeros(self) -> Zeros | None:
+        """Which elements are zero, whatever :meth:`element_law` says of the others."""
 
     def settled(self, draw: Any) -> Evaluable:
         """Itself, with what needs the whole parameter worked out."""
@@ -124,9 +129,20 @@ class Backend:
         """What :meth:`fuse` writes to a device besides words."""
         return frozenset()
 
-    def fuse(self, out: Any, draw: Draw, steps: Steps | None, stream: int = 0) -> bool:
+    def fuse(
+        self,
+        out: Any,
+        draw: Draw,
+        steps: Steps | None,
+        stream: int = 0,
+        zeros: Zeros | None = None,
+    ) -> bool:
         """Fill ``out`` with values, or words, in one compiled pass; False if none can."""
         return False
+
+    def limits(self, draw: Draw, k: int, stream: int) -> Any:
+        """Of each row of words a limit that exactly k are at most, in one pass; none if none."""
+        return None
 
     def tile(self, draw: Draw) -> int:
         """How many elements of a draw are computed at a time."""
@@ -166,8 +182,10 @@ class Backend:
     def fill(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
         """Evaluate an initializer into an array, with no second array of its size if it can."""
         if draw.dtype in self.fusible_dtypes(draw.device) and self.can_fuse(draw):
-            steps = _steps(initializer, draw.grid, draw.dtype)
-            if steps is not None and self.fuse(out, draw, steps):
+            initializer = initializer.settled(draw)
+            find = _kept_steps if initializer.zeros is None else _steps  # zeros are one draw's
+            steps = find(initializer, draw.grid, draw.dtype)
+            if steps is not None and self.fuse(out, draw, steps, zeros=initializer.zeros):
                 return
         self.fill_by_arrays(initializer, draw, out)
 
@@ -186,10 +204,6 @@ class Backend:
             out[(*positions, ...)] = initializer.values(alone.on(grid))
 
         in_threads(compute, draw.grid.tiles(self.tile(draw)), threads)
-
-    def thin(self, values: Any, draw: Draw, limits: Any, stream: int) -> bool:
-        """Zeros in ``values`` where words are at most their column's limit; False if not done."""
-        return False
 
     def by_rows(
         self, find: Callable[[Grid], tuple[Any, ...]], grid: Grid, rows: int, threads: int
@@ -229,8 +243,20 @@ class NumpyBackend(Backend):
     def fusible_dtypes(self, device: Any) -> frozenset[str]:
         return filling.DTYPES
 
-    def fuse(self, out: Any, draw: Draw, steps: Steps | None, stream: int = 0) -> bool:
-        return filling.fill(out, draw.key, draw.grid, steps, stream, self.threads(draw))
+    def fuse(
+        self,
+        out: Any,
+        draw: Draw,
+        steps: Steps | None,
+        stream: int = 0,
+        zeros: Zeros | None = None,
+    ) -> bool:
+        return filling.fill(out, draw.key, draw.grid, steps, stream, self.threads(draw), zeros)
+
+    def limits(self, draw: Draw, k: int, stream: int) -> Any:
+        if not self.can_fuse(draw):
+            return None
+        return filling.limits(draw.grid, draw.key, stream, k, self.threads(draw))
 
     def threads(self, draw: Draw) -> int:
         return draw.threads or thread_count()
@@ -239,10 +265,6 @@ class NumpyBackend(Backend):
         out = np.empty(real.shape, self.native_dtype(dtype))
         out.real, out.imag = real, imag  # a sum would lose the sign of a zero
         return out
-
-    def thin(self, values: Any, draw: Draw, limits: Any, stream: int) -> bool:
-        fusible = draw.dtype in filling.DTYPES and self.can_fuse(draw)
-        return fusible and filling.thin(values, draw.key, draw.grid, limits, stream)
 
     def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
         x = rows()
@@ -253,12 +275,14 @@ class NumpyBackend(Backend):
         return last.copy(), None  # two equal words are rare: all of a row's equals count
 
 
-@lru_cache(maxsize=4096)
 def _steps(initializer: Evaluable, grid: Grid, dtype: str) -> Steps | None:
     """What every element's word goes through; none where they differ."""
     law = initializer.element_law(grid, dtype)
     steps = law.steps(float_format(dtype)) if law else None
     return steps if isinstance(steps, Steps) else None
+
+
+_kept_steps = lru_cache(maxsize=4096)(_steps)
 
 
 def orthonormal(xp: Any, matrix: Any, gain: float, native_dtype: Callable[[str], Any]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from portinit.backends import Draw, backend_of, default_or_named
 from portinit.bits import SECOND_STREAM, random_words
 from portinit.dtypes import Format, dtype_name, float_format
+from portinit.fused.filling import Zeros
 from portinit.grids import Grid
 from portinit.layouts import Layout, Shape, as_layout, as_shape
 from portinit.samples import Distribution
@@ -151,6 +152,11 @@ class Initializer:
     def ensure(self, grid: Grid, dtype: str) -> None:
         """As :meth:`check`, but once for what cannot change."""
         self.check(grid, dtype)
+
+    @property
+    def zeros(self) -> Zeros | None:
+        """Which elements are zero, whatever :meth:`element_law` says of the others."""
+        return None
 
     def settled(self, draw: Draw) -> Initializer:
         """This initializer with what needs the whole parameter worked out, if anything does.

@@ -11,6 +11,7 @@ from typing import Any
 from portinit.backends import Draw
 from portinit.base import Initializer
 from portinit.dtypes import FORMATS, float_format
+from portinit.fused.filling import Zeros
 from portinit.grids import Grid
 from portinit.layouts import Shape
 from portinit.samples import Distribution
@@ -50,6 +51,10 @@ class scaled(Initializer):
 
     def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
         return self.initializer.element_law(grid, dtype, self.factor * factor)
+
+    @property
+    def zeros(self) -> Zeros | None:
+        return self.initializer.zeros
 
     def settled(self, draw: Draw) -> Initializer:
         return replace(self, initializer=self.initializer.settled(draw))

@@ -13,10 +13,11 @@ from portinit.base import Initializer, draw_words, sample
 from portinit.bits import numbered_stream
 from portinit.dtypes import float_format
 from portinit.fixed import take
+from portinit.fused.filling import Zeros
 from portinit.grids import Grid, place
 from portinit.initializers import normal
 from portinit.layouts import Shape
-from portinit.samples import Normal
+from portinit.samples import Distribution, Normal
 
 
 def _require_dimensions(name: str, shape: Shape, allowed: tuple[int, ...]) -> None:
@@ -247,18 +248,23 @@ class _thinned(Initializer):
     """An initializer with zeros where a column's words are its smallest: elementwise."""
 
     dense: Initializer
-    word: Any  # of each column, the largest that makes a zero
-    row: Any  # and the last row where that word does
+    word: Any  # of each column, that the words of zeros are at most
+    row: Any  # and the last row where that word does; none if equal words do not matter
     first: Any  # the number of the first of these columns
+
+    @property
+    def zeros(self) -> Zeros | None:
+        return Zeros(numbered_stream(1), self.word) if self.row is None else None
+
+    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
+        return self.dense.element_law(grid, dtype, factor) if self.zeros else None
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         dense = self.dense.values(draw, factor)
-        if self.row is None and draw.backend.thin(dense, draw, self.word, numbered_stream(1)):
-            return dense
-        zero = self._zero(draw)
-        return draw.xp.where(zero, draw.xp.zeros((), dtype=dense.dtype, device=draw.device), dense)
+        zero = draw.xp.zeros((), dtype=dense.dtype, device=draw.device)
+        return draw.xp.where(self._hit(draw), zero, dense)
 
-    def _zero(self, draw: Draw) -> Any:
+    def _hit(self, draw: Draw) -> Any:
         xp, words = draw.xp, draw_words(draw, numbered_stream(1))
         row, column = (draw.grid.coordinate(xp, axis, draw.device) for axis in (0, 1))
         column = column - self.first
@@ -270,6 +276,9 @@ class _thinned(Initializer):
 
 def _last_zeros(draw: Draw, by_columns: Grid, count: int) -> tuple[Any, Any]:
     """Of each column, the word and the row of the last of its ``count`` smallest elements."""
+    limits = draw.backend.limits(draw.on(by_columns), count, numbered_stream(1))
+    if limits is not None:
+        return limits, None
     columns, rows = by_columns.array_shape
     step = max(1, draw.backend.tile(draw) // rows)
     alone = replace(draw, threads=1)

@@ -7,6 +7,7 @@ which the extra ``fast`` brings.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portinit import threefry
-from portinit.fused import loops, vectors
+from portinit.fused import lanes, loops, vectors
 from portinit.fused.rows import Part, Rows, memory_of, rows_of
 from portinit.grids import Grid
-from portinit.machine import compile_all, find_numba, in_threads, intrinsics
-from portinit.quantile import pairs
+from portinit.machine import compile_all, find_numba, in_threads
+from portinit.quantile import table
 from portinit.steps import Steps
 
 WORTH_LOADING = 1 << 20  # elements: below, loading numba takes longer than doing without
@@ -27,6 +28,8 @@ _WORTH_A_THREAD = 1 << 18  # elements: starting two takes a tenth of a milliseco
 DTYPES = frozenset({"float32", "bfloat16"})
 _MOST_ROWS = 1 << 14  # at a time: where they begin takes 16 bytes each
 _FEW_ROWS = 64  # where they begin is kept
+_ALL = 0xFFFFFFFF
+_NOT_THINNED = np.uint32(0), np.empty(0, np.int32)
 
 _ready = False
 
@@ -39,6 +42,28 @@ def is_ready(grid: Grid) -> bool:
     return True
 
 
+@dataclass(frozen=True, eq=False)
+class Zeros:
+    """Which elements of a matrix are zero: those whose word is at most their column's limit.
+
+    Attributes:
+        stream: where the words come from.
+        limits: a word for each of the matrix's columns.
+    """
+
+    stream: int
+    limits: Any
+
+    def number_columns(self, grid: Grid) -> bool:
+        """Whether the remainder of a counter is the number of its column."""
+        columns = len(self.limits)
+        return grid.strides == (columns, 1) and grid.offset % columns == 0
+
+    def arguments(self) -> tuple[Any, NDArray[np.int32]]:
+        """As the kernel takes them."""
+        return np.uint32(self.stream & _ALL), np.asarray(self.limits)
+
+
 class Plan:
     """A fill without the memory and the key: what can be kept for arrays of one form."""
 
@@ -49,28 +74,27 @@ class Plan:
         whole = next(rows.parts(1, _MOST_ROWS))
         self._whole = self._piece(whole) if rows.count <= _FEW_ROWS else None
 
-    def fill(self, out: NDArray[Any], key: tuple[int, int], stream: int, workers: int) -> None:
+    def fill(
+        self,
+        out: NDArray[Any],
+        key: tuple[int, int],
+        stream: int,
+        workers: int,
+        zeros: Zeros | None = None,
+    ) -> None:
         """Fill an array of the plan's form; see :func:`fill`."""
-        memory, halved = memory_of(out), out.itemsize == 2
-        words = _words(key, stream)
+        memory, words = memory_of(out), _words(key, stream)
+        thinning = _NOT_THINNED if zeros is None else zeros.arguments()
         useful = max(1, min(workers, self._size // _WORTH_A_THREAD))
         if useful == 1 and self._whole is not None:
-            _kernel()(memory, *self._whole, words, *self._arguments, halved)
+            _kernel()(memory, *self._whole, words, *self._arguments, thinning)
             return
 
         def run(part: Part) -> None:
-            _kernel()(memory, *self._piece(part), words, *self._arguments, halved)
+            _kernel()(memory, *self._piece(part), words, *self._arguments, thinning)
 
         _kernel()  # compiled once, not by each thread
         in_threads(run, self._rows.parts(useful, _MOST_ROWS), useful)
-
-    def thin(
-        self, out: NDArray[Any], key: tuple[int, int], stream: int, limits: NDArray[np.int32]
-    ) -> None:
-        """Zeros in an array of the plan's form; see :func:`thin`."""
-        words = _words(key, stream)
-        for part in self._rows.parts(1, _MOST_ROWS):
-            _machine().thin(memory_of(out), *self._piece(part), words, limits)
 
     def _piece(self, part: Part) -> tuple[Any, ...]:
         begin, end, left, right = part
@@ -101,6 +125,7 @@ def fill(
     steps: Steps | None,
     stream: int = 0,
     workers: int = 1,
+    zeros: Zeros | None = None,
 ) -> bool:
     """Fill an array of float32 or bfloat16, or of int32 with raw words.
 
@@ -111,39 +136,54 @@ def fill(
         steps: from a word to a value; none for the words themselves.
         stream: as for :func:`portinit.bits.random_words`.
         workers: how many threads.
+        zeros: which elements of a matrix are zero instead.
 
     Returns:
-        Whether it was done; not where the array's elements share memory.
+        Whether it was done; not where the array's elements share memory, nor zeros in a block of
+        a matrix's columns.
     """
+    if zeros is not None and not zeros.number_columns(grid):
+        return False
     known = plan(grid, tuple(stride // out.itemsize for stride in out.strides), steps)
     if known is not None:
-        known.fill(out, key, stream, workers)
+        known.fill(out, key, stream, workers, zeros)
     return known is not None or not out.size
 
 
-def thin(
-    out: NDArray[Any], key: tuple[int, int], grid: Grid, limits: NDArray[np.int32], stream: int
-) -> bool:
-    """Set to zero what a word of an element's decides on, in float32 or bfloat16.
+def limits(
+    grid: Grid, key: tuple[int, int], stream: int, k: int, workers: int = 1
+) -> NDArray[np.int32] | None:
+    """For each row of a matrix's grid, a limit that exactly k of its words are at most.
 
     Args:
-        out: an array of the grid's shape.
+        grid: the elements.
         key: two words.
-        grid: which elements of a matrix.
-        limits: of each of the matrix's columns, the largest word that makes a zero.
-        stream: where the words come from.
+        stream: as for :func:`portinit.bits.random_words`.
+        k: 1 or more.
+        workers: how many threads.
 
     Returns:
-        Whether it was done, as for :func:`fill`.
+        A word for each row; none if equal words leave no such limit in one of them.
     """
-    known = plan(grid, tuple(stride // out.itemsize for stride in out.strides), None)
-    if known is not None:
-        known.thin(out, key, stream, limits)
-    return known is not None or not out.size
+    rows, length = grid.array_shape
+    runs = rows_of(grid, (length, 1))
+    if runs is None or runs.inner.length != length:
+        return None
+    words, found = _words(key, stream), np.empty(rows, np.int64)
+
+    def find(part: Part) -> None:
+        begin, end, *_ = part
+        _, starts = runs.starts(begin, end)
+        _machine().divide_rows(starts, length, runs.inner.step, words, k, found[begin:end])
+
+    _machine()  # compiled once, not by each thread
+    useful = max(1, min(workers, grid.size // _WORTH_A_THREAD))
+    in_threads(find, runs.parts(useful, _MOST_ROWS), useful)
+    return found.astype(np.int32) if found.max() <= np.iinfo(np.int32).max else None
 
 
 def _words(key: tuple[int, int], stream: int) -> tuple[Any, Any, Any]:
-    return np.uint32(key[0]), np.uint32(key[1]), np.uint32(stream & 0xFFFFFFFF)
+    return np.uint32(key[0]), np.uint32(key[1]), np.uint32(stream & _ALL)
 
 
 def _arguments(steps: Steps | None) -> tuple[Any, ...]:
@@ -153,7 +193,7 @@ def _arguments(steps: Steps | None) -> tuple[Any, ...]:
     last = np.int32(s.shift), np.int32(s.offset)
     floats = tuple(np.float32(x) for x in (s.scale, s.low, s.high))
     flags = s.span is not None, s.quantile, s.factor is not None, steps is None
-    return scaling, last, floats, flags, pairs()
+    return scaling, last, floats, flags, table(32)
 
 
 def _kernel() -> Any:
@@ -163,20 +203,12 @@ def _kernel() -> Any:
 @cache
 def _machine() -> SimpleNamespace:
     global _ready
+    emitted = vectors.functions()
+    files = vectors.__file__, lanes.__file__, threefry.__file__
     functions: list[Any] = [
-        *(loops.turn, loops.even, loops.odd, loops.word, loops.ahead, loops.words),
-        *(loops.span, loops.locate, loops.look_up, loops.interpolate),
-        *(loops.multiply, loops.value, loops.half, loops.finish, loops.finish_half),
-        *(loops.put, loops.fitting, loops.draw, loops.fill),
-        *(loops.in_line, loops.clear, loops.thin),
+        *(loops.follow, loops.in_line, loops.collect, loops.scatter, loops.aligned, loops.fill),
+        *(loops.count, loops.divide, loops.divide_rows),
     ]
-    known = {"bits_of": _bits_of(), "batch": vectors.batch()}
-    machine = compile_all(functions, known, depends=(vectors.__file__, threefry.__file__))
+    machine = compile_all(functions, emitted, depends=files)
     _ready = True
     return SimpleNamespace(**machine)
-
-
-def _bits_of() -> Any:
-    _, reinterpret = intrinsics()
-    compiled = find_numba().njit(error_model="numpy")
-    return compiled(lambda x: reinterpret(np.float32(x), np.int32(0)))
