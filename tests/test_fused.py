@@ -23,10 +23,12 @@ import portinit_torch
 from portinit.backends import NUMPY, Draw, backend_of
 from portinit.bits import numbered_stream, random_words
 from portinit.dtypes import float_format
+from portinit.fixed import mulhi
 from portinit.fused import filling, loops, vectors
 from portinit.fused.rows import rows_of
 from portinit.grids import Grid
 from portinit.layouts import LAYOUTS, Layout
+from portinit.quantile import quantile, table
 from portinit.steps import Steps
 
 KEY = pi.key(0xC0FFEE).fold_in("layers.0.weight")
@@ -218,6 +220,129 @@ def test_registers_hold_the_words_of_the_cipher(
     assert not out[-5:].any()
 
 
+SCALING = np.uint64(3_000_000_001), np.int32(-77), np.int64(-(2**31) + 5)
+LAST = np.int32(3), np.int32(1 << 20)
+FLOATS = tuple(np.float32(x) for x in (3e-4, -5e4, 5e4))
+
+
+def some_words() -> NDArray[np.int32]:
+    """A batch, with the words at the ends of everything."""
+    ends = [0, 1, -1, 2**31 - 1, -(2**31), -(2**31) + 1, 2**24, -(2**24)]
+    return np.concatenate([np.asarray(ends, np.int32), words_of([*range(vectors.BATCH - 8)])])
+
+
+def test_registers_hold_what_array_operations_hold() -> None:
+    """Each step after the cipher, compiled by itself."""
+    machine = vectors.functions()
+    span, locate, multiply = machine["span"], machine["locate"], machine["multiply"]
+    interpolate, knots = machine["interpolate"], table(32)
+
+    @numba.njit
+    def run(scaled: Any, ranks: Any, product: Any, scaling: Any, knots: Any) -> None:
+        segments = np.empty_like(ranks)
+        span(scaled, scaling)
+        locate(ranks, segments)
+        interpolate(ranks, segments, knots)
+        multiply(product, scaling)
+
+    words = some_words()
+    scaled, ranks, product = words.copy(), words.copy(), words.copy()
+    run(scaled, ranks, product, SCALING, knots)
+    size, first, factor = map(int, SCALING)
+    assert np.array_equal(scaled, mulhi(words ^ np.int32(-(2**31)), size, 32) + np.int32(first))
+    assert np.array_equal(ranks, quantile(np, words, 32))
+    assert product.tolist() == [(word * factor) >> 32 for word in words.tolist()]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_registers_become_values(dtype: Any) -> None:
+    machine = vectors.functions()
+    finish, clear = machine["finish"], machine["clear"]
+
+    @numba.njit
+    def run(x: Any, last: Any, floats: Any, bounds: Any, out: Any) -> None:
+        finish(x, last, floats, out, 3)
+        clear(x, bounds, 2, out, 3)
+
+    words, size = some_words(), vectors.BATCH
+    bounds, out = np.roll(np.resize(words, size + 2), 40), np.full(size + 6, 7, dtype)
+    run(words, LAST, FLOATS, bounds, out.view(f"i{out.itemsize}"))
+    shift, offset, (scale, low, high) = *LAST, FLOATS
+    values = np.clip(((words >> shift) + offset).astype(np.float32) * scale, low, high)
+    wanted = np.where(words <= bounds[2:], np.float32(0), values).astype(dtype)
+    assert out[3:-3].tobytes() == wanted.tobytes()
+    assert (out[[0, 1, 2, -3, -2, -1]] == 7).all()
+    assert (values == low).any()
+    assert (values == high).any()
+
+
+class InArrays:
+    """What the loops call, as operations on NumPy's arrays."""
+
+    def __init__(self, steps: Steps | None) -> None:
+        self.steps = steps
+
+    @staticmethod
+    def words(key: Any, counter: Any, step: Any, out: Any, at: int) -> None:
+        counters = counter + np.arange(vectors.BATCH) * step
+        InArrays.words_at(key, counters, out, at)
+
+    @staticmethod
+    def words_at(key: Any, counters: Any, out: Any, at: int) -> None:
+        high, low = (counters >> 32).astype(np.int32), counters.astype(np.int32)
+        pair, stream = (int(key[0]), int(key[1])), int(key[2].view(np.int32))
+        out[at : at + vectors.BATCH] = random_words(np, pair, (high, low), stream=stream)
+
+    def finish(self, x: Any, last: Any, floats: Any, out: Any, at: int) -> None:
+        assert self.steps is not None
+        values = self.steps.take(np, x, float_format("float32"))
+        halves = values.astype(ml_dtypes.bfloat16) if out.itemsize == 2 else values
+        out[at : at + x.size] = halves.view(out.dtype)
+
+    @staticmethod
+    def clear(x: Any, bounds: Any, first: int, out: Any, at: int) -> None:
+        out[at : at + x.size][x <= bounds[first : first + x.size]] = 0
+
+    @staticmethod
+    def leave(*_: Any) -> None:
+        """The steps are all taken in ``finish``."""
+
+
+@pytest.mark.parametrize("halved", [False, True])
+@pytest.mark.parametrize(
+    ("memory", "geometry"),
+    [
+        (([0, 400], [0, 300]), (300, 1, 1)),
+        (([0, 600], [2**32 - 150, 9]), (200, 3, 1)),
+        (([0, 40, 80, 120], [5, 2**40, 2, 7]), (17, 2, 600)),
+        (([0, 300], [4, 5]), (256, 1, 600)),
+    ],
+)
+@pytest.mark.parametrize("law", ["words", "normal", "trunc_normal asymmetric", "sparse"])
+def test_machine_code_does_what_the_python_says(
+    law: str, memory: tuple[list[int], list[int]], geometry: Any, halved: bool, monkeypatch: Any
+) -> None:
+    """The loops in plain Python, on NumPy's arrays."""
+    grid = Grid.whole((600,), LAYOUTS["torch"])
+    steps = None if law == "words" else steps_of(LAWS.get(law, LAWS["normal"]), grid)
+    if halved and steps is None:
+        return  # words have 32 bits
+    columns = words_of([*range(600)]) if law == "sparse" else np.empty(0, np.int32)
+    thinning = np.uint32(numbered_stream(1) & 0xFFFFFFFF), columns
+    key, kind = filling._words(KEY.words, 0), np.int16 if halved else np.int32
+    arguments = geometry, key, *filling._arguments(steps), thinning
+    plain, machine = np.zeros(1300, kind), np.zeros(1300, kind)
+    filling._kernel()(machine, *map(np.asarray, memory), *arguments)
+    arrays = InArrays(steps)
+    for name in ("span", "locate", "interpolate", "multiply"):
+        monkeypatch.setattr(loops, name, arrays.leave)
+    for name in ("words", "words_at", "finish", "clear"):
+        monkeypatch.setattr(loops, name, getattr(arrays, name))
+    loops.fill(plain, *map(np.asarray, memory), *arguments)
+    assert plain.any()
+    assert np.array_equal(plain, machine)
+
+
 @pytest.mark.parametrize("stream", [0, numbered_stream(1), numbered_stream(7)])
 def test_words_stay_words(stream: int) -> None:
     grid = Grid.whole((40, 50), LAYOUTS["flax"])
@@ -329,6 +454,22 @@ def test_a_limit_divides_words_where_equals_let_it(k: int) -> None:
                 assert limit == 2**31
             else:
                 assert sum(word <= limit for word in row) == k
+
+
+@pytest.mark.parametrize(("length", "step"), [(1, 1), (128, 1), (300, 5), (200, -(2**31))])
+def test_rows_are_divided(length: int, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of counters on both sides of 2**32, by a sort, by machine code and in plain Python."""
+    starts, k = np.asarray([2**32 - 40, 7 + 2**40, 2**41 + 3]), -(-length // 3)
+    key, found = filling._words(KEY.words, 0), np.zeros((2, 3), np.int64)
+    filling._machine().divide_rows(starts, length, step, key, k, found[0])
+    monkeypatch.setattr(loops, "words", InArrays.words)
+    monkeypatch.setattr(loops, "words_at", InArrays.words_at)
+    loops.divide_rows(starts, length, step, key, k, found[1])
+    for start, limit in zip(starts.tolist(), found[0], strict=True):
+        row = np.sort(words_of([start + i * step for i in range(length)]))
+        assert row[k - 1] <= limit
+        assert k == length or limit < row[k]
+    assert np.array_equal(*found)
 
 
 def test_equal_words_are_left_to_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
