@@ -3,7 +3,6 @@
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import array_api_strict
@@ -161,17 +160,17 @@ def words_of(counters: list[int]) -> NDArray[np.int32]:
     return words
 
 
+def kernel_arguments(geometry: tuple[int, ...], steps: Steps | None, thinning: Any) -> list[Any]:
+    """All but the memory and where rows begin."""
+    integers, floats = filling._numbers(steps)
+    numbers = np.asarray([*geometry, *integers], np.int64)
+    return [numbers, floats, table(32), *KEY.words, 0, *thinning]
+
+
 def raw(memory: NDArray[Any], places: list[int], starts: list[int], *geometry: int) -> None:
     """The kernel's words for some rows."""
-    filling._kernel()(
-        memory,
-        np.asarray(places),
-        np.asarray(starts),
-        geometry,
-        filling._words(KEY.words, 0),
-        *filling._arguments(None),
-        filling._NOT_THINNED,
-    )
+    arguments = kernel_arguments(geometry, None, filling._NOT_THINNED)
+    filling._kernel()(memory, np.asarray(places), np.asarray(starts), *arguments)
 
 
 @pytest.mark.parametrize("spacing", [1, 3])
@@ -213,7 +212,8 @@ def test_registers_hold_the_words_of_the_cipher(
     low = [(first + i * step) & 0xFFFFFFFF for i in range(size)]
     counters = np.asarray([(first >> 32 << 32) | word for word in low])
     out, other = np.zeros(size + 10, np.int32), np.zeros(size, np.int32)
-    run(filling._words(KEY.words, 0), np.int64(first), np.int64(step), counters, out, other)
+    key = tuple(map(np.uint32, (*KEY.words, 0)))
+    run(key, np.int64(first), np.int64(step), counters, out, other)
     assert np.array_equal(other, words_of(counters.tolist()))
     assert np.array_equal(out[5:-5], other)
     assert not out[:5].any()
@@ -328,9 +328,8 @@ def test_machine_code_does_what_the_python_says(
     if halved and steps is None:
         return  # words have 32 bits
     columns = words_of([*range(600)]) if law == "sparse" else np.empty(0, np.int32)
-    thinning = np.uint32(numbered_stream(1) & 0xFFFFFFFF), columns
-    key, kind = filling._words(KEY.words, 0), np.int16 if halved else np.int32
-    arguments = geometry, key, *filling._arguments(steps), thinning
+    arguments = kernel_arguments(geometry, steps, (numbered_stream(1) & 0xFFFFFFFF, columns))
+    kind = np.int16 if halved else np.int32
     plain, machine = np.zeros(1300, kind), np.zeros(1300, kind)
     filling._kernel()(machine, *map(np.asarray, memory), *arguments)
     arrays = InArrays(steps)
@@ -393,7 +392,7 @@ def test_every_column_has_its_zeros_by_either_way() -> None:
     grid = Grid.whole((61, 37), LAYOUTS["torch"])
     draw = Draw(NUMPY, KEY.words, grid, "float32")
     fast = SPARSE.values(draw)
-    slow = SPARSE.values(replace(draw, backend=backend_of(None, array_api_strict)))
+    slow = SPARSE.values(draw._replace(backend=backend_of(None, array_api_strict)))
     assert np.array_equal(fast, np.asarray(slow))
     assert ((fast == 0).sum(0) == math.ceil(0.3 * 61)).all()
 
@@ -460,11 +459,11 @@ def test_a_limit_divides_words_where_equals_let_it(k: int) -> None:
 def test_rows_are_divided(length: int, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of counters on both sides of 2**32, by a sort, by machine code and in plain Python."""
     starts, k = np.asarray([2**32 - 40, 7 + 2**40, 2**41 + 3]), -(-length // 3)
-    key, found = filling._words(KEY.words, 0), np.zeros((2, 3), np.int64)
-    filling._machine().divide_rows(starts, length, step, key, k, found[0])
+    found = np.zeros((2, 3), np.int64)
+    filling._machine().divide_rows(starts, length, step, *KEY.words, 0, k, found[0])
     monkeypatch.setattr(loops, "words", InArrays.words)
     monkeypatch.setattr(loops, "words_at", InArrays.words_at)
-    loops.divide_rows(starts, length, step, key, k, found[1])
+    loops.divide_rows(starts, length, step, *KEY.words, 0, k, found[1])
     for start, limit in zip(starts.tolist(), found[0], strict=True):
         row = np.sort(words_of([start + i * step for i in range(length)]))
         assert row[k - 1] <= limit

@@ -81,7 +81,7 @@ def stacked(
     """
 
     def layer(high: Any, low: Any, *own: Any) -> Any:
-        one = replace(draw, key=(high, low))
+        one = draw._replace(key=(high, low))
         return values_by(one, steps, own) if steps else initializers[0].values(one)
 
     if steps or (len(initializers) == 1 and initializers[0].elementwise):
@@ -94,7 +94,7 @@ def _one_by_one(draw: Draw, initializers: Sequence[Evaluable], axis: int, choice
     high, low = draw.key
 
     def branch(initializer: Evaluable) -> Any:
-        return lambda key: initializer.values(replace(draw, key=key))
+        return lambda key: initializer.values(draw._replace(key=key))
 
     def put(i: Any, out: Any) -> Any:
         layer = lax.switch(choices[i], [*map(branch, initializers)], (high[i], low[i]))

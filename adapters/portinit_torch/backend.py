@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -65,7 +64,7 @@ class TorchBackend(Backend):
 
     def fill_by_arrays(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
         if self._as_numpy(out) and rows_of(draw.grid, out.stride()) is not None:
-            host = replace(draw, backend=NUMPY, device=None, threads=torch.get_num_threads())
+            host = draw._replace(backend=NUMPY, device=None, threads=torch.get_num_threads())
             settled = initializer.settled(host)
             if settled.elementwise:
                 NUMPY.fill_by_arrays(settled, host, out.detach().numpy())
@@ -112,6 +111,8 @@ def _mark_changed(tensor: Any) -> None:
 
 
 def _device(device: Any) -> torch.device:
+    if isinstance(device, torch.device):
+        return device
     return torch.device(device or torch.get_default_device())
 
 

@@ -32,7 +32,7 @@ from portinit.grids import Grid
 from portinit.layouts import as_layout
 from portinit_torch import sharded
 from portinit_torch.backend import BACKEND
-from portinit_torch.keys import key_from_generator
+from portinit_torch.keys import words_from_generator
 
 _R = TypeVar("_R")
 _P = ParamSpec("_P")
@@ -77,7 +77,7 @@ def fill_(
     dtype = dtype_name(tensor.dtype)
     initializer.ensure(grid, dtype)  # before a key is drawn, and before anything is written
     sharded.require_placements(tensor)
-    words = BACKEND.words(key_from_generator(generator) if key is None else key)
+    words = words_from_generator(generator) if key is None else BACKEND.words(key)
     for place, part in sharded.parts(tensor, grid):
         BACKEND.fill(initializer, Draw(BACKEND, words, part, dtype, place.device), place)
     return tensor

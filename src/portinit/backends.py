@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -57,8 +56,7 @@ class Evaluable(Hashable, Protocol):
         """The distribution that each element is an independent draw from."""
 
 
-@dataclass(frozen=True)
-class Draw:
+class Draw(NamedTuple):
     """One call of an initializer: whose words, which elements, which dtype, where."""
 
     backend: Backend
@@ -75,7 +73,7 @@ class Draw:
 
     def on(self, grid: Grid, dtype: str | None = None) -> Draw:
         """The same draw for other elements, and perhaps another dtype."""
-        return replace(self, grid=grid, dtype=dtype or self.dtype)
+        return self._replace(grid=grid, dtype=dtype or self.dtype)
 
 
 class Backend:
@@ -197,7 +195,7 @@ class Backend:
             return
 
         threads = self.threads(draw) if draw.grid.size > self.tile(draw) else 1
-        alone = replace(draw, threads=1) if threads > 1 else draw
+        alone = draw._replace(threads=1) if threads > 1 else draw
 
         def compute(tile: tuple[tuple[slice, ...], Grid]) -> None:
             positions, grid = tile

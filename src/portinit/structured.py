@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -281,7 +281,7 @@ def _last_zeros(draw: Draw, by_columns: Grid, count: int) -> tuple[Any, Any]:
         return limits, None
     columns, rows = by_columns.array_shape
     step = max(1, draw.backend.tile(draw) // rows)
-    alone = replace(draw, threads=1)
+    alone = draw._replace(threads=1)
 
     def find(part: Grid) -> tuple[Any, Any]:
         words = partial(draw_words, alone.on(part), numbered_stream(1))

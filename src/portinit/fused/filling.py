@@ -29,7 +29,7 @@ DTYPES = frozenset({"float32", "bfloat16"})
 _MOST_ROWS = 1 << 14  # at a time: where they begin takes 16 bytes each
 _FEW_ROWS = 64  # where they begin is kept
 _ALL = 0xFFFFFFFF
-_NOT_THINNED = np.uint32(0), np.empty(0, np.int32)
+_NOT_THINNED = 0, np.empty(0, np.int32)
 
 _ready = False
 
@@ -59,9 +59,9 @@ class Zeros:
         columns = len(self.limits)
         return grid.strides == (columns, 1) and grid.offset % columns == 0
 
-    def arguments(self) -> tuple[Any, NDArray[np.int32]]:
+    def arguments(self) -> tuple[int, NDArray[np.int32]]:
         """As the kernel takes them."""
-        return np.uint32(self.stream & _ALL), np.asarray(self.limits)
+        return self.stream & _ALL, np.asarray(self.limits)
 
 
 class Plan:
@@ -70,7 +70,7 @@ class Plan:
     def __init__(self, grid: Grid, rows: Rows, steps: Steps | None) -> None:
         self._rows = rows
         self._size = grid.size
-        self._arguments = _arguments(steps)
+        self._integers, self._floats = _numbers(steps)
         whole = next(rows.parts(1, _MOST_ROWS))
         self._whole = self._piece(whole) if rows.count <= _FEW_ROWS else None
 
@@ -83,17 +83,16 @@ class Plan:
         zeros: Zeros | None = None,
     ) -> None:
         """Fill an array of the plan's form; see :func:`fill`."""
-        memory, words = memory_of(out), _words(key, stream)
-        thinning = _NOT_THINNED if zeros is None else zeros.arguments()
+        memory, kernel = memory_of(out), _kernel()
+        last = *key, stream & _ALL, *(_NOT_THINNED if zeros is None else zeros.arguments())
         useful = max(1, min(workers, self._size // _WORTH_A_THREAD))
         if useful == 1 and self._whole is not None:
-            _kernel()(memory, *self._whole, words, *self._arguments, thinning)
+            kernel(memory, *self._whole, *last)
             return
 
         def run(part: Part) -> None:
-            _kernel()(memory, *self._piece(part), words, *self._arguments, thinning)
+            kernel(memory, *self._piece(part), *last)
 
-        _kernel()  # compiled once, not by each thread
         in_threads(run, self._rows.parts(useful, _MOST_ROWS), useful)
 
     def _piece(self, part: Part) -> tuple[Any, ...]:
@@ -102,19 +101,22 @@ class Plan:
         run = self._rows.inner
         places += left * run.spacing
         counters += left * run.step
-        return places, counters, (right - left, run.spacing, run.step)
+        numbers = np.asarray([right - left, run.spacing, run.step, *self._integers], np.int64)
+        return places, counters, numbers, self._floats, table(32)
 
 
 @lru_cache(maxsize=4096)
-def plan(grid: Grid, strides: tuple[int, ...], steps: Steps | None) -> Plan | None:
+def plan(grid: Grid, strides: tuple[int, ...], itemsize: int, steps: Steps | None) -> Plan | None:
     """The plan for arrays of a grid's shape and of some strides; none where it has no use.
 
     Args:
         grid: which elements.
-        strides: in elements.
+        strides: in bytes.
+        itemsize: of an element.
         steps: from a word to a value; none for the words themselves.
     """
-    rows = rows_of(grid, strides) if grid.size else None
+    distances = tuple(stride // itemsize for stride in strides)
+    rows = rows_of(grid, distances) if grid.size else None
     return Plan(grid, rows, steps) if rows else None
 
 
@@ -144,7 +146,7 @@ def fill(
     """
     if zeros is not None and not zeros.number_columns(grid):
         return False
-    known = plan(grid, tuple(stride // out.itemsize for stride in out.strides), steps)
+    known = plan(grid, out.strides, out.itemsize, steps)
     if known is not None:
         known.fill(out, key, stream, workers, zeros)
     return known is not None or not out.size
@@ -169,12 +171,12 @@ def limits(
     runs = rows_of(grid, (length, 1))
     if runs is None or runs.inner.length != length:
         return None
-    words, found = _words(key, stream), np.empty(rows, np.int64)
+    words, found = (*key, stream & _ALL), np.empty(rows, np.int64)
 
     def find(part: Part) -> None:
         begin, end, *_ = part
         _, starts = runs.starts(begin, end)
-        _machine().divide_rows(starts, length, runs.inner.step, words, k, found[begin:end])
+        _machine().divide_rows(starts, length, runs.inner.step, *words, k, found[begin:end])
 
     _machine()  # compiled once, not by each thread
     useful = max(1, min(workers, grid.size // _WORTH_A_THREAD))
@@ -182,18 +184,12 @@ def limits(
     return found.astype(np.int32) if found.max() <= np.iinfo(np.int32).max else None
 
 
-def _words(key: tuple[int, int], stream: int) -> tuple[Any, Any, Any]:
-    return np.uint32(key[0]), np.uint32(key[1]), np.uint32(stream & _ALL)
-
-
-def _arguments(steps: Steps | None) -> tuple[Any, ...]:
+def _numbers(steps: Steps | None) -> tuple[list[int], NDArray[np.float32]]:
+    """A plan's numbers as the kernel takes them, but for the geometry."""
     s = steps or Steps(scale=1.0)
-    size, first = s.span or (0, 0)
-    scaling = np.uint64(size), np.int32(first), np.int64(s.factor or 0)
-    last = np.int32(s.shift), np.int32(s.offset)
-    floats = tuple(np.float32(x) for x in (s.scale, s.low, s.high))
-    flags = s.span is not None, s.quantile, s.factor is not None, steps is None
-    return scaling, last, floats, flags, table(32)
+    given = s.span is not None, s.quantile, s.factor is not None, steps is None
+    integers = *(s.span or (0, 0)), s.factor or 0, s.shift, s.offset, *map(int, given)
+    return [*integers], np.asarray([s.scale, s.low, s.high], np.float32)
 
 
 def _kernel() -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy import int32, int64
+from numpy import int32, int64, uint32, uint64
 from numpy.typing import NDArray
 
 from portinit.fused.vectors import (
@@ -26,7 +26,6 @@ from portinit.fused.vectors import (
 )
 
 Integers = NDArray[Any]
-Key = tuple[Any, Any, Any]
 
 _HALF = int64(32)
 _ALL = int64(0xFFFFFFFF)
@@ -93,14 +92,14 @@ def fill(
     memory: Integers,
     places: Integers,
     starts: Integers,
-    geometry: tuple[Any, Any, Any],
-    key: Key,
-    scaling: tuple[Any, Any, Any],
-    last: tuple[Any, Any],
-    floats: tuple[Any, Any, Any],
-    flags: tuple[Any, Any, Any, Any],
+    numbers: Integers,
+    bounds: NDArray[Any],
     knots: Integers,
-    thinning: tuple[Any, Integers],
+    k0: Any,
+    k1: Any,
+    stream: Any,
+    thinning: Any,
+    limits: Integers,
 ) -> None:
     """Rows of values, or of raw words, into memory.
 
@@ -108,22 +107,27 @@ def fill(
         memory: what is written to: int32, or int16 for bfloat16.
         places: where each row begins there.
         starts: the counter of each row's first element.
-        geometry: a row's length, the distance of its elements in memory, and of their counters.
-        key: two words, and what is exclusive-ored to the counters' high word.
-        scaling: size and first of the span, and the factor.
-        last: shift and offset.
-        floats: scale and bounds.
-        flags: whether there is a span, a quantile, a factor; whether words stay words.
+        numbers: a row's length, the distance of its elements in memory, and of their counters;
+            size and first of the span, factor, shift, offset; whether there is a span, a quantile,
+            a factor; whether words stay words.
+        bounds: the scale, and the smallest and the largest value.
         knots: the quantile's table.
-        thinning: as in ``key``, for words that decide which elements are zero; and for each of a
-            matrix's columns the largest that does. No columns, no zeros.
+        k0: a word of the key.
+        k1: the other.
+        stream: exclusive-ored to the counters' high word.
+        thinning: likewise, for the words that decide which elements are zero.
+        limits: for each of a matrix's columns the largest word that does. None of them, no zeros.
     """
     # One function on purpose. Where arrays are passed on, or a name is one or another, numba counts
     # references; that is atomic, and waits until all that was stored has arrived: 0.3 ns a value.
-    inner, spacing, step = geometry
+    inner, spacing, step = numbers[0], numbers[1], numbers[2]
+    scaling = uint64(numbers[3]), int32(numbers[4]), numbers[5]
+    last, floats = (int32(numbers[6]), int32(numbers[7])), (bounds[0], bounds[1], bounds[2])
+    spread, ranked, multiplied, raw = numbers[8], numbers[9], numbers[10], numbers[11]
+    key = uint32(k0), uint32(k1), uint32(stream)
+    other = uint32(k0), uint32(k1), uint32(thinning)
     x, segments = aligned(), aligned()
     counters, values = np.zeros(BATCH, int64), np.empty(BATCH, memory.dtype)
-    other, limits = (key[0], key[1], thinning[0]), thinning[1]
     row, column = 0, 0
     while row < starts.size:
         counter = starts[row] + column * step
@@ -136,20 +140,20 @@ def fill(
         else:
             n = collect(starts, inner, step, row, column, counters)
             words_at(key, counters, x, 0)
-        if flags[0]:
+        if spread:
             span(x, scaling)
-        if flags[1]:
+        if ranked:
             locate(x, segments)
             interpolate(x, segments, knots)
-        if flags[2]:
+        if multiplied:
             multiply(x, scaling)
         direct = together and spacing == 1
-        if direct and flags[3]:
+        if direct and raw:
             for i in range(BATCH):
                 memory[places[row] + column + i] = x[i]
         elif direct:
             finish(x, last, floats, memory, places[row] + column)
-        elif flags[3]:
+        elif raw:
             for i in range(BATCH):
                 values[i] = x[i]
         else:
@@ -211,8 +215,18 @@ def divide(x: Integers, n: Any, k: Any) -> Any:
     return high
 
 
-def divide_rows(starts: Integers, length: Any, step: Any, key: Key, k: Any, out: Integers) -> None:
+def divide_rows(
+    starts: Integers,
+    length: Any,
+    step: Any,
+    k0: Any,
+    k1: Any,
+    stream: Any,
+    k: Any,
+    out: Integers,
+) -> None:
     """Of the words of each row a limit, as :func:`divide` says."""
+    key = uint32(k0), uint32(k1), uint32(stream)
     x, counters = np.empty(-(-length // BATCH) * BATCH, int32), np.empty(BATCH, int64)
     for row in range(starts.size):
         for i in range(0, length, BATCH):

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from portinit.grids import Grid
 
+_INTEGERS: dict[int, Any] = {2: np.dtype(np.int16), 4: np.dtype(np.int32)}
+
 Part = tuple[int, int, int, int]
 """Rows and columns, begin and end of each."""
 
@@ -109,9 +111,9 @@ def _merged(runs: list[Run]) -> list[Run]:
 
 def memory_of(array: NDArray[Any]) -> NDArray[Any]:
     """All the memory of an array, from its lowest address, as integers of its width."""
-    words = array.view(f"i{array.itemsize}")
+    words: NDArray[Any] = array.view(_INTEGERS[array.itemsize])
     if words.flags.c_contiguous:
-        return words.reshape(-1)
+        return words if words.ndim == 1 else words.reshape(-1)
     forwards = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in words.strides)
     words = words[forwards]
     reach = sum((n - 1) * s for n, s in zip(words.shape, words.strides, strict=True))
