@@ -538,6 +538,7 @@ TENSORS: dict[str, Callable[[], torch.Tensor]] = {
     "channels_last": lambda: torch.empty(8, 6, 5, 4).to(memory_format=torch.channels_last),
     "transposed": lambda: torch.empty(4, 5, 6, 8).permute(3, 2, 1, 0),
     "a view": lambda: torch.empty(16, 12, 5, 8)[::2, 1:7, :, ::2],
+    "numbered device": lambda: torch.empty(8, 6, 5, 4, device="cpu:0"),
     "a parameter": lambda: torch.nn.Parameter(torch.empty(8, 6, 5, 4)),
 }
 

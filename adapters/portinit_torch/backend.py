@@ -21,6 +21,8 @@ from portinit.steps import Steps
 _PLAIN = (torch.Tensor, torch.nn.Parameter)  # other kinds of tensors may have no memory
 _NUMPYS = (torch.float32, torch.float64, torch.float16, torch.complex64, torch.complex128)
 _ON_GPU = frozenset({"float32", "bfloat16", "float16"})
+_NONE: frozenset[str] = frozenset()
+_CPU = torch.device("cpu")
 
 
 class TorchBackend(Backend):
@@ -32,16 +34,14 @@ class TorchBackend(Backend):
     def native_dtype(self, name: str) -> Any:
         return getattr(torch, name)
 
-    def can_fuse(self, draw: Draw) -> bool:
+    def fusible(self, draw: Draw) -> frozenset[str]:
         if torch.compiler.is_compiling() or not isinstance(draw.key[0], int):
-            return False  # words that are tensors are a graph's, not yet numbers
+            return _NONE  # words that are tensors are a graph's, not yet numbers
         device = _device(draw.device)
-        if device.type == "cuda":
-            return _triton_fill() is not None and bool(_triton_fill().works(device))
-        return device.type == "cpu" and filling.is_ready(draw.grid)
-
-    def fusible_dtypes(self, device: Any) -> frozenset[str]:
-        return _ON_GPU if _device(device).type == "cuda" else filling.DTYPES
+        if _is_cpu(device):
+            return filling.DTYPES if filling.is_ready(draw.grid) else _NONE
+        on_gpu = device.type == "cuda" and _triton_fill() is not None
+        return _ON_GPU if on_gpu and _triton_fill().works(device) else _NONE
 
     def fuse(
         self,
@@ -54,10 +54,10 @@ class TorchBackend(Backend):
         if type(out) not in _PLAIN:
             return False
         memory, form = out.detach(), (draw.key, draw.grid, steps, stream)
-        if _device(out.device).type == "cuda":
-            done = zeros is None and bool(_triton_fill().fill(memory, *form))
-        else:
+        if _is_cpu(_device(out.device)):
             done = filling.fill(_memory(memory), *form, torch.get_num_threads(), zeros)
+        else:
+            done = zeros is None and bool(_triton_fill().fill(memory, *form))
         if done:
             _mark_changed(out)
         return done
@@ -73,7 +73,7 @@ class TorchBackend(Backend):
         super().fill_by_arrays(initializer, draw, out.detach())  # outside autograd
 
     def limits(self, draw: Draw, k: int, stream: int) -> Any:
-        if _device(draw.device).type != "cpu" or not self.can_fuse(draw):
+        if not _is_cpu(_device(draw.device)) or not self.fusible(draw):
             return None
         found = filling.limits(draw.grid, draw.key, stream, k, torch.get_num_threads())
         return None if found is None else torch.from_numpy(found)
@@ -114,6 +114,10 @@ def _device(device: Any) -> torch.device:
     if isinstance(device, torch.device):
         return device
     return torch.device(device or torch.get_default_device())
+
+
+def _is_cpu(device: torch.device) -> bool:
+    return device == _CPU or device.type == "cpu"  # "cpu:0" differs; a type takes thrice as long
 
 
 @cache

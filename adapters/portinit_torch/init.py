@@ -114,13 +114,16 @@ def _fill(
             f'"{make.__name__}_" needs a floating or complex tensor, got {tensor.dtype}'
         )
     try:
-        known = all(type(arg) in (float, int, str) for arg in args)
+        known = _KNOWN.issuperset(map(type, args))
         initializer = _made(make, *args) if known else make(*args)
         if tensor.numel() == 0:  # no fans, and nothing to fill
             return tensor
         return fill_(tensor, initializer, generator, key=key)
     except ValueError as error:
         raise RuntimeError(str(error)) from error
+
+
+_KNOWN = frozenset({float, int, str})
 
 
 @lru_cache(maxsize=1024)

@@ -119,12 +119,8 @@ class Backend:
         native = self.native_dtype(dtype)
         return x if x.dtype == native else self.xp.astype(x, native)
 
-    def can_fuse(self, draw: Draw) -> bool:
-        """Whether :meth:`fuse` serves new arrays of this draw, and is worth its loading."""
-        return False
-
-    def fusible_dtypes(self, device: Any) -> frozenset[str]:
-        """What :meth:`fuse` writes to a device besides words."""
+    def fusible(self, draw: Draw) -> frozenset[str]:
+        """The dtypes that :meth:`fuse` writes besides words; none where it is of no use."""
         return frozenset()
 
     def fuse(
@@ -144,7 +140,7 @@ class Backend:
 
     def tile(self, draw: Draw) -> int:
         """How many elements of a draw are computed at a time."""
-        return _FUSED_TILE if self.can_fuse(draw) else _TILE
+        return _FUSED_TILE if self.fusible(draw) else _TILE
 
     def threads(self, draw: Draw) -> int:
         """How many tiles of a draw are computed side by side."""
@@ -152,7 +148,7 @@ class Backend:
 
     def fused(self, draw: Draw, steps: Steps | None, stream: int = 0) -> Any:
         """A new array that :meth:`fuse` filled, or none."""
-        if not self.can_fuse(draw):
+        if not self.fusible(draw):
             return None
         dtype = self.native_dtype("float32" if steps else "int32")
         out = self.xp.empty(draw.grid.array_shape, dtype=dtype, device=draw.device)
@@ -179,7 +175,7 @@ class Backend:
 
     def fill(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
         """Evaluate an initializer into an array, with no second array of its size if it can."""
-        if draw.dtype in self.fusible_dtypes(draw.device) and self.can_fuse(draw):
+        if draw.dtype in self.fusible(draw):
             initializer = initializer.settled(draw)
             find = _kept_steps if initializer.zeros is None else _steps  # zeros are one draw's
             steps = find(initializer, draw.grid, draw.dtype)
@@ -235,11 +231,8 @@ class NumpyBackend(Backend):
     def native_dtype(self, name: str) -> Any:
         return numpy_dtype(name)
 
-    def can_fuse(self, draw: Draw) -> bool:
-        return filling.is_ready(draw.grid)
-
-    def fusible_dtypes(self, device: Any) -> frozenset[str]:
-        return filling.DTYPES
+    def fusible(self, draw: Draw) -> frozenset[str]:
+        return filling.DTYPES if filling.is_ready(draw.grid) else frozenset()
 
     def fuse(
         self,
@@ -252,7 +245,7 @@ class NumpyBackend(Backend):
         return filling.fill(out, draw.key, draw.grid, steps, stream, self.threads(draw), zeros)
 
     def limits(self, draw: Draw, k: int, stream: int) -> Any:
-        if not self.can_fuse(draw):
+        if not self.fusible(draw):
             return None
         return filling.limits(draw.grid, draw.key, stream, k, self.threads(draw))
 
