@@ -278,15 +278,24 @@ _kept_steps = lru_cache(maxsize=4096)(_steps)
 
 def orthonormal(xp: Any, matrix: Any, gain: float, native_dtype: Callable[[str], Any]) -> Any:
     """``gain`` times Q of a tall matrix, R's diagonal positive; factored in double precision."""
-    double = "complex128" if xp.isdtype(matrix.dtype, "complex floating") else "float64"
-    q, r = xp.linalg.qr(xp.astype(matrix, native_dtype(double)), mode="reduced")
-    diagonal = xp.linalg.diagonal(r)
-    size = xp.abs(diagonal)
-    # A zero on the diagonal has no phase; it leaves its column as it is.
-    phase = xp.where(size > 0, diagonal, xp.ones_like(diagonal)) / xp.where(
-        size > 0, size, xp.ones_like(size)
-    )
-    return xp.astype(q * xp.reshape(phase, (1, -1)) * gain, matrix.dtype)
+    is_complex = xp.isdtype(matrix.dtype, "complex floating")
+    double = native_dtype("complex128" if is_complex else "float64")
+    q, r = xp.linalg.qr(xp.astype(matrix, double), mode="reduced")
+    phase = (_phase if is_complex else _sign)(xp, xp.linalg.diagonal(r))
+    return xp.astype(q * xp.reshape(phase * gain, (1, -1)), matrix.dtype)
+
+
+def _sign(xp: Any, x: Any) -> Any:
+    """1 or -1; of zero 1."""
+    ones = xp.ones_like(x)
+    return xp.where(x < 0, -ones, ones)
+
+
+def _phase(xp: Any, x: Any) -> Any:
+    """Complex numbers over their absolute value; of zero 1."""
+    size = xp.abs(x)
+    ones = xp.ones_like(size)
+    return xp.where(size > 0, x, xp.ones_like(x)) / xp.where(size > 0, size, ones)
 
 
 def key_words(key: Any) -> Words:

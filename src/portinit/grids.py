@@ -78,8 +78,12 @@ class Grid:
 
     def logical(self) -> Grid:
         """The whole parameter in logical order, with this grid's counters."""
-        axes = tuple(Axis(range(n), i, 1) for i, n in enumerate(self.shape))
-        return replace(self, axes=axes)
+        return replace(self, axes=_logical_axes(self.shape))
+
+    @property
+    def is_logical(self) -> bool:
+        """Whether it is the whole parameter in logical order."""
+        return self.axes == _logical_axes(self.shape)
 
     def part(self, axis: int, positions: slice) -> Grid:
         """The elements at some positions along one of the array's axes."""
@@ -217,6 +221,11 @@ _WORD = 0xFFFFFFFF
 
 
 @lru_cache(maxsize=4096)
+def _logical_axes(shape: Shape) -> tuple[Axis, ...]:
+    return tuple(Axis(range(n), i, 1) for i, n in enumerate(shape))
+
+
+@lru_cache(maxsize=4096)
 def _whole(shape: Shape, layout: Layout) -> Grid:
     axes: dict[int, Axis] = {}
     for logical, group in enumerate(layout.groups(len(shape))):
@@ -238,6 +247,8 @@ def row_major(shape: Shape) -> tuple[int, ...]:
 
 def place(xp: Any, values: Any, grid: Grid) -> Any:
     """Arrange values computed in logical order, of shape ``grid.shape``, as the grid's array."""
+    if grid.is_logical:
+        return xp.reshape(values, grid.shape)
     order: list[int] = []
     for logical, size in enumerate(grid.shape):
         members = grid.members(logical)

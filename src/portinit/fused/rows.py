@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -77,7 +78,8 @@ class Rows:
                 yield row, min(row + height, rows), column, min(column + width, length)
 
 
-def rows_of(grid: Grid, strides: Sequence[int]) -> Rows | None:
+@lru_cache(maxsize=4096)
+def rows_of(grid: Grid, strides: tuple[int, ...]) -> Rows | None:
     """The rows of an array of the grid's shape; none where elements share memory.
 
     Args:
