@@ -440,6 +440,16 @@ def test_a_sparse_block_of_a_matrix_has_its_own_columns(axis: int) -> None:
     fast = packed(KEY, (400, 400), layout="torch")
     slow = np.asarray(packed(KEY, (400, 400), xp=array_api_strict, layout="torch"))
     assert np.array_equal(fast, slow)
+    empty = torch.empty(400, 400)
+    assert np.array_equal(portinit_torch.fill_(empty, packed, key=KEY).numpy(), slow)
+
+
+def test_what_torch_settled_is_gone_on_with_in_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling.Zeros, "number_columns", lambda *_: False)
+    wanted = SPARSE(KEY, (300, 400), xp=array_api_strict)
+    assert np.array_equal(SPARSE(KEY, (300, 400), xp=torch).numpy(), np.asarray(wanted))
+    filled_one = portinit_torch.fill_(torch.empty(300, 400), SPARSE, key=KEY, layout="flax")
+    assert np.array_equal(filled_one.numpy(), np.asarray(wanted))
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 6])

@@ -64,7 +64,7 @@ def test_a_factorisation_is_seen(initializer: pi.Initializer) -> None:
     shape = (8, 8) if initializer == pi.orthogonal() else (3, 3, 8, 8)
     seen = initializer_findings(initializer, shape, platforms=["cpu"])
     assert Finding("stablehlo.custom_call", inexact.FOREIGN) in seen
-    assert Finding("stablehlo.divide", inexact.QUOTIENT) in seen
+    assert any(finding.op == "f64" for finding in seen)
 
 
 # The module that is checked is the one that is exported

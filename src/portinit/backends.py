@@ -166,6 +166,8 @@ class Backend:
         """Evaluate an initializer, here eagerly."""
         if out_sharding is not None:
             raise TypeError(f"out_sharding is for JAX arrays only, got {out_sharding!r}")
+        if draw.grid.size > _TILE:
+            initializer = initializer.settled(draw)
         if draw.grid.size <= _TILE or not initializer.elementwise:
             return initializer.values(draw)
         native = self.native_dtype(draw.dtype)

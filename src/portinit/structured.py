@@ -268,10 +268,12 @@ class _thinned(Initializer):
         xp, words = draw.xp, draw_words(draw, numbered_stream(1))
         row, column = (draw.grid.coordinate(xp, axis, draw.device) for axis in (0, 1))
         column = column - self.first
-        word = take(xp, self.word, column)
+        # What torch settled NumPy may go on with, in the same memory.
+        word = take(xp, xp.asarray(self.word), column)
         if self.row is None:
             return words <= word
-        return (words < word) | ((words == word) & (row <= take(xp, self.row, column)))
+        last = take(xp, xp.asarray(self.row), column)
+        return (words < word) | ((words == word) & (row <= last))
 
 
 def _last_zeros(draw: Draw, by_columns: Grid, count: int) -> tuple[Any, Any]:
