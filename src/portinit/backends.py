@@ -166,9 +166,10 @@ class Backend:
         """Evaluate an initializer, here eagerly."""
         if out_sharding is not None:
             raise TypeError(f"out_sharding is for JAX arrays only, got {out_sharding!r}")
-        if draw.grid.size > _TILE:
-            initializer = initializer.settled(draw)
-        if draw.grid.size <= _TILE or not initializer.elementwise:
+        if draw.grid.size <= _TILE:
+            return initializer.values(draw)
+        initializer = initializer.settled(draw)
+        if not initializer.elementwise:
             return initializer.values(draw)
         native = self.native_dtype(draw.dtype)
         out = self.xp.empty(draw.grid.array_shape, dtype=native, device=draw.device)

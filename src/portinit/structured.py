@@ -201,6 +201,9 @@ def _at_centre(draw: Draw, q: Any) -> Any:
     return xp.where(mask, placed, xp.zeros_like(placed))
 
 
+_PLACES = numbered_stream(1)  # whose words say where zeros are
+
+
 @dataclass(frozen=True)
 class sparse(Initializer):
     """N(0, std^2) with ceil(sparsity * rows) zeros at random places of each column.
@@ -254,7 +257,7 @@ class _thinned(Initializer):
 
     @property
     def zeros(self) -> Zeros | None:
-        return Zeros(numbered_stream(1), self.word) if self.row is None else None
+        return Zeros(_PLACES, self.word) if self.row is None else None
 
     def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
         return self.dense.element_law(grid, dtype, factor) if self.zeros else None
@@ -265,7 +268,7 @@ class _thinned(Initializer):
         return draw.xp.where(self._hit(draw), zero, dense)
 
     def _hit(self, draw: Draw) -> Any:
-        xp, words = draw.xp, draw_words(draw, numbered_stream(1))
+        xp, words = draw.xp, draw_words(draw, _PLACES)
         row, column = (draw.grid.coordinate(xp, axis, draw.device) for axis in (0, 1))
         column = column - self.first
         # What torch settled NumPy may go on with, in the same memory.
@@ -278,7 +281,7 @@ class _thinned(Initializer):
 
 def _last_zeros(draw: Draw, by_columns: Grid, count: int) -> tuple[Any, Any]:
     """Of each column, the word and the row of the last of its ``count`` smallest elements."""
-    limits = draw.backend.limits(draw.on(by_columns), count, numbered_stream(1))
+    limits = draw.backend.limits(draw.on(by_columns), count, _PLACES)
     if limits is not None:
         return limits, None
     columns, rows = by_columns.array_shape
@@ -286,7 +289,7 @@ def _last_zeros(draw: Draw, by_columns: Grid, count: int) -> tuple[Any, Any]:
     alone = draw._replace(threads=1)
 
     def find(part: Grid) -> tuple[Any, Any]:
-        words = partial(draw_words, alone.on(part), numbered_stream(1))
+        words = partial(draw_words, alone.on(part), _PLACES)
         return draw.backend.kth_smallest(words, count)
 
     threads = draw.backend.threads(draw) if step < columns else 1

@@ -177,7 +177,8 @@ def _code(rank: Lanes) -> Lanes:
 def _look_up(builder: Any, segments: Any, first: int, knots: Any) -> Lanes:
     """Each segment's knot, and the next one above it, in a word of 64 bits.
 
-    Sixteen scalar loads take less than gathers do, if the segments come from memory.
+    All of numba's machines store the low half first. Sixteen scalar loads take less than gathers
+    do, if the segments come from memory.
     """
     word = ir().IntType(64)
     found = ir().Constant(vector(word), ir().Undefined)
