@@ -17,7 +17,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from portinit_jax import host
+from portinit_jax import fused, host
 
 NAMESPACES = {
     "numpy": np,
@@ -61,6 +61,7 @@ def xp(request: pytest.FixtureRequest) -> ModuleType:
 def by_xla(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have XLA make JAX's arrays, as where JAX has a GPU; on the host NumPy would make many."""
     monkeypatch.setattr(host, "serves", lambda *_: False)
+    monkeypatch.setattr(fused, "serves", lambda *_: False)
 
 
 @pytest.fixture(scope="session")

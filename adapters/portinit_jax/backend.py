@@ -16,8 +16,10 @@ from portinit.backends import Backend, Draw, Evaluable, Words, key_words, orthon
 from portinit.dtypes import dtype_name, float_format
 from portinit.grids import Grid
 from portinit.keys import Key
+from portinit.steps import Steps
 from portinit_jax import host
 from portinit_jax.blocks import block_of
+from portinit_jax.fused import fused
 from portinit_jax.programs import run, single
 
 
@@ -59,6 +61,9 @@ class JaxBackend(Backend):
         # computation (xla_allow_excess_precision); it cannot see through the bits.
         bits = lax.bitcast_convert_type(x.astype(native), f"uint{8 * native.itemsize}")
         return lax.bitcast_convert_type(bits, native)
+
+    def fused(self, draw: Draw, steps: Steps | None, stream: int = 0) -> Any:
+        return fused(draw, steps, stream)
 
     def seal(self, x: Any) -> Any:
         # XLA could fuse the last multiplication with a caller's addition, which rounds otherwise.

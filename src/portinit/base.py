@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -255,16 +255,22 @@ def _sample_real(draw: Draw, distribution: Distribution, fmt: Format, stream: in
         values = draw.backend.fused(draw, steps, stream)
         if values is not None:
             return values
-    xp, counters = draw.xp, draw.grid.counters(draw.xp, draw.device)
-    words = random_words(xp, draw.key, counters, fmt.bits, stream)
-    values = draw.backend.seal(distribution.sample(xp, words, fmt))
-    return xp.reshape(values, draw.grid.array_shape)
+    return by_arrays(draw, distribution.sample, fmt, stream)
+
+
+def by_arrays(draw: Draw, take: Callable[[Any, Any, Format], Any], fmt: Format, stream: int) -> Any:
+    """What is taken of the words of the draw's elements, in ``fmt.work``, by array operations."""
+    values = draw.backend.seal(take(draw.xp, words_by_arrays(draw, fmt.bits, stream), fmt))
+    return draw.xp.reshape(values, draw.grid.array_shape)
 
 
 def draw_words(draw: Draw, stream: int) -> Any:
     """The 32-bit words of the draw's elements, as int32."""
     words = draw.backend.fused(draw, None, stream)
-    if words is not None:
-        return words
+    return words_by_arrays(draw, 32, stream) if words is None else words
+
+
+def words_by_arrays(draw: Draw, bits: int, stream: int) -> Any:
+    """The words of the draw's elements, 32 or 64 bits wide, by array operations."""
     counters = draw.grid.counters(draw.xp, draw.device)
-    return random_words(draw.xp, draw.key, counters, stream=stream)
+    return random_words(draw.xp, draw.key, counters, bits, stream)

@@ -14,9 +14,11 @@ from jax.sharding import PartitionSpec as P
 import portinit
 import portinit_jax
 from distributed.jax_machine import assert_local, collectives, largest
+from portinit.machine import find_numba
 from portinit_jax import initializers as jax_names
 
 KEY = portinit.key(5)
+portinit.normal()(KEY, (1 << 20,), layout="torch")  # loads numba: programs could call its fills
 PACKED = portinit.blocks(
     (portinit.xavier_uniform(), portinit.zeros, portinit.normal(), portinit.eye())
 )
@@ -163,7 +165,16 @@ def a_whole_array_is_seen() -> None:
     assert largest(compiled) == 160 * 256
 
 
+def called_on_one_device() -> None:
+    """The others' programs hold no call, which would make the whole array on each device."""
+    draw = jax.jit(partial(portinit.normal(), shape=(160, 256)))
+    key = jax.random.key(5)
+    assert ("portinit_fill" in draw.lower(key).compile().as_text()) == (find_numba() is not None)
+    assert np.array_equal(draw(key), portinit.normal()(KEY, (160, 256)))
+
+
 CASES: dict[str, Callable[[], None]] = {
+    "one device": called_on_one_device,
     **{
         f"{way}, {name}, {place}": partial(elementwise, way, init, PLACES[place])
         for way in WAYS

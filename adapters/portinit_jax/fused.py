@@ -1,0 +1,120 @@
+"""The fused fills within compiled programs: on the host XLA calls them, elsewhere it compiles.
+
+XLA's own code for CPUs takes several times as long, and to compile it takes longer than to run
+it. The bits are the same.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+from numpy.typing import NDArray
+
+from portinit.backends import Draw
+from portinit.base import by_arrays, words_by_arrays
+from portinit.dtypes import float_format
+from portinit.fused import filling
+from portinit.grids import Axis, Grid
+from portinit.layouts import LAYOUTS
+from portinit.machine import thread_count
+from portinit.steps import Steps
+from portinit_jax import custom_call
+
+_TARGET = "portinit_fill"
+_WORTH_A_CALL = 1 << 10  # elements: below, a call of Python takes longer than XLA's own code
+
+fill_p = Primitive("portinit_fill")
+
+
+def fused(draw: Draw, steps: Steps | None, stream: int) -> Any:
+    """The values of a draw, or its words without steps, in a traced program; none if too few.
+
+    Nor in the part of an array that a device of a mesh makes: where it begins is known too late.
+    """
+    grid = draw.grid
+    if type(grid) is not Grid or grid.size < _WORTH_A_CALL:
+        return None
+    if steps is not None and draw.dtype not in filling.DTYPES:
+        return None
+    if not jax.sharding.get_abstract_mesh().empty:
+        return None
+    high, low = (jnp.asarray(word, jnp.int32) for word in draw.key)
+    form = Draw(draw.backend, (0, 0), grid, draw.dtype)
+    return fill_p.bind(high, low, draw=form, steps=steps, stream=stream)  # type: ignore[no-untyped-call]
+
+
+def _by_arrays(high: Any, low: Any, *, draw: Draw, steps: Steps | None, stream: int) -> Any:
+    draw = draw._replace(key=(high, low))
+    if steps is None:
+        return words_by_arrays(draw, 32, stream)
+    fmt = float_format(draw.dtype)
+    return draw.backend.cast(by_arrays(draw, steps.take, fmt, stream), draw.dtype)
+
+
+def _abstract(*_: Any, draw: Draw, steps: Steps | None, stream: int) -> Any:
+    dtype = jnp.dtype(draw.dtype if steps else "int32")
+    return jax.core.ShapedArray(draw.grid.array_shape, dtype)
+
+
+def _batched(words: Any, axes: Any, **form: Any) -> tuple[Any, int]:
+    def one(high: Any, low: Any) -> Any:
+        return _by_arrays(high, low, **form)
+
+    return jax.vmap(one, axes)(*words), 0
+
+
+def _lowered(context: Any, *words: Any, **form: Any) -> Any:
+    if serves(context.module_context, form["draw"].grid) and custom_call.register(_TARGET, _fill):
+        return jax.ffi.ffi_lowering(_TARGET)(context, *words, form=_written(**form))
+    return mlir.lower_fun(_by_arrays, multiple_results=False)(context, *words, **form)
+
+
+def serves(module: Any, grid: Grid) -> bool:
+    """Whether a fill is to be called by the program of a module that is being lowered.
+
+    It has to run in this process: what is exported may meet a machine without portinit. And on one
+    device, the host: XLA does not divide calls among devices.
+    """
+    if tuple(module.platforms) != ("cpu",) or module.lowering_parameters.for_export:
+        return False
+    devices = getattr(module.axis_context, "num_devices", None)
+    return devices == 1 and filling.is_ready(grid)
+
+
+def _written(draw: Draw, steps: Steps | None, stream: int) -> str:
+    """What the call needs to know; JAX may keep it on disk with the compiled program."""
+    grid = draw.grid
+    axes = [(a.indices.start, a.indices.stop, a.indices.step, a.of, a.weight) for a in grid.axes]
+    place = {"shape": grid.shape, "axes": axes, "strides": grid.strides, "offset": grid.offset}
+    return json.dumps({"grid": place, "steps": steps and asdict(steps), "stream": stream})
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> tuple[Grid, Steps | None, int]:
+    data = json.loads(text)
+    place, steps = data["grid"], data["steps"]
+    axes = tuple(Axis(range(*indices), of, weight) for *indices, of, weight in place["axes"])
+    shape, strides = tuple(place["shape"]), tuple(place["strides"])
+    grid = Grid(shape, axes, strides, LAYOUTS["torch"], place["offset"])
+    if steps and steps["span"]:
+        steps["span"] = tuple(steps["span"])
+    return grid, steps and Steps(**steps), data["stream"]
+
+
+def _fill(text: str, words: list[int], out: NDArray[Any]) -> None:
+    grid, steps, stream = _read(text)
+    high, low = (word & 0xFFFFFFFF for word in words)
+    filling.fill(out, (high, low), grid, steps, stream, thread_count())
+
+
+fill_p.def_impl(_by_arrays)  # type: ignore[no-untyped-call]
+fill_p.def_abstract_eval(_abstract)  # type: ignore[no-untyped-call]
+batching.primitive_batchers[fill_p] = _batched
+mlir.register_lowering(fill_p, _lowered)
