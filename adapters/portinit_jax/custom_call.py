@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import re
 from collections.abc import Callable
 from ctypes import POINTER, c_char_p, c_int, c_int32, c_int64, c_size_t, c_void_p
 from functools import cache
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 Fill = Callable[[str, list[int], NDArray[Any]], None]
 """Given a text, the operands and the result's memory as integers of its width."""
 
-_VERSION = "#define XLA_FFI_API_MAJOR 0\n"
+_VERSION = re.compile(r"#define XLA_FFI_API_MAJOR 0\n[^#]*#define XLA_FFI_API_MINOR (\d+)\n")
 _METADATA = 1  # XLA_FFI_Extension_Metadata
 _INTERNAL = 13  # XLA_FFI_Error_Code_INTERNAL
 _INT16, _INT32 = np.dtype(np.int16), np.dtype(np.int32)
@@ -100,11 +101,13 @@ def register(name: str, fill: Fill) -> bool:
         False where the interface has a version that is not known here, or XLA refuses.
     """
     header = Path(jax.ffi.include_dir(), "xla/ffi/api/c_api.h")
-    if not header.is_file() or _VERSION not in header.read_text(encoding="utf-8"):
+    version = _VERSION.search(header.read_text(encoding="utf-8")) if header.is_file() else None
+    if version is None:
         return False
+    minor = int(version[1])
 
     def handle(call: Any) -> int | None:
-        return _answer(call.contents, fill)
+        return _answer(call.contents, minor, fill)
 
     _kept.append(handler := _HANDLER(handle))
     capsule = jax.ffi.pycapsule(handler)  # type: ignore[no-untyped-call]
@@ -115,26 +118,30 @@ def register(name: str, fill: Fill) -> bool:
     return True
 
 
-def _answer(call: Any, fill: Fill) -> int | None:
+def _answer(call: Any, minor: int, fill: Fill) -> int | None:
     """Do what a call wants; the address of an error if there was one."""
-    api = call.api.contents
     if call.extension_start:
         extension = _MetadataExtension.from_address(call.extension_start)
         if extension.extension_base.type == _METADATA:  # asked once, when it is registered
-            extension.metadata.contents.api_version = api.api_version
+            version = extension.metadata.contents.api_version
+            version.major_version, version.minor_version = 0, minor
             return None
     try:
-        text = call.attrs.attrs[0].contents
-        operands = [call.args.args[i].contents for i in range(call.args.size)]
-        words = [c_int32.from_address(operand.data).value for operand in operands]
-        result = _memory(call.rets.rets[0].contents)
-        fill(ctypes.string_at(text.ptr, text.len).decode(), words, result)
+        _run(call, fill)
     except BaseException as error:  # XLA's threads have no caller who could catch it
         message = f"{type(error).__name__}: {error}".encode()
         new = _Error(ctypes.sizeof(_Error), None, message, _INTERNAL)
-        created: int = api.XLA_FFI_Error_Create(new)
+        created: int = call.api.contents.XLA_FFI_Error_Create(new)
         return created
     return None
+
+
+def _run(call: Any, fill: Fill) -> None:
+    text = call.attrs.attrs[0].contents
+    operands = [call.args.args[i].contents for i in range(call.args.size)]
+    words = [c_int32.from_address(operand.data).value for operand in operands]
+    result = _memory(call.rets.rets[0].contents)
+    fill(ctypes.string_at(text.ptr, text.len).decode(), words, result)
 
 
 def _memory(result: Any) -> NDArray[Any]:

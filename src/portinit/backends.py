@@ -284,21 +284,21 @@ def orthonormal(xp: Any, matrix: Any, gain: float, native_dtype: Callable[[str],
     is_complex = xp.isdtype(matrix.dtype, "complex floating")
     double = native_dtype("complex128" if is_complex else "float64")
     q, r = xp.linalg.qr(xp.astype(matrix, double), mode="reduced")
-    phase = (_phase if is_complex else _sign)(xp, xp.linalg.diagonal(r))
-    return xp.astype(q * xp.reshape(phase * gain, (1, -1)), matrix.dtype)
+    factors = (_phases if is_complex else _signs)(xp, xp.linalg.diagonal(r), gain)
+    return xp.astype(q * factors, matrix.dtype)
 
 
-def _sign(xp: Any, x: Any) -> Any:
-    """1 or -1; of zero 1."""
-    ones = xp.ones_like(x)
-    return xp.where(x < 0, -ones, ones)
+def _signs(xp: Any, x: Any, gain: float) -> Any:
+    """``gain``, negative where x is."""
+    gains = xp.full_like(x, gain)
+    return xp.where(x < 0, -gains, gains)
 
 
-def _phase(xp: Any, x: Any) -> Any:
-    """Complex numbers over their absolute value; of zero 1."""
+def _phases(xp: Any, x: Any, gain: float) -> Any:
+    """``gain`` times complex numbers over their absolute value; of zero ``gain``."""
     size = xp.abs(x)
     ones = xp.ones_like(size)
-    return xp.where(size > 0, x, xp.ones_like(x)) / xp.where(size > 0, size, ones)
+    return xp.where(size > 0, x, xp.ones_like(x)) / xp.where(size > 0, size, ones) * gain
 
 
 def key_words(key: Any) -> Words:

@@ -78,7 +78,7 @@ class Grid:
 
     def logical(self) -> Grid:
         """The whole parameter in logical order, with this grid's counters."""
-        return replace(self, axes=_logical_axes(self.shape))
+        return self if self.is_logical else replace(self, axes=_logical_axes(self.shape))
 
     @property
     def is_logical(self) -> bool:
