@@ -6,8 +6,11 @@ import hashlib
 import importlib
 import os
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import FunctionType
@@ -15,6 +18,8 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+
+_SOON = 0.005  # seconds
 
 
 def find_numba() -> Any:
@@ -38,8 +43,38 @@ def in_threads(function: Callable[[_T], _R], items: Iterable[_T], threads: int) 
     """What a function makes of each item, on several threads."""
     if threads == 1:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, items))
+    pool = _pool(threads)
+    futures = [pool.submit(function, item) for item in items]
+    try:
+        return [future.result() for future in futures]
+    finally:  # after an error nothing goes on
+        for future in futures:
+            future.cancel()
+        wait(futures)
+        _idle.append((threads, time.monotonic(), pool))
+
+
+_idle: deque[tuple[int, float, ThreadPoolExecutor]] = deque()
+"""Pools that have done their work: of how many threads, and when."""
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """The threads of the last call, if that was just now; else new ones.
+
+    To start some takes as long as a fill of 2^18 elements. But those that have slept are woken
+    badly in virtual machines: Linux takes halted processors for busy ones there, and has all
+    threads wait for the one that runs.
+    """
+    with suppress(IndexError):
+        while True:
+            count, used, pool = _idle.pop()
+            if count == threads and time.monotonic() - used < _SOON:
+                return pool
+    return ThreadPoolExecutor(threads)
+
+
+if hasattr(os, "register_at_fork"):  # a process that was forked has the pools, but not the threads
+    os.register_at_fork(after_in_child=_idle.clear)
 
 
 def compile_all(

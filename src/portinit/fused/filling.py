@@ -202,7 +202,7 @@ def _machine() -> SimpleNamespace:
     emitted = vectors.functions()
     files = vectors.__file__, lanes.__file__, threefry.__file__
     functions: list[Any] = [
-        *(loops.follow, loops.in_line, loops.collect, loops.scatter, loops.aligned, loops.fill),
+        *(loops.follow, loops.collect, loops.scatter, loops.aligned, loops.fill),
         *(loops.count, loops.divide, loops.divide_rows),
     ]
     machine = compile_all(functions, emitted, depends=files)

@@ -39,12 +39,6 @@ def follow(counter: Any, step: Any, left: Any) -> Any:
     return left >= BATCH and (counter >> _HALF) == (last >> _HALF)
 
 
-def in_line(counter: Any, step: Any, columns: Any) -> Any:
-    """Whether a batch lies in one column, or in columns that follow one another."""
-    along = step % columns
-    return along == 0 or (along == 1 and counter % columns + BATCH <= columns)
-
-
 def collect(
     starts: Integers, inner: Any, step: Any, row: Any, column: Any, counters: Integers
 ) -> Any:
@@ -128,12 +122,15 @@ def fill(
     other = uint32(k0), uint32(k1), uint32(thinning)
     x, segments = aligned(), aligned()
     counters, values = np.zeros(BATCH, int64), np.empty(BATCH, memory.dtype)
-    row, column = 0, 0
+    row, column, number, along = 0, 0, int64(0), int64(0)
+    if limits.size:
+        along = step % limits.size
     while row < starts.size:
         counter = starts[row] + column * step
         together = follow(counter, step, inner - column)
-        if limits.size and together:
-            together = in_line(counter, step, limits.size)
+        if limits.size and together:  # and in one column, or in columns that follow one another
+            number = counter % limits.size
+            together = along == 0 or (along == 1 and number + BATCH <= limits.size)
         if together:
             n = BATCH
             words(key, counter, step, x, 0)
@@ -163,7 +160,6 @@ def fill(
                 words(other, counter, step, x, 0)
             else:
                 words_at(other, counters, x, 0)
-            number, along = counter % limits.size, step % limits.size
             if direct and along:
                 clear(x, limits, number, memory, places[row] + column)
             else:
