@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -19,6 +20,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 import portinit as pi
+from portinit.grids import Grid
+from portinit.layouts import LAYOUTS
 from portinit.proof.cases import cells
 from portinit_jax import custom_call, fused
 
@@ -224,11 +227,27 @@ def test_what_a_fill_raises_the_program_raises(monkeypatch: pytest.MonkeyPatch) 
 
     draw = jax.jit(lambda key: pi.normal()(key, SHAPE))
     draw(key())
-    with monkeypatch.context() as patch:
-        patch.setattr(fused.filling, "fill", refuse)
-        with pytest.raises((RuntimeError, ValueError), match="ValueError: nothing to fill"):
-            draw(key()).block_until_ready()
+    for fill, message in ((refuse, "nothing to fill"), (lambda *_: False, "must be of one pass")):
+        with monkeypatch.context() as patch:
+            patch.setattr(fused.filling, "fill", fill)
+            with pytest.raises((RuntimeError, ValueError), match=f"ValueError: .*{message}"):
+                draw(key()).block_until_ready()
     assert same(draw(key()), pi.normal()(KEY, SHAPE))
+
+
+def test_a_lowering_that_says_nothing_of_its_place_has_no_calls() -> None:
+    grid = Grid.whole(SHAPE, LAYOUTS["flax"])
+    known = SimpleNamespace(
+        platforms=["cpu"],
+        lowering_parameters=SimpleNamespace(for_export=False),
+        axis_context=SimpleNamespace(num_devices=1),
+    )
+    assert fused.serves(known, grid)
+    for name in vars(known):
+        other = SimpleNamespace(**vars(known) | {name: None})
+        if name == "platforms":
+            other.platforms = ["cuda"]
+        assert not fused.serves(other, grid)
 
 
 def test_an_interface_that_is_not_known_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,10 +82,12 @@ def serves(module: Any, grid: Grid) -> bool:
     It has to run in this process: what is exported may meet a machine without portinit. And on one
     device, the host: XLA does not divide calls among devices.
     """
-    if tuple(module.platforms) != ("cpu",) or module.lowering_parameters.for_export:
+    try:
+        export = module.lowering_parameters.for_export
+        place = tuple(module.platforms), module.axis_context.num_devices
+    except AttributeError:  # of other axes, or in a version of JAX that says it otherwise
         return False
-    devices = getattr(module.axis_context, "num_devices", None)
-    return devices == 1 and filling.is_ready(grid)
+    return not export and place == (("cpu",), 1) and filling.is_ready(grid)
 
 
 def _written(draw: Draw, steps: Steps | None, stream: int) -> str:
@@ -111,7 +113,8 @@ def _read(text: str) -> tuple[Grid, Steps | None, int]:
 def _fill(text: str, words: list[int], out: NDArray[Any]) -> None:
     grid, steps, stream = _read(text)
     high, low = (word & 0xFFFFFFFF for word in words)
-    filling.fill(out, (high, low), grid, steps, stream, thread_count())
+    if not filling.fill(out, (high, low), grid, steps, stream, thread_count()):
+        raise ValueError(f"a fill must be of one pass, got one of {text}")
 
 
 fill_p.def_impl(_by_arrays)  # type: ignore[no-untyped-call]
