@@ -1,6 +1,8 @@
 """Work on several threads: its order, its errors, which threads do it, and in forked processes."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,36 +13,39 @@ from portinit import machine
 from portinit.machine import in_threads
 
 
-def ident(_: int) -> int:
-    time.sleep(0.01)  # so that no thread takes all
-    return threading.get_ident()
+def workers(count: int) -> set[int]:
+    """The threads that work on as many items at once: each item waits for all the others."""
+    together = threading.Barrier(count, timeout=30)
+
+    def work(_: int) -> int:
+        together.wait()
+        return threading.get_ident()
+
+    return set(in_threads(work, range(count), count))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_results_come_in_the_order_of_the_items(threads: int) -> None:
     assert in_threads(lambda n: n * n, iter(range(40)), threads) == [n * n for n in range(40)]
-    assert in_threads(ident, [], threads) == []
+    assert in_threads(abs, [], threads) == []
 
 
 def test_so_many_threads_work() -> None:
     here = threading.get_ident()
-    assert set(in_threads(ident, range(3), 1)) == {here}
-    found = set(in_threads(ident, range(12), 3))
-    assert len(found) == 3
-    assert here not in found
+    assert workers(1) == {here}
+    assert len(workers(3)) == 3
+    assert here not in workers(3)
 
 
 def test_the_threads_stay_for_the_next_call_and_not_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(machine, "_SOON", 60.0)
-    first = in_threads(ident, range(4), 2)
-    assert set(in_threads(ident, range(4), 2)) == set(first)
-    pools = len(machine._idle)
-    monkeypatch.setattr(machine, "_SOON", 0.0)
+    assert workers(2) == workers(2)
     before = [pool for _, _, pool in machine._idle]
-    in_threads(ident, range(4), 2)
-    assert len(machine._idle) <= pools  # what was too old is dropped
+    monkeypatch.setattr(machine, "_SOON", 0.0)
+    workers(2)
+    assert len(machine._idle) == 1  # what was too old is dropped
     assert all(pool not in before for _, _, pool in machine._idle)
 
 
@@ -63,22 +68,28 @@ def test_after_an_error_nothing_goes_on() -> None:
         done.append(n)
 
     with pytest.raises(ValueError, match="no such tile"):
-        in_threads(work, range(50), 2)
+        in_threads(work, range(500), 2)
     finished = len(done)
-    assert finished < 49
+    assert finished < 499
     time.sleep(0.1)
     assert len(done) == finished
     assert in_threads(lambda n: n, range(3), 2) == [0, 1, 2]
 
 
+FORK = """
+import os, threading
+from portinit import machine
+
+machine._SOON = 60.0
+assert machine.in_threads(abs, range(4), 2) == [0, 1, 2, 3]
+child = os.fork()
+if child == 0:
+    threading.Timer(20, os._exit, [1]).start()  # else it would hang
+    os._exit(0 if machine.in_threads(abs, range(4), 2) == [0, 1, 2, 3] else 2)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX's
-def test_a_forked_process_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_SOON", 60.0)
-    in_threads(ident, range(4), 2)
-    child = os.fork()
-    if child == 0:
-        threading.Timer(20, os._exit, [1]).start()  # else it would hang
-        os._exit(0 if in_threads(lambda n: n, range(4), 2) == [0, 1, 2, 3] else 2)
-    assert os.waitpid(child, 0)[1] == 0
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=60)
