@@ -25,9 +25,8 @@ Fill = Callable[[str, list[int], NDArray[Any]], None]
 _VERSION = re.compile(r"#define XLA_FFI_API_MAJOR 0\n[^#]*#define XLA_FFI_API_MINOR (\d+)\n")
 _METADATA = 1  # XLA_FFI_Extension_Metadata
 _INTERNAL = 13  # XLA_FFI_Error_Code_INTERNAL
-_INT16, _INT32 = np.dtype(np.int16), np.dtype(np.int32)
-_WIDTHS: dict[int, np.dtype[Any]] = {4: _INT32, 11: _INT32, 16: _INT16}
-"""Of XLA_FFI_DataType: S32, F32 and BF16."""
+_WIDTHS: dict[int, np.dtype[Any]] = {11: np.dtype(np.int32), 16: np.dtype(np.int16)}
+"""Of XLA_FFI_DataType: F32 and BF16."""
 
 _HEAD = ("struct_size", c_size_t), ("extension_start", c_void_p)
 

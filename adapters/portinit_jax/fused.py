@@ -7,8 +7,9 @@ it. The bits are the same.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from jax.interpreters import batching, mlir
 from numpy.typing import NDArray
 
 from portinit.backends import Draw
-from portinit.base import by_arrays, words_by_arrays
+from portinit.base import by_arrays
 from portinit.dtypes import float_format
 from portinit.fused import filling
 from portinit.grids import Axis, Grid
@@ -30,44 +31,38 @@ from portinit_jax import custom_call
 _TARGET = "portinit_fill"
 _WORTH_A_CALL = 1 << 12  # elements: `portinit verify` compares fewer, to have XLA's own code
 
-fill_p = Primitive("portinit_fill")
+fill_p = Primitive(_TARGET)
 
 
 def fused(draw: Draw, steps: Steps | None, stream: int) -> Any:
-    """The values of a draw, or its words without steps, in a traced program; none if too few.
+    """The values of a draw in a traced program; none where XLA had better fuse them with the rest.
 
-    Nor in the part of an array that a device of a mesh makes: where it begins is known too late.
+    That is so for few elements; for words, and for blocks of packed parameters, of which a call
+    would make arrays in between; and on meshes, where a device's part begins is known too late.
     """
     grid = draw.grid
-    if type(grid) is not Grid or grid.size < _WORTH_A_CALL:
+    if steps is None or draw.dtype not in filling.DTYPES or type(grid) is not Grid:
         return None
-    if steps is not None and draw.dtype not in filling.DTYPES:
+    if not _WORTH_A_CALL <= grid.size <= math.prod(grid.shape):
         return None
     if not jax.sharding.get_abstract_mesh().empty:
         return None
     high, low = (jnp.asarray(word, jnp.int32) for word in draw.key)
-    form = Draw(draw.backend, (0, 0), grid, draw.dtype)
+    form = Draw(draw.backend, (0, 0), grid, draw.dtype)  # without its key, which are the operands
     return fill_p.bind(high, low, draw=form, steps=steps, stream=stream)  # type: ignore[no-untyped-call]
 
 
-def _by_arrays(high: Any, low: Any, *, draw: Draw, steps: Steps | None, stream: int) -> Any:
-    draw = draw._replace(key=(high, low))
-    if steps is None:
-        return words_by_arrays(draw, 32, stream)
-    fmt = float_format(draw.dtype)
+def _by_arrays(high: Any, low: Any, *, draw: Draw, steps: Steps, stream: int) -> Any:
+    draw, fmt = draw._replace(key=(high, low)), float_format(draw.dtype)
     return draw.backend.cast(by_arrays(draw, steps.take, fmt, stream), draw.dtype)
 
 
-def _abstract(*_: Any, draw: Draw, steps: Steps | None, stream: int) -> Any:
-    dtype = jnp.dtype(draw.dtype if steps else "int32")
-    return jax.core.ShapedArray(draw.grid.array_shape, dtype)
+def _abstract(*_: Any, draw: Draw, steps: Steps, stream: int) -> Any:
+    return jax.core.ShapedArray(draw.grid.array_shape, jnp.dtype(draw.dtype))
 
 
 def _batched(words: Any, axes: Any, **form: Any) -> tuple[Any, int]:
-    def one(high: Any, low: Any) -> Any:
-        return _by_arrays(high, low, **form)
-
-    return jax.vmap(one, axes)(*words), 0
+    return jax.vmap(partial(_by_arrays, **form), axes)(*words), 0
 
 
 def _lowered(context: Any, *words: Any, **form: Any) -> Any:
@@ -90,24 +85,24 @@ def serves(module: Any, grid: Grid) -> bool:
     return not export and place == (("cpu",), 1) and filling.is_ready(grid)
 
 
-def _written(draw: Draw, steps: Steps | None, stream: int) -> str:
+def _written(draw: Draw, steps: Steps, stream: int) -> str:
     """What the call needs to know; JAX may keep it on disk with the compiled program."""
     grid = draw.grid
     axes = [(a.indices.start, a.indices.stop, a.indices.step, a.of, a.weight) for a in grid.axes]
     place = {"shape": grid.shape, "axes": axes, "strides": grid.strides, "offset": grid.offset}
-    return json.dumps({"grid": place, "steps": steps and asdict(steps), "stream": stream})
+    return json.dumps({"grid": place, "steps": asdict(steps), "stream": stream})
 
 
 @lru_cache(maxsize=4096)
-def _read(text: str) -> tuple[Grid, Steps | None, int]:
+def _read(text: str) -> tuple[Grid, Steps, int]:
     data = json.loads(text)
     place, steps = data["grid"], data["steps"]
     axes = tuple(Axis(range(*indices), of, weight) for *indices, of, weight in place["axes"])
     shape, strides = tuple(place["shape"]), tuple(place["strides"])
     grid = Grid(shape, axes, strides, LAYOUTS["torch"], place["offset"])
-    if steps and steps["span"]:
+    if steps["span"]:
         steps["span"] = tuple(steps["span"])
-    return grid, steps and Steps(**steps), data["stream"]
+    return grid, Steps(**steps), data["stream"]
 
 
 def _fill(text: str, words: list[int], out: NDArray[Any]) -> None:

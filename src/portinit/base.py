@@ -260,17 +260,17 @@ def _sample_real(draw: Draw, distribution: Distribution, fmt: Format, stream: in
 
 def by_arrays(draw: Draw, take: Callable[[Any, Any, Format], Any], fmt: Format, stream: int) -> Any:
     """What is taken of the words of the draw's elements, in ``fmt.work``, by array operations."""
-    values = draw.backend.seal(take(draw.xp, words_by_arrays(draw, fmt.bits, stream), fmt))
+    values = draw.backend.seal(take(draw.xp, _words_by_arrays(draw, fmt.bits, stream), fmt))
     return draw.xp.reshape(values, draw.grid.array_shape)
 
 
 def draw_words(draw: Draw, stream: int) -> Any:
     """The 32-bit words of the draw's elements, as int32."""
     words = draw.backend.fused(draw, None, stream)
-    return words_by_arrays(draw, 32, stream) if words is None else words
+    return _words_by_arrays(draw, 32, stream) if words is None else words
 
 
-def words_by_arrays(draw: Draw, bits: int, stream: int) -> Any:
+def _words_by_arrays(draw: Draw, bits: int, stream: int) -> Any:
     """The words of the draw's elements, 32 or 64 bits wide, by array operations."""
     counters = draw.grid.counters(draw.xp, draw.device)
     return random_words(draw.xp, draw.key, counters, bits, stream)
