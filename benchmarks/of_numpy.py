@@ -6,9 +6,9 @@ import numpy as np
 
 import portinit
 from benchmarks.measure import Side, Sides, Wall
-from portinit.backends import NUMPY, Draw
-from portinit.grids import Grid
-from portinit.layouts import Layout
+from portinit.arrays.grids import Grid
+from portinit.arrays.layouts import Layout
+from portinit.backends.base import NUMPY, Draw
 
 LAWS = {"normal": portinit.normal(), "uniform": portinit.uniform()}
 

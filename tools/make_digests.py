@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import portinit.proof.digests as digests
+import portinit.verify.digests as digests
 from portinit.cli.files import write_atomically
 
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 import portinit
 import portinit_torch
 from portinit import Initializer
-from portinit.proof.statistics import scipy_law
+from portinit.testing.goodness import scipy_law
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 BLUE, ORANGE, GREY = "#3b82c4", "#d9772b", "#767676"

@@ -1,6 +1,6 @@
 """Compute portinit's two tables of the normal quantile with mpmath and write them.
 
-    python tools/make_quantile_tables.py src/portinit/tables
+    python tools/make_quantile_tables.py src/portinit/sampling/tables
 
 The quantile of the upper tail, z(p) = -Phi^{-1}(p), is tabulated over dyadic octaves of p, each
 cut into equal segments:

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 
 from portinit import Recipe
+from portinit.arrays.dtypes import dtype_name
 from portinit.checkpoints import Entry
 from portinit.checkpoints.entries import Part, chosen_dtype, require_suited
-from portinit.dtypes import dtype_name
-from portinit.names import split_name
-from portinit_flax.filling import Task, tasks_of
-from portinit_flax.plans import Names, Plan, plans_with_stacks
-from portinit_flax.trees import Path, leaves, path_of, tree_of
+from portinit.recipes.names import split_name
+from portinit_flax.evaluation import Task, tasks_of
+from portinit_flax.matching import Names, Plan, plans_with_stacks
+from portinit_flax.tree import Path, leaves, path_of, tree_of
 
 
 def entries(

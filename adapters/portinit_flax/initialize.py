@@ -10,10 +10,10 @@ import jax
 from flax import nnx
 
 from portinit import Layout, Recipe
-from portinit_flax.filling import Program, Task, fill, tasks_of
-from portinit_flax.plans import Names, plans_with_stacks
+from portinit_flax.evaluation import Program, Task, fill, tasks_of
+from portinit_flax.matching import Names, plans_with_stacks
 from portinit_flax.shardings import placements
-from portinit_flax.trees import tree_of
+from portinit_flax.tree import tree_of
 from portinit_jax.backend import BACKEND
 from portinit_jax.programs import Form, lower
 

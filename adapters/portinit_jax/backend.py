@@ -12,11 +12,11 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding
 
-from portinit.backends import Backend, Draw, Evaluable, Words, key_words, orthonormal
-from portinit.dtypes import dtype_name, float_format
-from portinit.grids import Grid
-from portinit.keys import Key
-from portinit.steps import Steps
+from portinit.arrays.dtypes import dtype_name, float_format
+from portinit.arrays.grids import Grid
+from portinit.backends.base import Backend, Draw, Evaluable, Words, key_words, orthonormal
+from portinit.random.keys import Key
+from portinit.sampling.transform import Steps
 from portinit_jax import host
 from portinit_jax.blocks import block_of
 from portinit_jax.fused import fused

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from portinit.grids import Axis, Grid
-from portinit.layouts import Shape
+from portinit.arrays.grids import Axis, Grid
+from portinit.arrays.layouts import Shape
 
 
 @dataclass(frozen=True, eq=False)

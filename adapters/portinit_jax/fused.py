@@ -18,14 +18,14 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from numpy.typing import NDArray
 
-from portinit.backends import Draw
-from portinit.base import by_arrays
-from portinit.dtypes import float_format
-from portinit.fused import filling
-from portinit.grids import Axis, Grid
-from portinit.layouts import LAYOUTS
-from portinit.machine import thread_count
-from portinit.steps import Steps
+from portinit.arrays.dtypes import float_format
+from portinit.arrays.grids import Axis, Grid
+from portinit.arrays.layouts import LAYOUTS
+from portinit.backends.base import Draw
+from portinit.backends.kernels import filling
+from portinit.backends.threads import thread_count
+from portinit.initializers.base import by_arrays
+from portinit.sampling.transform import Steps
 from portinit_jax import custom_call
 
 _TARGET = "portinit_fill"

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from portinit.backends import NUMPY, Draw, Evaluable, Words
-from portinit.dtypes import numpy_dtype
-from portinit.fused import filling
-from portinit.grids import Grid
+from portinit.arrays.dtypes import numpy_dtype
+from portinit.arrays.grids import Grid
+from portinit.backends.base import NUMPY, Draw, Evaluable, Words
+from portinit.backends.kernels import filling
 
 _ALIGNMENT = 64  # bytes: of memory that XLA takes as it is
 

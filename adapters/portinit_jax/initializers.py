@@ -16,8 +16,8 @@ from jax.nn.initializers import Initializer as Initializer
 
 import portinit
 from portinit import Layout
-from portinit.dtypes import dtype_name
-from portinit.fans import as_axes
+from portinit.arrays.dtypes import dtype_name
+from portinit.initializers.fans import as_axes
 
 Axes = int | Sequence[int]
 

@@ -10,8 +10,8 @@ import numpy as np
 from jax import lax
 
 from portinit import Key
-from portinit.backends import Words
-from portinit.keys import fold_words
+from portinit.backends.base import Words
+from portinit.random.keys import fold_words
 from portinit_jax.backend import key_data
 
 

@@ -13,11 +13,11 @@ import numpy as np
 from jax import lax
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec, Sharding
 
-from portinit.backends import Backend, Draw, Evaluable, Words
-from portinit.dtypes import float_format
-from portinit.grids import Grid
-from portinit.layouts import Shape
-from portinit.steps import Steps
+from portinit.arrays.dtypes import float_format
+from portinit.arrays.grids import Grid
+from portinit.arrays.layouts import Shape
+from portinit.backends.base import Backend, Draw, Evaluable, Words
+from portinit.sampling.transform import Steps
 from portinit_jax.blocks import block_of
 from portinit_jax.stacks import common_steps, stacked, values_by
 

@@ -13,9 +13,9 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from portinit import Initializer, Layout
-from portinit.backends import Draw, default_or_named
-from portinit.grids import Grid
-from portinit.layouts import Shape, as_layout, as_shape
+from portinit.arrays.grids import Grid
+from portinit.arrays.layouts import Shape, as_layout, as_shape
+from portinit.backends.base import Draw, default_or_named
 from portinit_jax.backend import BACKEND
 from portinit_jax.blocks import block_of
 from portinit_jax.initializers import Typed

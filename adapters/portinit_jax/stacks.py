@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from portinit.backends import Draw, Evaluable
-from portinit.base import sample
-from portinit.dtypes import Format, float_format
-from portinit.grids import Grid
-from portinit.samples import Distribution
-from portinit.steps import Steps, rounded
+from portinit.arrays.dtypes import Format, float_format
+from portinit.arrays.grids import Grid
+from portinit.backends.base import Draw, Evaluable
+from portinit.initializers.base import sample
+from portinit.sampling.distributions import Distribution
+from portinit.sampling.transform import Steps, rounded
 
 
 def common_steps(

@@ -11,12 +11,12 @@ import array_api_compat.torch
 import torch
 from torch.autograd.graph import increment_version
 
-from portinit.backends import NUMPY, Backend, Draw, Evaluable
-from portinit.dtypes import dtype_name
-from portinit.fused import filling
-from portinit.fused.filling import Zeros
-from portinit.fused.rows import rows_of
-from portinit.steps import Steps
+from portinit.arrays.dtypes import dtype_name
+from portinit.backends.base import NUMPY, Backend, Draw, Evaluable
+from portinit.backends.kernels import filling
+from portinit.backends.kernels.filling import Zeros
+from portinit.backends.kernels.rows import rows_of
+from portinit.sampling.transform import Steps
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)  # other kinds of tensors may have no memory
 _NUMPYS = (torch.float32, torch.float64, torch.float16, torch.complex64, torch.complex128)

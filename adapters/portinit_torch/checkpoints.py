@@ -7,10 +7,10 @@ from typing import Any
 from torch import nn
 
 from portinit import Recipe
+from portinit.arrays.dtypes import dtype_name
 from portinit.checkpoints import Entry
 from portinit.checkpoints.entries import chosen_dtype
 from portinit.checkpoints.entries import entries as entries_of
-from portinit.dtypes import dtype_name
 from portinit_torch.modules import bind, pairs_of
 
 

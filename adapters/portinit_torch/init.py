@@ -25,11 +25,11 @@ from torch.nn.parameter import is_lazy
 
 import portinit
 from portinit import Initializer, Key
-from portinit.backends import Draw
-from portinit.dtypes import dtype_name
-from portinit.gains import NONLINEARITIES
-from portinit.grids import Grid
-from portinit.layouts import as_layout
+from portinit.arrays.dtypes import dtype_name
+from portinit.arrays.grids import Grid
+from portinit.arrays.layouts import as_layout
+from portinit.backends.base import Draw
+from portinit.initializers.gains import NONLINEARITIES
 from portinit_torch import sharded
 from portinit_torch.backend import BACKEND
 from portinit_torch.keys import words_from_generator

@@ -10,12 +10,12 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from portinit import Recipe, Rule
-from portinit.backends import key_words
-from portinit.dtypes import dtype_name
-from portinit.grids import Grid
-from portinit.keys import Key
-from portinit.rules import raise_misfits
-from portinit.transfer import unused
+from portinit.arrays.dtypes import dtype_name
+from portinit.arrays.grids import Grid
+from portinit.backends.base import key_words
+from portinit.random.keys import Key
+from portinit.recipes.pretrained import unused
+from portinit.recipes.rule import raise_misfits
 from portinit_torch.init import fill_
 from portinit_torch.materialize import materialize
 from portinit_torch.modules import Names, Pairs, all_names, lazy, pairs_of

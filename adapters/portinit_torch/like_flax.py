@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from portinit import Initializer, Key, Layout, Parameter, Recipe, blocks, where
-from portinit.dtypes import dtype_name
-from portinit.grids import Grid
-from portinit.initializers import constant
-from portinit.jax_stream import like_jax
-from portinit.names import match_names
-from portinit.rules import raise_misfits
+from portinit.arrays.dtypes import dtype_name
+from portinit.arrays.grids import Grid
+from portinit.initializers.basic import constant
+from portinit.initializers.like_jax import like_jax
+from portinit.recipes.names import match_names
+from portinit.recipes.rule import raise_misfits
 from portinit_torch.init import fill_
 from portinit_torch.modules import describe
 

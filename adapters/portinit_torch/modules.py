@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from portinit import Parameter, Recipe
-from portinit.fans import torch_fans
-from portinit.rules import raise_misfits
-from portinit.transfer import unused
+from portinit.initializers.fans import torch_fans
+from portinit.recipes.pretrained import unused
+from portinit.recipes.rule import raise_misfits
 from portinit_torch.naming import plain_name, renamed
 
 _KINDS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...] = (

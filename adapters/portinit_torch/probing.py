@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from portinit import Layout, Recipe, Rule
-from portinit.arrays import to_numpy
-from portinit.grids import Grid
-from portinit.layouts import Shape
+from portinit.arrays.convert import to_numpy
+from portinit.arrays.grids import Grid
+from portinit.arrays.layouts import Shape
 from portinit.probes.moments import Histogram, Moments
 from portinit.probes.probing import arguments_of, cotangent, labels, law_of
 from portinit.probes.result import Probe, ProbedLayer, ProbedParameter
-from portinit.samples import Distribution
+from portinit.sampling.distributions import Distribution
 from portinit_torch import bind, initialize
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from portinit.grids import Grid
+from portinit.arrays.grids import Grid
 
 
 def parts(tensor: Tensor, grid: Grid) -> Iterator[tuple[Tensor, Grid]]:

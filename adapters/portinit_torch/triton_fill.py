@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from portinit.bits import signed
-from portinit.fused.rows import Run, rows_of
-from portinit.grids import Grid
-from portinit.layouts import Layout
-from portinit.quantile import pairs
-from portinit.steps import Steps
+from portinit.arrays.grids import Grid
+from portinit.arrays.layouts import Layout
+from portinit.backends.kernels.rows import Run, rows_of
+from portinit.random.words import signed
+from portinit.sampling.quantile import pairs
+from portinit.sampling.transform import Steps
 from portinit_torch import triton_kernel
 
 _THREADS = 128  # a program
@@ -43,7 +43,7 @@ def fill(
         key: two words.
         grid: which elements.
         steps: from a word to a value of the tensor's dtype; none for the words themselves.
-        stream: as for :func:`portinit.bits.random_words`.
+        stream: as for :func:`portinit.random.words.random_words`.
 
     Returns:
         Whether it was done; not where the tensor's elements share memory.

@@ -39,7 +39,7 @@ def odd(x: tl.tensor, y: tl.tensor) -> tl.tensor:
 
 @triton.jit
 def word(k0: tl.tensor, k1: tl.tensor, high: tl.tensor, low: tl.tensor) -> tl.tensor:
-    """The word at a counter: see :mod:`portinit.threefry`."""
+    """The word at a counter: see :mod:`portinit.random.threefry`."""
     k2 = k0 ^ k1 ^ 0x1BD11BDA
     x, y = even(high + k0, low + k1)
     x, y = odd(x + k1, y + (k2 + 1))
@@ -51,7 +51,7 @@ def word(k0: tl.tensor, k1: tl.tensor, high: tl.tensor, low: tl.tensor) -> tl.te
 
 @triton.jit
 def quantile(rank: tl.tensor, knots: tl.tensor) -> tl.tensor:
-    """The normal quantile in fixed point: see :mod:`portinit.quantile`."""
+    """The normal quantile in fixed point: see :mod:`portinit.sampling.quantile`."""
     sign = rank >> 31
     code = ((rank ^ sign ^ 0x7FFFFFFF) | 1).to(tl.float32).to(tl.int32, bitcast=True)
     found = tl.load(knots + ((code >> 13) - (127 << 10)))  # a knot, and the rise to the next
@@ -96,7 +96,7 @@ def integer(
     shift: tl.constexpr,
     offset: tl.tensor,
 ) -> tl.tensor:
-    """The integer that a word becomes: see :class:`portinit.steps.Steps`."""
+    """The integer that a word becomes: see :class:`portinit.sampling.transform.Steps`."""
     x = bits.to(tl.int32, bitcast=True)
     if count is not None:
         x = tl.umulhi(bits ^ 0x80000000, count.to(tl.uint32)).to(tl.int32, bitcast=True) + lowest
@@ -153,7 +153,7 @@ def fill(
         stream_bits: exclusive-ored to the counters' high words.
         count: the span's size.
         lowest: the span's first.
-        factor: as in :class:`portinit.steps.Steps`, and so down to shift.
+        factor: as in :class:`portinit.sampling.transform.Steps`, and so down to shift.
         offset: added to the integer.
         scale: none for words.
         low: the smallest value.

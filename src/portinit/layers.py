@@ -14,12 +14,12 @@ import operator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from portinit.backends import Draw
-from portinit.base import Initializer, Parameter, Random
-from portinit.combinators import blocks, where
-from portinit.grids import Grid
-from portinit.initializers import constant, kaiming_uniform, normal, xavier_uniform, zeros
-from portinit.samples import Uniform
+from portinit.arrays.grids import Grid
+from portinit.backends.base import Draw
+from portinit.initializers.base import Initializer, Parameter, Random
+from portinit.initializers.basic import constant, kaiming_uniform, normal, xavier_uniform, zeros
+from portinit.initializers.combinators import blocks, where
+from portinit.sampling.distributions import Uniform
 
 
 def linear_weight() -> Initializer:

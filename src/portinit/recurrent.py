@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from portinit.backends import Draw
-from portinit.base import Initializer, Parameter, Random
-from portinit.combinators import blocks, scaled
-from portinit.grids import Grid
-from portinit.initializers import constant, zeros
-from portinit.logarithm import LogUniform
-from portinit.samples import Distribution
+from portinit.arrays.grids import Grid
+from portinit.backends.base import Draw
+from portinit.initializers.base import Initializer, Parameter, Random
+from portinit.initializers.basic import constant, zeros
+from portinit.initializers.combinators import blocks, scaled
+from portinit.sampling.distributions import Distribution
+from portinit.sampling.log2 import LogUniform
 
 GATES = {4: "an LSTM", 3: "a GRU", 1: "a plain RNN"}
 """What a layer of so many gates is."""

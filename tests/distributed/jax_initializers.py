@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 import portinit
 import portinit_jax
 from distributed.jax_machine import assert_local, collectives, largest
-from portinit.machine import find_numba
+from portinit.backends.threads import find_numba
 from portinit_jax import initializers as jax_names
 
 KEY = portinit.key(5)

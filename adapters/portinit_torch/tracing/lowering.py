@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from portinit.dtypes import dtype_name
+from portinit.arrays.dtypes import dtype_name
 from portinit_torch.tracing.calls import Named, arguments_of, mutated, tensors_in
 from portinit_torch.tracing.draws import lower_draw, read_scalar
 from portinit_torch.tracing.modes import DECIDED_BY_VALUES, TraceError, really, source_line

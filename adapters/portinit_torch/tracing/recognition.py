@@ -9,11 +9,11 @@ import numpy as np
 
 import portinit
 from portinit import Initializer, Layout
-from portinit.base import Random
-from portinit.combinators import where
-from portinit.grids import Grid
+from portinit.arrays.grids import Grid
+from portinit.initializers.base import Random
+from portinit.initializers.combinators import where
 from portinit.layers import fan_in_uniform
-from portinit.samples import Distribution
+from portinit.sampling.distributions import Distribution
 from portinit_torch.tracing.recorder import Step
 from portinit_torch.tracing.rectangles import Rectangle, as_index, is_overwritten, writes_of
 

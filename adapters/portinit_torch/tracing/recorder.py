@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from portinit.dtypes import dtype_name
+from portinit.arrays.dtypes import dtype_name
 from portinit_torch.tracing.marks import Marks
 from portinit_torch.tracing.modes import (
     FakeTensor,

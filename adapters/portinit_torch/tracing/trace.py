@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from portinit import Initializer, Recipe, Rule
-from portinit.expressions import expression, unavailable
-from portinit.program import DRAWS, Node, Program
-from portinit.rules import usual_layout
+from portinit.initializers.expression import expression, unavailable
+from portinit.recipes.rule import usual_layout
+from portinit.replay.program import DRAWS, Node, Program
 from portinit_torch.modules import describe
 from portinit_torch.tracing.lowering import lower
 from portinit_torch.tracing.modes import really

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from portinit.base import Initializer
-from portinit.dtypes import FORMATS, dtype_name, float_format, numpy_dtype
-from portinit.grids import Grid, place
-from portinit.keys import Key
-from portinit.layouts import Shape
-from portinit.program import Program
-from portinit.recipe import Recipe
-from portinit.rules import Rule, raise_misfits
+from portinit.arrays.dtypes import FORMATS, dtype_name, float_format, numpy_dtype
+from portinit.arrays.grids import Grid, place
+from portinit.arrays.layouts import Shape
+from portinit.initializers.base import Initializer
+from portinit.random.keys import Key
+from portinit.recipes.recipe import Recipe
+from portinit.recipes.rule import Rule, raise_misfits
+from portinit.replay.program import Program
 
 Array = np.ndarray[Any, Any]
 

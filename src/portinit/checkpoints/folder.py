@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from portinit.arrays.dtypes import numpy_dtype
 from portinit.checkpoints.entries import Array
 from portinit.checkpoints.files import (
     SCRATCH,
@@ -24,7 +25,6 @@ from portinit.checkpoints.files import (
 )
 from portinit.checkpoints.shards import INDEX, OURS, Shard, index_of
 from portinit.checkpoints.values import Progress, Values
-from portinit.dtypes import numpy_dtype
 
 _JOB = "portinit.job"
 _ROOM_FOR_A_NAME = 256  # bytes of a header that a tensor takes

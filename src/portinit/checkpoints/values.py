@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from portinit.checkpoints.entries import Array, Entry
-from portinit.keys import Key
-from portinit.program import node_to_data
-from portinit.recipe import Recipe
-from portinit.rules import RecipeError, raise_misfits
+from portinit.random.keys import Key
+from portinit.recipes.recipe import Recipe
+from portinit.recipes.rule import RecipeError, raise_misfits
+from portinit.replay.program import node_to_data
 
 Progress = Callable[[int], None]
 """Told of bytes when they are done."""

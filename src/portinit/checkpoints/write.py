@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from portinit.backends import key_words
+from portinit.backends.base import key_words
 from portinit.checkpoints.entries import Entry, entries, require_suited
 from portinit.checkpoints.files import CheckpointError
 from portinit.checkpoints.folder import job_metadata, write_folder
 from portinit.checkpoints.session import write_session
 from portinit.checkpoints.shards import fingerprint, groups_of, shards_of
 from portinit.checkpoints.values import Drawn, Replay, Values
-from portinit.keys import Key
-from portinit.recipe import Recipe
+from portinit.random.keys import Key
+from portinit.recipes.recipe import Recipe
 
 SHARD_SIZE = 500_000_000
 """Bytes of tensors in a file, if not told."""

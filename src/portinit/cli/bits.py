@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 import click
 
 from portinit.cli.app import portinit
-from portinit.keys import key as key_of
-from portinit.proof.streams import STREAMS, positions
+from portinit.random.keys import key as key_of
+from portinit.verify.streams import STREAMS, positions
 
 _BLOCK = 1 << 16  # words; temporaries stay in the cache
 

@@ -6,7 +6,7 @@ import re
 
 import portinit
 from portinit import Recipe, Rule
-from portinit.layouts import LAYOUTS
+from portinit.arrays.layouts import LAYOUTS
 
 _NAMES = re.compile(r"\b([a-z_0-9]+)\(")
 

@@ -15,10 +15,10 @@ from typing import Any
 import click
 
 from portinit import __version__
+from portinit.backends.threads import find_numba, thread_count
 from portinit.cli.app import CONSOLE, portinit
 from portinit.cli.tables import print_rows
-from portinit.machine import find_numba, thread_count
-from portinit.proof.devices import found, installed
+from portinit.verify.devices import found, installed
 
 _MODULES = {  # where it differs from the package's name
     "array-api-compat": "array_api_compat",

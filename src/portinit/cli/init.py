@@ -15,11 +15,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from rich.progress import TransferSpeedColumn as Speed
 
 from portinit import Recipe, RecipeError, checkpoints, key
+from portinit.arrays.dtypes import FORMATS as DTYPES
 from portinit.checkpoints.write import FORMATS, parse_size
 from portinit.cli.app import CONSOLE, portinit
 from portinit.cli.factories import example_input, load, load_names, load_recipe
 from portinit.cli.models import SEED
-from portinit.dtypes import FORMATS as DTYPES
 
 
 def _size(context: click.Context, option: click.Parameter, value: str) -> int:

@@ -17,7 +17,7 @@ import portinit_flax
 import portinit_torch
 from portinit import Layout, Recipe
 from portinit.cli.flax_models import variables
-from portinit.names import split_name
+from portinit.recipes.names import split_name
 from portinit.testing.arrays import differing
 from portinit.testing.sides import flax_side
 from portinit.testing.weights import in_torchs_order

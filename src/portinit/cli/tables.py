@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from portinit import Recipe
-from portinit.display import in_shape, rounded, table_of
+from portinit.recipes.display import in_shape, rounded, table_of
 
 if TYPE_CHECKING:
     from portinit.cli.porting import Port

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from portinit.cli.app import CONSOLE, portinit
 from portinit.cli.files import writable, write_atomically
-from portinit.proof.verify import Report, Row, verify
+from portinit.verify.verify import Report, Row, verify
 
 _SHOWN = 5  # misses that are named; the report has all
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from portinit.base import Initializer
-from portinit.dtypes import dtype_name
-from portinit.grids import Grid
-from portinit.initializers import normal
-from portinit.keys import key as make_key
-from portinit.layouts import Shape
+from portinit.arrays.dtypes import dtype_name
+from portinit.arrays.grids import Grid
+from portinit.arrays.layouts import Shape
+from portinit.initializers.base import Initializer
+from portinit.initializers.basic import normal
 from portinit.probes.result import Probe
 from portinit.probes.verdicts import LIMIT
-from portinit.recipe import Recipe
-from portinit.samples import Distribution
+from portinit.random.keys import key as make_key
+from portinit.recipes.recipe import Recipe
+from portinit.sampling.distributions import Distribution
 
 _ADAPTERS = {"torch": "portinit_torch.probing", "flax": "portinit_flax.probing"}
 _COTANGENTS = make_key(0).fold_in("portinit.probe")

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from portinit.layouts import Shape
+from portinit.arrays.layouts import Shape
 from portinit.probes.moments import Histogram, Moments, finite
 from portinit.probes.verdicts import LIMIT, Problem, departs, first_turns, judge, reference_of
-from portinit.samples import Distribution
+from portinit.sampling.distributions import Distribution
 
 
 @dataclass(frozen=True)

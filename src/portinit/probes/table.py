@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from portinit.display import in_shape
 from portinit.probes.result import Probe
+from portinit.recipes.display import in_shape
 
 
 def as_text(found: Probe) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from portinit.probes.moments import Moments
-from portinit.samples import Distribution
+from portinit.sampling.distributions import Distribution
 
 LIMIT = 1e6
 """How many times a signal may grow or shrink against where it starts.

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portinit.probes.result import ProbedParameter
-from portinit.proof.statistics import scipy_law
-from portinit.samples import Distribution
+from portinit.sampling.distributions import Distribution
+from portinit.testing.goodness import scipy_law
 
 # Each colour stands for a variable of the style sheet, so that one picture serves light and dark.
 INK, MUTED, GRID, BARS, BAD = "#010101", "#020202", "#030303", "#040404", "#050505"

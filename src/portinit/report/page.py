@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portinit import __version__
-from portinit.display import in_shape
 from portinit.probes.result import Probe, ProbedLayer
+from portinit.recipes.display import in_shape
 from portinit.report.figures import Line, stds_by_layer
 from portinit.report.parameters import groups
 from portinit.report.study import Column, Study

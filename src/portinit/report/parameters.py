@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from portinit.display import in_shape, rounded
 from portinit.probes.result import Probe, ProbedParameter
+from portinit.recipes.display import in_shape, rounded
 from portinit.report.figures import histogram
 from portinit.report.words import number, span
 

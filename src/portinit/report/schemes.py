@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from portinit.base import Initializer
-from portinit.initializers import kaiming_normal, lecun_normal, normal, xavier_normal, zeros
-from portinit.recipe import Recipe
-from portinit.rules import Rule
-from portinit.structured import orthogonal
+from portinit.initializers.base import Initializer
+from portinit.initializers.basic import kaiming_normal, lecun_normal, normal, xavier_normal, zeros
+from portinit.initializers.matrices import orthogonal
+from portinit.recipes.recipe import Recipe
+from portinit.recipes.rule import Rule
 
 SCHEMES: dict[str, Initializer] = {
     "kaiming": kaiming_normal(nonlinearity="relu"),

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from portinit.display import in_shape, in_words
-from portinit.keys import key as make_key
 from portinit.probes.probing import arguments_of, framework_of, probe
 from portinit.probes.result import Probe, ProbedParameter
-from portinit.recipe import Recipe
+from portinit.random.keys import key as make_key
 from portinit.recipes import flax_defaults, torch_defaults
+from portinit.recipes.display import in_shape, in_words
+from portinit.recipes.recipe import Recipe
+from portinit.recipes.rule import RecipeError
 from portinit.report.schemes import SCHEMES, scheme_recipe
-from portinit.rules import RecipeError
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from portinit.arrays import Array as Array
-from portinit.arrays import to_numpy as to_numpy
+from portinit.arrays.convert import Array as Array
+from portinit.arrays.convert import to_numpy as to_numpy
 
 
 def as_double(array: Array) -> Array:

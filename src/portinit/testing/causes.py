@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from portinit.base import Initializer
-from portinit.grids import Grid
-from portinit.initializers import (
+from portinit.arrays.grids import Grid
+from portinit.arrays.layouts import LAYOUTS
+from portinit.initializers.base import Initializer
+from portinit.initializers.basic import (
     glorot_normal,
     he_normal,
     kaiming_normal,
@@ -23,12 +24,11 @@ from portinit.initializers import (
     xavier_normal,
     xavier_uniform,
 )
-from portinit.layouts import LAYOUTS
-from portinit.samples import Distribution, Normal, Uniform
-from portinit.schemes import normal_with_std, truncated_with_std, uniform_with_std
+from portinit.initializers.schemes import normal_with_std, truncated_with_std, uniform_with_std
+from portinit.sampling.distributions import Distribution, Normal, Uniform
+from portinit.sampling.truncated_normal import TruncatedNormal
 from portinit.testing.fits import in_words, p_values
 from portinit.testing.parts import Part
-from portinit.truncated import TruncatedNormal
 
 _FITS = 1e-4  # the chance that the right cause is passed over
 

@@ -6,17 +6,17 @@ import math
 
 import numpy as np
 
-from portinit.dtypes import float_format
-from portinit.proof.statistics import FEWEST, goodness, scipy_law
-from portinit.samples import Distribution, Normal, Uniform
+from portinit.arrays.dtypes import float_format
+from portinit.sampling.distributions import Distribution, Normal, Uniform
+from portinit.sampling.truncated_normal import TruncatedNormal
 from portinit.testing.arrays import Array, scipy_stats
-from portinit.truncated import TruncatedNormal
+from portinit.testing.goodness import FEWEST, goodness, scipy_law
 
 
 def p_values(values: Array, law: Distribution) -> dict[str, float]:
     """P-values by the name of the test, of values that shall be draws of a distribution.
 
-    1024 values and more have :func:`portinit.proof.statistics.goodness`; fewer have the exact test
+    1024 values and more have :func:`portinit.testing.goodness.goodness`; fewer have the exact test
     of Kolmogorov and Smirnov, and mean and variance of their normal scores. The parts of complex
     values are tested each for itself.
     """

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from portinit.base import Initializer
-from portinit.dtypes import dtype_name
-from portinit.grids import Grid
-from portinit.initializers import constant
-from portinit.layouts import Layout, as_layout, as_shape
-from portinit.samples import Distribution, Normal
-from portinit.structured import delta_orthogonal, orthogonal, sparse
+from portinit.arrays.dtypes import dtype_name
+from portinit.arrays.grids import Grid
+from portinit.arrays.layouts import Layout, as_layout, as_shape
+from portinit.initializers.base import Initializer
+from portinit.initializers.basic import constant
+from portinit.initializers.matrices import delta_orthogonal, orthogonal, sparse
+from portinit.sampling.distributions import Distribution, Normal
 from portinit.testing.arrays import Array, as_double, to_numpy
 from portinit.testing.causes import likely_cause
 from portinit.testing.fits import failed, in_words, p_values
@@ -39,7 +39,7 @@ def assert_distribution(
     """Assert that values can be an initializer's draws, whoever drew them, from whatever stream.
 
     Independent draws are tested against :meth:`portinit.Initializer.distribution_of`, by
-    ``portinit.proof.statistics.goodness`` from 1024 values on. What no key changes (constants,
+    ``portinit.testing.goodness.goodness`` from 1024 values on. What no key changes (constants,
     ``eye``, ``assign``) is compared exactly, ``orthogonal`` by its product with its transpose (not
     for being uniformly distributed), ``sparse`` by the zeros of its columns and the law of the
     rest, ``blocks`` and ``where`` part by part.

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from portinit.backends import Draw, backend_of
-from portinit.base import Initializer, Parameter
-from portinit.combinators import blocks, scaled, where
-from portinit.dtypes import dtype_name
-from portinit.grids import Grid
-from portinit.jax_stream import like_jax
-from portinit.keys import key
+from portinit.arrays.dtypes import dtype_name
+from portinit.arrays.grids import Grid
+from portinit.backends.base import Draw, backend_of
+from portinit.initializers.base import Initializer, Parameter
+from portinit.initializers.combinators import blocks, scaled, where
+from portinit.initializers.like_jax import like_jax
 from portinit.layers import padded
+from portinit.random.keys import key
 from portinit.testing.arrays import Array
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from portinit.layouts import Layout, as_layout
-from portinit.rules import usual_layout
+from portinit.arrays.layouts import Layout, as_layout
+from portinit.recipes.rule import usual_layout
 
 if TYPE_CHECKING:
-    from portinit_flax.trees import Tree
+    from portinit_flax.tree import Tree
 
 Names = Mapping[str, str | tuple[str, Layout | str]]
 Path = tuple[str, ...]
@@ -72,7 +72,7 @@ def flax_side(model: Any) -> FlaxSide:
     """The arrays of linen variables, of a tree of parameters, or of an nnx module."""
     from flax import nnx
 
-    from portinit_flax.trees import Tree, leaves, tree_of
+    from portinit_flax.tree import Tree, leaves, tree_of
 
     tree = tree_of(model)
     statistics: Any = {}

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from portinit.base import Initializer
-from portinit.dtypes import float_format
-from portinit.given import Given
-from portinit.initializers import constant
-from portinit.structured import dirac, eye, sparse
+from portinit.arrays.dtypes import float_format
+from portinit.initializers.assigned import Given
+from portinit.initializers.base import Initializer
+from portinit.initializers.basic import constant
+from portinit.initializers.matrices import dirac, eye, sparse
 from portinit.testing.arrays import Array, as_double, described, differing, scipy_stats
 from portinit.testing.parts import Part
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from portinit.given import assign
-from portinit.layouts import Layout
-from portinit.names import match_names, split_name
-from portinit.packed import is_packed, is_recurrent_bias
-from portinit.recipe import Recipe
-from portinit.rules import Rule
+from portinit.arrays.layouts import Layout
+from portinit.initializers.assigned import assign
+from portinit.recipes.names import match_names, split_name
+from portinit.recipes.packed import is_packed, is_recurrent_bias
+from portinit.recipes.recipe import Recipe
+from portinit.recipes.rule import Rule
 from portinit.testing.arrays import Array, described, differing, has_values, to_numpy
 from portinit.testing.sides import FlaxSide, Held, Names, Path, flax_side, split_table, torch_side
 

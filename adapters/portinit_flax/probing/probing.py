@@ -1,0 +1,216 @@
+"""Activations and gradients of a Flax model, linen or nnx, by adding zeros to outputs.
+
+The gradient with respect to a layer's output is that with respect to a zero which is added to it:
+what Flax's ``perturb`` does, for every layer and with no change to the model.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen, nnx
+
+from portinit import Recipe
+from portinit.probes.moments import Histogram, Moments
+from portinit.probes.probing import arguments_of, cotangent, law_of
+from portinit.probes.result import Probe, ProbedLayer, ProbedParameter
+from portinit.random.keys import key as make_key
+from portinit_flax.initialize import initialize
+from portinit_flax.matching import Names, plans_with_stacks
+from portinit_flax.probing.recording import Recorder, is_float, wrapped
+from portinit_flax.tree import COLLECTIONS, leaves
+
+Forward = Callable[[Any, Recorder], Any]
+"""A forward pass: from the parameters and who watches to the output."""
+
+
+def probe(
+    model: Any,
+    inputs: Any,
+    *,
+    recipe: Recipe | None,
+    key: Any,
+    variables: Any,
+    names: Names | None,
+    loss: Callable[[Any], Any] | None,
+    limit: float,
+) -> Probe:
+    """See :func:`portinit.probe`."""
+    arguments = arguments_of(inputs, jnp.asarray)
+    if isinstance(model, nnx.Module):
+        if variables is not None:
+            raise ValueError("variables are for linen modules, got an nnx module with them")
+        if key is not None and recipe is None:
+            raise ValueError("a key must come with a recipe that draws with it, got a key alone")
+        parameters, forward = _nnx(model, arguments, recipe, key, names)
+    elif isinstance(model, linen.Module):
+        if variables is not None and key is not None:
+            raise ValueError("a key draws new values: give either variables or a key, got both")
+        parameters, forward = _linen(model, arguments, recipe, key, names, variables)
+    else:
+        raise TypeError(f"a model must be an nnx or a linen module, got {type(model).__name__}")
+    recorder, gradients = _run(forward, parameters, loss)
+    layers = tuple(recorder.layers(gradients[0]))
+    found = _parameters(parameters, gradients[1], recipe, names)
+    ordered = sorted(found, key=lambda one: _place(one.name, layers))
+    return Probe("flax", layers, tuple(ordered), tuple(recorder.unseen), limit)
+
+
+# The two kinds of models as a function of their parameters
+
+
+def _linen(
+    model: linen.Module,
+    arguments: tuple[Any, Any],
+    recipe: Recipe | None,
+    key: Any,
+    names: Names | None,
+    variables: Any,
+) -> tuple[Any, Forward]:
+    rngs = {"params": _as_jax_key(key)}  # what asks for another stream is given this one
+    if variables is None:
+        if key is None:
+            raise ValueError("a linen module needs variables, or a key to draw them; got neither")
+        variables = _drawn(
+            functools.partial(model.init, rngs, *arguments[0], **arguments[1]), recipe, key, names
+        )
+    rest = {name: tree for name, tree in variables.items() if name != "params"}
+
+    def forward(parameters: Any, recorder: Recorder) -> Any:
+        def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            module, method = context.module, context.method_name
+            name = "/".join(module.path)
+            return recorder.call(functools.partial(call, *args, **kwargs), module, name, method)
+
+        everything = {"params": parameters, **rest}
+        with linen.intercept_methods(interceptor):
+            output, _ = model.apply(
+                everything, *arguments[0], **arguments[1], rngs=rngs, mutable=[*rest]
+            )
+        return output
+
+    return variables.get("params", {}), forward
+
+
+def _drawn(init: Callable[[], Any], recipe: Recipe | None, key: Any, names: Names | None) -> Any:
+    """A linen module's variables: its own, or a recipe's."""
+    if recipe is None:
+        return init()
+    shapes = jax.eval_shape(init)
+    filled: Any = initialize(shapes, recipe, key, names)
+    if set(shapes) <= set(COLLECTIONS):
+        return filled
+    return {**init(), **{name: filled[name] for name in COLLECTIONS if name in filled}}
+
+
+def _as_jax_key(key: Any) -> Any:
+    if isinstance(key, jax.Array):
+        return key
+    words = np.array((make_key(0) if key is None else key).words, np.uint32)
+    return jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
+
+
+def _nnx(
+    model: nnx.Module,
+    arguments: tuple[Any, Any],
+    recipe: Recipe | None,
+    key: Any,
+    names: Names | None,
+) -> tuple[Any, Forward]:
+    if recipe is not None and key is not None:
+        model = initialize(nnx.clone(model), recipe, key, names)
+    split: tuple[Any, ...] = nnx.split(model, nnx.Param, ...)
+    graph, parameters, rest = split
+
+    def forward(parameters: Any, recorder: Recorder) -> Any:
+        copy = nnx.merge(graph, parameters, rest, copy=True)
+        paths = {id(part): "/".join(map(str, path)) for path, part in nnx.iter_modules(copy)}
+        with wrapped({type(part) for _, part in nnx.iter_modules(copy)}, paths, recorder):
+            return copy(*arguments[0], **arguments[1])
+
+    return parameters, forward
+
+
+def _run(
+    forward: Forward, parameters: Any, loss: Callable[[Any], Any] | None
+) -> tuple[Recorder, tuple[list[Any], Any]]:
+    """Forward and backward: a recorder with the outputs, and the gradients at them and at leaves.
+
+    The first pass, which computes nothing, finds the outputs' shapes.
+    """
+
+    def shapes(parameters: Any) -> list[Any]:
+        recorder = Recorder()
+        forward(parameters, recorder)
+        return recorder.outputs
+
+    zeros = [jnp.zeros(x.shape, x.dtype) for x in jax.eval_shape(shapes, parameters)]
+    recorders = []
+
+    def total(zeros: list[Any], parameters: Any) -> tuple[Any, list[Any]]:
+        recorder = Recorder(zeros)
+        recorders.append(recorder)
+        output = forward(parameters, recorder)
+        value = _default_loss(output) if loss is None else loss(output)
+        return value, recorder.outputs
+
+    differentiate = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True, allow_int=True))
+    gradients, outputs = differentiate(zeros, parameters)
+    recorders[-1].outputs = outputs
+    return recorders[-1], gradients
+
+
+def _default_loss(output: Any) -> Any:
+    """The outputs' elements, each times its weight, summed."""
+    flat = [x for x in jax.tree_util.tree_leaves(output) if is_float(x)]
+    weights = [jnp.asarray(cotangent(place, x.shape)) for place, x in enumerate(flat)]
+    terms = [jnp.sum(x * w.astype(x.dtype)) for x, w in zip(flat, weights, strict=True)]
+    return sum(terms, start=jnp.zeros(()))
+
+
+# Parameters
+
+
+def _parameters(
+    parameters: Any, gradients: Any, recipe: Recipe | None, names: Names | None
+) -> Iterator[ProbedParameter]:
+    found, arrays, _ = leaves(parameters)
+    slopes = leaves(gradients)[1]
+    laws = {} if recipe is None else dict(_laws(parameters, recipe, names))
+    for leaf in found:
+        values = np.asarray(arrays[leaf.position])
+        if not is_float(values):
+            continue
+        initializer, law = laws.get("/".join(leaf.path), (None, None))
+        yield ProbedParameter(
+            "/".join(leaf.path),
+            leaf.shape,
+            Moments.of(values),
+            Moments.of(slopes[leaf.position]),
+            Histogram.of(values),
+            initializer,
+            law,
+        )
+
+
+def _laws(parameters: Any, recipe: Recipe, names: Names | None) -> Iterator[tuple[str, Any]]:
+    """What each leaf is drawn from, in words and as a distribution, by path."""
+    for plan in plans_with_stacks(parameters, recipe, names, None):
+        initializer = plan.rule.initializer
+        law = law_of(initializer, plan.grid, plan.leaf.dtype)
+        yield "/".join(plan.leaf.path), (str(initializer), law)
+
+
+def _place(name: str, layers: tuple[ProbedLayer, ...]) -> tuple[int, str]:
+    """Where a parameter's layer is among the calls."""
+    owners = (i for i, layer in enumerate(layers) if _holds(layer.name.partition("#")[0], name))
+    return next(owners, len(layers)), name
+
+
+def _holds(layer: str, parameter: str) -> bool:
+    return not layer or parameter.startswith(f"{layer}/")

@@ -1,0 +1,1 @@
+"""Which element of a parameter lies where, and in which dtype."""

@@ -1,0 +1,1 @@
+"""Who computes values: array namespaces, threads and compiled kernels."""

@@ -1,0 +1,247 @@
+"""From counters to values in whole vector registers, a batch at a time.
+
+Each function emits LLVM's code for ``BATCH`` elements; :mod:`portinit.backends.kernels.loops`
+calls what they make. The cipher is :func:`portinit.random.threefry.threefry2x32` itself, run on
+:class:`~portinit.backends.kernels.lanes.Lanes`. What follows it is
+:meth:`portinit.sampling.transform.Steps.integers`.
+
+A block's rounds wait for one another, so several blocks must be under way at once. The vectoriser
+interleaves two; here as many are written out as there are registers for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from portinit.backends.kernels.lanes import (
+    COUNT,
+    Lanes,
+    constant,
+    filled,
+    ir,
+    loaded,
+    place,
+    store,
+    vector,
+)
+from portinit.random.threefry import threefry2x32
+
+BATCH = 128
+"""Elements at a time."""
+
+_VECTORS = range(0, BATCH, COUNT)
+_EMITTED: dict[str, Callable[..., Any]] = {}
+
+
+def emitted(emit: Callable[..., Any]) -> Callable[..., Any]:
+    """Have :func:`functions` make a function of one that emits code; its first is the builder."""
+    _EMITTED[emit.__name__] = emit
+    return emit
+
+
+def functions() -> dict[str, Any]:
+    """What the loops call, by name: intrinsic functions of numba's, without the builder."""
+    intrinsic = importlib.import_module("numba.extending").intrinsic
+    return {name: intrinsic(_typed(emit)) for name, emit in _EMITTED.items()}
+
+
+def _typed(emit: Callable[..., Any]) -> Callable[..., Any]:
+    void = importlib.import_module("numba.types").void
+
+    def of(*kinds: Any) -> Any:
+        return void(*kinds), _coded(emit)
+
+    # numba asks for the number of arguments.
+    forms: dict[int, Callable[..., Any]] = {
+        2: lambda _, a, b: of(a, b),
+        3: lambda _, a, b, c: of(a, b, c),
+        4: lambda _, a, b, c, d: of(a, b, c, d),
+        5: lambda _, a, b, c, d, e: of(a, b, c, d, e),
+    }
+    return forms[len(inspect.signature(emit).parameters) - 1]
+
+
+def _coded(emit: Callable[..., Any]) -> Callable[..., Any]:
+    """The code generator that numba expects: arrays come as pointers, tuples as lists."""
+    kinds = importlib.import_module("numba.types")
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        def plain(kind: Any, value: Any) -> Any:
+            if isinstance(kind, kinds.Array):
+                return context.make_array(kind)(context, builder, value).data
+            if isinstance(kind, kinds.BaseTuple):
+                return [builder.extract_value(value, i) for i in range(len(kind))]
+            return value
+
+        emit(builder, *map(plain, signature.args, values))
+        return context.get_dummy_value()
+
+    return code
+
+
+class Ladder:
+    """Counters whose vectors lie a stride apart, to add a word to.
+
+    The word is added to the first, and then each is made from the one before: vectors that depend
+    on nothing LLVM puts behind one another, and their rounds no longer overlap.
+    """
+
+    def __init__(self, first: Lanes, stride: Lanes, count: int) -> None:
+        self.first = first
+        self.stride = stride
+        self.count = count
+
+    def __add__(self, word: Lanes) -> Lanes:
+        rungs = [self.first + word]
+        for _ in range(1, self.count):
+            rungs.append(rungs[-1] + self.stride)
+        return Lanes(word.builder, [rung.parts[0] for rung in rungs])
+
+
+def _side_by_side() -> int:
+    """How many vectors there are registers for: with AVX-512 32 of 16 lanes."""
+    features = importlib.import_module("llvmlite.binding").get_host_cpu_features()
+    return 8 if features.get("avx512f") else 4
+
+
+@emitted
+def words(builder: Any, key: Any, counter: Any, step: Any, out: Any, at: Any) -> None:
+    """The words at counter, counter + step, ..., which share their high word."""
+    k0, k1, stream = (filled(builder, word) for word in key)
+    counters, step = filled(builder, counter), _low_half(filled(builder, step))
+    high, low = _high_half(counters), _low_half(counters)
+    vectors, target = _side_by_side(), builder.gep(out, [at])
+    for first in range(0, BATCH, vectors * COUNT):
+        start = low + step * Lanes(builder, [constant([*range(first, first + COUNT)])])
+        ladder: Any = Ladder(start, step * COUNT, vectors)
+        x, y = threefry2x32((k0, k1), (high ^ stream, ladder))
+        store(x ^ y, target, first)
+
+
+@emitted
+def words_at(builder: Any, key: Any, counters: Any, out: Any, at: Any) -> None:
+    """The words at any counters."""
+    k0, k1, stream = (filled(builder, word) for word in key)
+    vectors, target = _side_by_side(), builder.gep(out, [at])
+    for first in range(0, BATCH, vectors * COUNT):
+        counter = loaded(builder, counters, first, vectors)
+        x, y = threefry2x32((k0, k1), (_high_half(counter) ^ stream, _low_half(counter)))
+        store(x ^ y, target, first)
+
+
+@emitted
+def span(builder: Any, x: Any, scaling: Any) -> None:
+    """Words scaled to first, ..., first + size - 1."""
+    size, lowest, _ = (filled(builder, value) for value in scaling)
+    for first in _VECTORS:
+        unsigned = (loaded(builder, x, first, 1) ^ -(1 << 31)).each(_wider(builder.zext))
+        store(_high_half(unsigned.joined(size, builder.mul)) + lowest, x, first)
+
+
+@emitted
+def multiply(builder: Any, x: Any, scaling: Any) -> None:
+    """The high half of a product."""
+    factor = filled(builder, scaling[2])
+    for first in _VECTORS:
+        signed = loaded(builder, x, first, 1).each(_wider(builder.sext))
+        store(_high_half(signed.joined(factor, builder.mul)), x, first)
+
+
+def _wider(extend: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+    return lambda part: extend(part, vector(ir().IntType(64)))
+
+
+def _high_half(x: Lanes) -> Lanes:
+    shift = ir().Constant(vector(ir().IntType(64)), [32] * COUNT)
+    return _low_half(x.each(lambda part: x.builder.lshr(part, shift)))
+
+
+def _low_half(x: Lanes) -> Lanes:
+    return x.each(lambda part: x.builder.trunc(part, vector(ir().IntType(32))))
+
+
+@emitted
+def locate(builder: Any, x: Any, segments: Any) -> None:
+    """In which segments of the quantile's table ranks lie: see ``sampling.quantile``."""
+    for first in _VECTORS:
+        store((_code(loaded(builder, x, first, 1)) >> 13) - (127 << 10), segments, first)
+
+
+@emitted
+def interpolate(builder: Any, x: Any, segments: Any, knots: Any) -> None:
+    """The normal quantile in fixed point, in the place of the ranks."""
+    for first in _VECTORS:
+        rank, found = loaded(builder, x, first, 1), _look_up(builder, segments, first, knots)
+        sign, knot, position = rank >> 31, _low_half(found), _code(rank) & 0x1FFF
+        z = knot + ((_high_half(found) - knot) * position >> 13)
+        store((z ^ sign) - sign, x, first)
+
+
+def _code(rank: Lanes) -> Lanes:
+    return _bits(_float((rank ^ (rank >> 31) ^ 0x7FFFFFFF) | 1))
+
+
+def _look_up(builder: Any, segments: Any, first: int, knots: Any) -> Lanes:
+    """Each segment's knot, and the next one above it, in a word of 64 bits.
+
+    All of numba's machines store the low half first. Sixteen scalar loads take less than gathers
+    do, if the segments come from memory.
+    """
+    word = ir().IntType(64)
+    found = ir().Constant(vector(word), ir().Undefined)
+    for lane in range(COUNT):
+        index = builder.zext(builder.load(place(builder, segments, first + lane)), word)
+        knot = builder.bitcast(builder.gep(knots, [index]), word.as_pointer())
+        number = ir().Constant(ir().IntType(32), lane)
+        found = builder.insert_element(found, builder.load(knot, align=4), number)
+    return Lanes(builder, [found])
+
+
+def _float(x: Lanes) -> Lanes:
+    return x.each(lambda part: x.builder.sitofp(part, vector(ir().FloatType())))
+
+
+def _bits(x: Lanes) -> Lanes:
+    return x.each(lambda part: x.builder.bitcast(part, vector(ir().IntType(32))))
+
+
+@emitted
+def finish(builder: Any, x: Any, last: Any, floats: Any, out: Any, at: Any) -> None:
+    """The integers' values to memory: the last shift and offset, and what is floating point."""
+    shift, offset, scale, low, high = (filled(builder, value) for value in (*last, *floats))
+    target = builder.gep(out, [at])
+    for first in _VECTORS:
+        y = _float((loaded(builder, x, first, 1) >> shift) + offset).joined(scale, builder.fmul)
+        y = _chosen(_chosen(y, "<", low), ">", high)
+        store(_half(_bits(y)) if out.type.pointee.width == 16 else _bits(y), target, first)
+
+
+@emitted
+def clear(builder: Any, x: Any, bounds: Any, number: Any, out: Any, at: Any) -> None:
+    """Zeros in memory where words are at most their bounds."""
+    bounds, target = builder.gep(bounds, [number]), builder.gep(out, [at])
+    zero = ir().Constant(vector(out.type.pointee), None)
+    for first in _VECTORS:
+        word, limit, kept = (loaded(builder, data, first, 1) for data in (x, bounds, target))
+        beyond = word.joined(limit, partial(builder.icmp_signed, "<="))
+        store(Lanes(builder, [builder.select(beyond.parts[0], zero, kept.parts[0])]), target, first)
+
+
+def _chosen(x: Lanes, sign: str, bound: Lanes) -> Lanes:
+    """The bound where x is beyond it."""
+    builder = x.builder
+
+    def choose(a: Any, b: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(sign, a, b), b, a)
+
+    return x.joined(bound, choose)
+
+
+def _half(bits: Lanes) -> Lanes:
+    """A finite float32's bits rounded to bfloat16's, to nearest, ties to even."""
+    rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16
+    return rounded.each(lambda part: bits.builder.trunc(part, vector(ir().IntType(16))))

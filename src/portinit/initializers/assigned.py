@@ -1,0 +1,170 @@
+"""Initializers of given values: arrays, and tensors out of files."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from portinit.arrays.convert import Array, to_numpy
+from portinit.arrays.dtypes import numpy_dtype
+from portinit.arrays.grids import Grid, place
+from portinit.arrays.layouts import Layout, Shape, as_layout, as_shape, layout_or_name
+from portinit.arrays.weight_files import read, stored
+from portinit.backends.base import Draw
+from portinit.initializers.base import Initializer
+
+
+class Given(Initializer):
+    """Values that are there already, in PyTorch's order, whatever the key."""
+
+    independent: ClassVar[bool] = False
+    on_host: ClassVar[bool] = True  # data is no part of a compiled computation
+
+    def given_shape(self) -> Shape:
+        """The values' shape in PyTorch; a ValueError if they cannot be read."""
+        raise NotImplementedError
+
+    def array(self) -> Array:
+        """The values, in PyTorch's order."""
+        raise NotImplementedError
+
+    def check(self, grid: Grid, dtype: str) -> None:
+        given = self.given_shape()
+        if given != grid.shape:
+            raise ValueError(f"given values must have the shape to fill, {grid.shape}; got {given}")
+
+    def values(self, draw: Draw, factor: float = 1.0) -> Any:
+        return place_given(draw, self.array(), factor)
+
+
+@dataclass(frozen=True)
+class assigned(Given):
+    """Given values; made by :func:`assign`."""
+
+    dtype: str
+    shape: Shape
+    data: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        dtype, count = numpy_dtype(self.dtype), math.prod(as_shape(self.shape))
+        if dtype.hasobject or len(self.data) != count * dtype.itemsize:
+            raise ValueError(
+                f"data must be {count} numbers, got {len(self.data)} bytes of dtype {dtype}"
+            )
+
+    def __str__(self) -> str:
+        return f"assigned({'x'.join(map(str, self.shape))} {numpy_dtype(self.dtype).name})"
+
+    def given_shape(self) -> Shape:
+        return tuple(self.shape)
+
+    def array(self) -> Array:
+        return np.frombuffer(self.data, dtype=numpy_dtype(self.dtype)).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class from_file(Given):
+    """A tensor out of a weight file, read when the initializer is called.
+
+    The file may be safetensors, NumPy's ``.npz`` or ``torch.save``'s; its first bytes tell. Nothing
+    in it is executed: a pickle that holds more than tensors in plain containers is refused.
+
+    Args:
+        file: the file's path.
+        name: the tensor's name there.
+        layout: how the tensor lies in the file: ``"torch"``, ``"flax"`` for a kernel that was saved
+            from Flax, or another :class:`portinit.Layout`.
+        section: for ``torch.save``'s, the keys that lead to the state_dict: ``"model"``,
+            ``"trainer.state_dict"``.
+
+    Raises:
+        ValueError: when called with another shape than the tensor's, or if the file does not hold
+            the tensor, is damaged, or would have to be executed.
+        OSError: when called, if the file cannot be read.
+
+    >>> import tempfile
+    >>> import portinit
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/weights.npz", **{"fc.weight": np.ones((2, 3))})
+    ...     weight = from_file(f"{folder}/weights.npz", "fc.weight")
+    ...     weight(portinit.key(0), (2, 3), layout="torch").shape
+    (2, 3)
+    """
+
+    file: str
+    name: str
+    layout: Layout | str = "torch"
+    section: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "file", os.fspath(self.file))
+        object.__setattr__(self, "layout", layout_or_name(self.layout))
+
+    def given_shape(self) -> Shape:
+        shape = stored(self.file, self.name, self.section).shape
+        return as_layout(self.layout).logical_shape(shape)
+
+    def array(self) -> Array:
+        values = read(self.file, self.name, self.section)
+        return np.asarray(as_layout(self.layout).to_torch(values))
+
+
+@dataclass(frozen=True)
+class from_safetensors(Given):
+    """A tensor out of a safetensors file; :class:`from_file` does more.
+
+    Args:
+        file: the file's path.
+        name: the tensor's name there. Its values are in PyTorch's order.
+    """
+
+    file: str
+    name: str
+
+    def given_shape(self) -> Shape:
+        return from_file(self.file, self.name).given_shape()
+
+    def array(self) -> Array:
+        return from_file(self.file, self.name).array()
+
+
+def assign(values: Any, layout: Layout | str = "torch") -> Initializer:
+    """An initializer that gives these values, whatever the key: another layer's, for one.
+
+    Args:
+        values: an array of any framework, a parameter of PyTorch's or Flax's, or nested lists of
+            numbers. They are copied.
+        layout: how they lie: as in PyTorch, ``"flax"`` for a Flax kernel, or another
+            :class:`portinit.Layout`.
+
+    Raises:
+        TypeError: values that are no numbers.
+        ValueError: when called with another shape than the values'.
+
+    >>> import portinit
+    >>> portinit.assign([[1, 2], [3, 4]])(portinit.key(0), (2, 2), layout="torch")
+    array([[1., 2.],
+           [3., 4.]], dtype=float32)
+    """
+    array = np.asarray(as_layout(layout).to_torch(to_numpy(values)))
+    if array.dtype.hasobject or array.dtype.kind in "USMm":
+        raise TypeError(f"values must be numbers, got dtype {array.dtype}")
+    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return assigned(array.dtype.name, array.shape, array.tobytes())
+
+
+def place_given(draw: Draw, array: np.ndarray[Any, Any], factor: float) -> Any:
+    """A NumPy array in PyTorch's order as the draw's array, times a factor."""
+    if factor != 1:
+        array = array * factor
+    if array.dtype.kind == "V":  # of ml_dtypes, which not every namespace takes
+        array = array.astype(np.float32)
+    if array.dtype == np.float64 and draw.dtype != "float64":
+        array = array.astype(np.float32)  # what every namespace can hold
+    # A copy: nobody may write into the initializer's own values.
+    values = draw.backend.cast(draw.xp.asarray(array.copy(), device=draw.device), draw.dtype)
+    return place(draw.xp, values, draw.grid)

@@ -1,0 +1,1 @@
+"""A key and a counter give a 32-bit word."""

@@ -1,0 +1,70 @@
+"""Fixed-point arithmetic on signed words, exact in every namespace, and look-ups.
+
+Where a result needs an offset (a mean, a lower bound), a floating multiply and add could be
+fused by one compiler and not by another. So the offset is added to integers, and the one
+multiplication that follows is by a power of two.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from array_api_compat import is_jax_array
+
+from portinit.random.words import signed
+
+
+def _halves(x: Any, half: int) -> tuple[Any, Any]:
+    mask = (1 << half) - 1
+    return (x >> half) & mask, x & mask
+
+
+def mulhi(a: Any, b: Any, bits: int) -> Any:
+    """The high ``bits`` bits of the product of two unsigned words, modulo 2**bits.
+
+    Args:
+        a: an array of words.
+        b: an array of words, or an int in [0, 2**bits).
+        bits: the width of a word, 32 or 64. No wider integer is needed.
+    """
+    half = bits // 2
+    mask = (1 << half) - 1
+    a_high, a_low = _halves(a, half)
+    b_high, b_low = _halves(b, half)
+    middle = a_high * b_low + ((a_low * b_low >> half) & mask)
+    cross = a_low * b_high + (middle & mask)
+    return a_high * b_high + ((middle >> half) & mask) + ((cross >> half) & mask)
+
+
+def mulhi_signed(a: Any, b: Any, bits: int) -> Any:
+    """As :func:`mulhi`, with ``a`` read as signed: floor(a * b / 2**bits)."""
+    correction = signed(b, bits) if isinstance(b, int) else b
+    return mulhi(a, b, bits) - ((a >> (bits - 1)) & correction)
+
+
+def binary_point(magnitude: float, bits: int) -> int:
+    """The most fraction bits with which ``magnitude`` fits in ``bits - 2`` bits.
+
+    Capped where the step would no longer be a normal number, so that no result is denormal:
+    some machines flush those to zero and some do not.
+    """
+    smallest = {32: 126, 64: 1022}[bits]
+    return min(bits - 2 - math.frexp(magnitude)[1], smallest)
+
+
+def to_fixed(value: float, fraction: int) -> int:
+    """``value * 2**fraction`` rounded to the nearest integer, exactly, whatever its size."""
+    numerator, denominator = value.as_integer_ratio()
+    if fraction >= 0:
+        numerator <<= fraction
+    else:
+        denominator <<= -fraction
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
+def take(xp: Any, values: Any, index: Any) -> Any:
+    """The values of a vector at an array of indices of any shape."""
+    if is_jax_array(index):  # XLA gathers a reshaped array from all devices that hold a part
+        return xp.take(values, index, axis=0)
+    return xp.reshape(xp.take(values, xp.reshape(index, (-1,)), axis=0), index.shape)

@@ -1,0 +1,157 @@
+"""Ready recipes: what the frameworks do by themselves, and what model families usually do.
+
+A family's recipe speaks of PyTorch's names, which a Flax tree's paths are translated to. Put rules
+of your own in front: ``Recipe([("head.*", portinit.zeros)]) + recipes.gpt2(layers=12)``.
+"""
+
+from __future__ import annotations
+
+import math
+
+from portinit import layers
+from portinit.initializers.basic import (
+    constant,
+    kaiming_normal,
+    lecun_normal,
+    normal,
+    ones,
+    trunc_normal,
+    variance_scaling,
+    xavier_normal,
+    xavier_uniform,
+    zeros,
+)
+from portinit.initializers.matrices import orthogonal
+from portinit.recipes.recipe import Recipe
+from portinit.recipes.rule import Rule
+
+_BUFFERS = (
+    Rule("*running_mean", zeros),
+    Rule("*running_var", ones),
+    Rule("*num_batches_tracked", zeros),
+)
+_NORMS = (Rule("*weight", ones, kind="norm"), Rule("*bias", zeros, kind="norm"))
+_WITH_KERNELS = ("linear", "conv", "conv_transpose")
+
+
+def torch_defaults() -> Recipe:
+    """What PyTorch's layers draw by themselves.
+
+    Linear, convolutions and their biases U(+-1/sqrt(fan_in)), recurrent layers
+    U(+-1/sqrt(hidden_size)), embeddings N(0, 1) with a zero padding row, packed attention Xavier
+    uniform with zero biases, normalisations 1 and 0, PReLU 0.25.
+
+    Source: ``reset_parameters`` of PyTorch 2.13's modules.
+    """
+    return Recipe(
+        [
+            *_BUFFERS,
+            *_NORMS,
+            Rule("*", layers.embedding(), kind="embedding"),
+            Rule("*", layers.fan_in_uniform(), kind="recurrent"),
+            Rule("*bias_[kv]", xavier_normal(), kind="attention"),
+            Rule("*bias", zeros, kind="attention"),
+            Rule("*weight", xavier_uniform(), kind="attention"),
+            Rule("*", constant(0.25), kind="prelu"),
+            *(Rule("*bias", layers.fan_in_uniform(), kind=k) for k in _WITH_KERNELS),
+            *(Rule("*weight", layers.linear_weight(), kind=k) for k in _WITH_KERNELS),
+            Rule("*", layers.fan_in_uniform(), kind="bilinear"),
+        ]
+    )
+
+
+def flax_defaults() -> Recipe:
+    """What Flax's layers draw by themselves.
+
+    Kernels LeCun normal (truncated), biases zero, recurrent kernels orthogonal for each gate,
+    embeddings N(0, 1/features), normalisations 1 and 0, PReLU 0.01.
+
+    Source: flax 0.12's linen and nnx modules.
+    """
+    table = variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+    return Recipe(
+        [
+            *_BUFFERS,
+            *_NORMS,
+            Rule("*", layers.padded(table), kind="embedding"),
+            Rule("*weight_hh*", layers.per_gate(orthogonal()), kind="recurrent"),
+            Rule("*weight_ih*", layers.per_gate(lecun_normal()), kind="recurrent"),
+            # Flax's own cells: a kernel a gate, or one for all of them.
+            Rule("*.h[ifgorzn].weight", orthogonal(), kind="recurrent"),
+            Rule("h[ifgorzn].weight", orthogonal(), kind="recurrent"),
+            Rule("*dense_h.weight", orthogonal()),
+            Rule("*", constant(0.01), kind="prelu"),
+            Rule("*bias*", zeros),
+            Rule("*weight*", lecun_normal()),
+        ]
+    )
+
+
+def _residual(std: float, depth: int) -> normal:
+    return normal(std=std / math.sqrt(2 * depth))
+
+
+def gpt2(layers: int, std: float = 0.02) -> Recipe:
+    """GPT-2: weights and embeddings N(0, 0.02^2), residual projections 1/sqrt(2 layers) of it.
+
+    Args:
+        layers: the number of blocks, each with two residual projections (``proj``, ``c_proj``,
+            ``out_proj``).
+        std: of all other weights.
+
+    Source: Radford et al., "Language models are unsupervised multitask learners", 2019, 2.3.
+    """
+    if layers < 1:
+        raise ValueError(f"layers must be 1 or more, got {layers}")
+    return Recipe(
+        [
+            *_BUFFERS,
+            *_NORMS,
+            *(Rule(f"*.{name}.weight", _residual(std, layers)) for name in _RESIDUAL),
+            Rule("*bias*", zeros),
+            Rule("*weight*", normal(std=std)),
+        ]
+    )
+
+
+_RESIDUAL = ("proj", "c_proj", "out_proj", "o_proj", "down_proj")
+
+
+def vit(std: float = 0.02) -> Recipe:
+    """Vision transformers: weights N(0, 0.02^2) truncated, position and class embeddings too.
+
+    The patch projection is LeCun normal, biases are zero. Truncation is at two absolute units,
+    which at this std cuts nothing: so does timm's recipe.
+
+    Source: Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021; timm's
+    ``init_weights_vit_timm``.
+    """
+    return Recipe(
+        [
+            *_BUFFERS,
+            *_NORMS,
+            Rule("*weight", lecun_normal(), kind="conv"),
+            Rule("*patch*weight", lecun_normal()),
+            Rule("*bias*", zeros),
+            Rule("*", trunc_normal(std=std)),
+        ]
+    )
+
+
+def resnet(zero_init_residual: bool = False) -> Recipe:
+    """ResNets: convolutions Kaiming normal on fan_out for ReLU, the classifier PyTorch's default.
+
+    Args:
+        zero_init_residual: start the third normalisation of each bottleneck (``bn3``) at zero, so
+            that every block begins as the identity.
+
+    Source: He et al., "Deep residual learning", CVPR 2016; torchvision's ``ResNet``.
+    """
+    zeroed = (Rule("*.bn3.weight", zeros),) if zero_init_residual else ()
+    return Recipe(
+        [
+            *zeroed,
+            Rule("*weight", kaiming_normal(mode="fan_out", nonlinearity="relu"), kind="conv"),
+            *torch_defaults().rules,
+        ]
+    )

@@ -1,0 +1,171 @@
+"""Ready recipes of recurrent layers; :mod:`portinit.recipes` offers them.
+
+Rules go by PyTorch's packed names, ``weight_ih_l0`` of a layer or ``weight_ih`` of a cell, and by
+the names that Flax's cells give their gates. Only recurrent layers match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from portinit.initializers.base import Initializer
+from portinit.initializers.basic import constant, normal, xavier_uniform, zeros
+from portinit.initializers.combinators import scaled
+from portinit.initializers.expression import unavailable
+from portinit.initializers.matrices import eye, orthogonal
+from portinit.recipes.recipe import Recipe
+from portinit.recipes.rule import Rule
+from portinit.recurrent import chrono, forget_bias, gates
+
+_INPUT, _RECURRENT = xavier_uniform(), orthogonal()
+
+
+def lstm(
+    forget: float = 1.0,
+    *,
+    input: Initializer = _INPUT,  # noqa: A002 - of the weights on the input
+    recurrent: Initializer = _RECURRENT,
+    module: str = "",
+) -> Recipe:
+    """LSTMs: Xavier uniform input weights and orthogonal recurrent weights, gate by gate.
+
+    The forget gate's bias is put into ``bias_ih`` alone, because a cell adds ``bias_hh`` to it;
+    all other biases are zero. A projection (``proj_size``) starts like an input weight.
+
+    Args:
+        forget: the forget gate's bias.
+        input: for each gate's weights on the input; fans are one gate's, (hidden, inputs).
+        recurrent: for each gate's weights on the state.
+        module: only modules whose names match this pattern: ``"encoder"``, ``"*.lstm"``; all
+            recurrent layers if empty. Layers of other kinds must be kept out of it.
+
+    Source: Glorot and Bengio, 2010; Saxe et al., 2014; Jozefowicz et al., 2015.
+    """
+    biases = {"hf": constant(forget), "h[igo]": zeros}
+    return _recipe("ifgo", input, recurrent, forget_bias(forget), biases, module)
+
+
+def chrono_lstm(
+    t_max: float,
+    *,
+    input: Initializer = _INPUT,  # noqa: A002
+    recurrent: Initializer = _RECURRENT,
+    module: str = "",
+) -> Recipe:
+    """LSTMs that remember for up to ``t_max`` steps: as :func:`lstm`, with chrono biases.
+
+    b_f = log(U[1, t_max - 1]) and b_i = -b_f; see :class:`portinit.recurrent.chrono`.
+
+    Args:
+        t_max: the longest dependency expected, in steps; above 2.
+        input: as for :func:`lstm`.
+        recurrent: likewise.
+        module: likewise.
+    """
+    biases = {"h[ifgo]": unavailable(_APART)}
+    return _recipe("ifgo", input, recurrent, chrono(t_max), biases, module)
+
+
+_APART = (
+    "chrono biases of two gates share their draws, and Flax's cells hold them apart: bind the "
+    "recipe to portinit_flax.recurrent_parameters(model), or to the PyTorch model, first"
+)
+
+
+def gru(
+    *,
+    input: Initializer = _INPUT,  # noqa: A002
+    recurrent: Initializer = _RECURRENT,
+    t_max: float | None = None,
+    module: str = "",
+) -> Recipe:
+    """GRUs: Xavier uniform input weights, orthogonal recurrent weights, zero biases.
+
+    Args:
+        input: as for :func:`lstm`.
+        recurrent: likewise.
+        t_max: chrono biases for the update gate, which keeps the state: log(U[1, t_max - 1]).
+        module: as for :func:`lstm`.
+    """
+    bias = zeros if t_max is None else chrono(t_max)
+    apart = zeros if t_max is None else unavailable(_APART)
+    biases = {"i[rzn]": apart, "hn": apart}
+    return _recipe("rzn", input, recurrent, bias, biases, module)
+
+
+def rnn(
+    *,
+    input: Initializer = _INPUT,  # noqa: A002
+    recurrent: Initializer = _RECURRENT,
+    module: str = "",
+) -> Recipe:
+    """Plain RNNs: Xavier uniform input weights, orthogonal recurrent weights, zero biases.
+
+    Args:
+        input: as for :func:`lstm`.
+        recurrent: likewise.
+        module: likewise.
+    """
+    return _recipe("", input, recurrent, zeros, {"i": zeros}, module)
+
+
+def irnn(scale: float = 1.0, std: float = 0.001, *, module: str = "") -> Recipe:
+    """Plain RNNs of ReLUs that begin as the identity: W_hh = scale * I, zero biases.
+
+    The layer's nonlinearity must be ReLU: ``torch.nn.RNN(..., nonlinearity="relu")``.
+
+    Args:
+        scale: below 1 for short dependencies; the paper uses 1, and 0.01 for speech.
+        std: of the input weights, which are normal.
+        module: as for :func:`lstm`.
+
+    Source: Le, Jaitly, Hinton, "A simple way to initialize recurrent networks of rectified linear
+    units", 2015.
+    """
+    identity = eye() if scale == 1 else scaled(eye(), scale)
+    return rnn(input=normal(std=std), recurrent=identity, module=module)
+
+
+def _recipe(
+    letters: str,
+    input: Initializer,  # noqa: A002
+    recurrent: Initializer,
+    bias: Initializer,
+    biases: Mapping[str, Initializer],
+    module: str,
+) -> Recipe:
+    """The rules of a kind of layer: PyTorch's names, then those of Flax's cells.
+
+    Args:
+        letters: of the gates, in PyTorch's order.
+        input: for each gate.
+        recurrent: for each gate.
+        bias: the packed one.
+        biases: those that Flax's cells hold apart, by their gates.
+        module: a pattern of the module's name.
+    """
+    inputs, recurrents = (gates((weight,) * max(1, len(letters))) for weight in (input, recurrent))
+    packed = {
+        "weight_ih*": inputs,
+        "weight_hh*": recurrents,
+        "weight_hr*": input,
+        "bias_ih*": bias,
+        "bias_hh*": zeros,
+        "dense_i.weight": inputs,
+        "dense_h.weight": recurrents,
+        "dense_[ih].bias": bias,
+    }
+    some = f"[{letters}]" if letters else ""
+    apart = {f"i{some}.weight": input, f"h{some}.weight": recurrent}
+    if "f" in letters:
+        apart["if_.weight"] = input  # so in nnx, as "if" is a word of Python's
+    apart |= {f"{gate}.bias": value for gate, value in biases.items()}
+    inside = f"{module}." if module else ""
+    places = [(f"{inside}*", packed), (inside, apart), (f"{inside}*.", apart)]
+    return Recipe(
+        [
+            Rule(place + name, value, kind="recurrent")
+            for place, values in places
+            for name, value in values.items()
+        ]
+    )

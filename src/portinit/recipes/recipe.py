@@ -1,0 +1,193 @@
+"""Recipes: which initializer each parameter of a model gets, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from portinit.arrays.layouts import Layout, as_layout
+from portinit.initializers.assigned import assign
+from portinit.initializers.base import Parameter
+from portinit.recipes.display import SHOWN, as_html, as_text
+from portinit.recipes.rule import RecipeError, Rule, raise_misfits
+from portinit.recipes.text import from_text, to_text
+from portinit.replay.program import Program, opaque_in
+from portinit.replay.replay import replay
+
+
+@dataclass(frozen=True, repr=False)
+class Recipe:
+    """An ordered list of rules; the first that matches a parameter decides.
+
+    Args:
+        rules: :class:`Rule` s, or tuples of a pattern, an initializer and perhaps a layout.
+        program: what a traced constructor computed, for :meth:`replay`.
+
+    >>> import portinit
+    >>> recipe = Recipe([("*.bias", portinit.zeros), ("*", portinit.normal(std=0.02))])
+    >>> Recipe.from_json(recipe.to_json()) == recipe
+    True
+    """
+
+    rules: tuple[Rule, ...]
+    program: Program | None = None
+
+    def __init__(
+        self, rules: Iterable[Rule | tuple[Any, ...]], program: Program | None = None
+    ) -> None:
+        made = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
+        object.__setattr__(self, "rules", made)
+        object.__setattr__(self, "program", program)
+
+    def __add__(self, other: Recipe) -> Recipe:
+        """This recipe's rules first, then the other's."""
+        programs = [recipe.program for recipe in (self, other) if recipe.program is not None]
+        return Recipe(self.rules + other.rules, programs[0] if len(programs) == 1 else None)
+
+    def __repr__(self) -> str:
+        traced = ", traced" if self.program else ""
+        return f"Recipe of {len(self.rules)} rules{traced}\n{as_text(self.rules, SHOWN)}".rstrip()
+
+    def __str__(self) -> str:
+        return as_text(self.rules)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.rules)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the parameters that have a rule to themselves."""
+        return tuple(dict.fromkeys(rule.name for rule in self.rules if rule.name is not None))
+
+    def find(self, parameter: Parameter) -> Rule | None:
+        """The first rule that matches, bound to the parameter; none if none does."""
+        for rule in self.rules:
+            if rule.matches(parameter):
+                return rule.bound(parameter)
+        return None
+
+    def bind(self, parameters: Iterable[Parameter]) -> Recipe:
+        """The recipe of one model: a rule of its own for each of its parameters.
+
+        Raises:
+            RecipeError: listing every parameter that no rule matches, or whose rule cannot be
+                filled in or has another shape.
+        """
+        rules, misfits = [], []
+        for parameter in parameters:
+            try:
+                rule = self.find(parameter)
+            except (ValueError, OverflowError) as error:
+                misfits.append(f"{parameter.name} {parameter.shape}: {error}")
+                continue
+            if rule is None:
+                misfits.append(f"{parameter.name} {parameter.shape}: no rule matches it")
+            elif rule.shape != parameter.shape:
+                misfits.append(
+                    f"{parameter.name}: the recipe has {rule.shape}, got {parameter.shape}"
+                )
+            else:
+                rules.append(rule)
+        raise_misfits("every parameter must have a rule", misfits)
+        return Recipe(rules, self.program)
+
+    def with_layouts(self, layouts: Mapping[str, Layout | str]) -> Recipe:
+        """The recipe with some parameters' layouts stated, by name or pattern of the rule."""
+        stated = {name: as_layout(layout) for name, layout in layouts.items()}
+        labels = [rule.name or rule.pattern for rule in self.rules]
+        unknown = [
+            f"{name}: no rule has this name or pattern" for name in set(stated) - set(labels)
+        ]
+        raise_misfits("every layout must belong to a rule", sorted(unknown))
+        pairs = zip(self.rules, labels, strict=True)
+        rules = [replace(rule, layout=stated.get(label, rule.layout)) for rule, label in pairs]
+        return Recipe(rules, self.program)
+
+    def with_values(self, values: Mapping[str, Any]) -> Recipe:
+        """The recipe with given values in the place of some parameters' initializers.
+
+        Args:
+            values: arrays in PyTorch's shapes, by the rules' names: a replay's, or a checkpoint's.
+
+        >>> import numpy as np
+        >>> import portinit
+        >>> recipe = portinit.Recipe([("head.bias", portinit.zeros)])
+        >>> print(recipe.with_values({"head.bias": np.ones(3)}).rules[0].initializer)
+        assigned(3 float64)
+        """
+        unknown = [f"{name}: no rule has this name" for name in values if name not in self.names]
+        raise_misfits("every value must belong to a rule", unknown)
+        rules = [
+            replace(rule, initializer=assign(values[rule.name]))
+            if rule.name is not None and rule.name in values
+            else rule
+            for rule in self.rules
+        ]
+        return Recipe(rules, self.program)
+
+    def replay(self, seed: int, torch_version: str | None = None) -> dict[str, Any]:
+        """What ``torch.manual_seed(seed)`` and the traced constructor give on a CPU, in NumPy.
+
+        Args:
+            seed: as for ``torch.manual_seed``.
+            torch_version: whose samplers to replay, such as ``"2.13"``; by default those of the
+                version that was traced.
+
+        Returns:
+            NumPy arrays by the names of the recipe, in PyTorch's shapes; bfloat16 by ml_dtypes.
+
+        Raises:
+            RecipeError: the recipe was not traced, or lists what could not be carried.
+        """
+        names: dict[int, list[str]] = {}
+        for rule in self.rules:
+            names.setdefault(rule.value or 0, []).append(rule.name or rule.pattern)
+        values: dict[str, Any] = {}
+        for number, value in self.replayed(seed, torch_version, names):
+            values |= dict.fromkeys(names[number], value)
+        return {name: values[name] for rule in self.rules if (name := rule.name or rule.pattern)}
+
+    def replayed(
+        self, seed: int, torch_version: str | None, numbers: Iterable[int]
+    ) -> Iterator[tuple[int, Any]]:
+        """As :meth:`replay`, a value at a time: some of the rules' ``value`` s and NumPy arrays.
+
+        They come in the constructor's order. A misfit is raised by the call, before any value.
+        """
+        if self.program is None:
+            raise RecipeError("a replay needs a traced recipe; this one has rules only")
+        raise_misfits("every value must have been carried", [*self._lost(self.program)])
+        try:
+            return _said(replay(self.program, numbers, seed, torch_version))
+        except ValueError as error:
+            raise RecipeError(str(error)) from error
+
+    def _lost(self, program: Program) -> Iterator[str]:
+        """The parameters that the program does not give, and why."""
+        for rule in self.rules:
+            if rule.value is None:
+                yield f"{rule.name}: {rule.initializer}"
+            elif (draw := opaque_in(program.nodes, rule.value)) is not None:
+                yield f"{rule.name}: {draw.attributes.get('name')}"
+
+    def to_json(self) -> str:
+        """The recipe as JSON text, a rule a line and a node a line."""
+        return to_text(self.rules, self.program)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what :meth:`to_json` wrote. Nothing in the text is executed.
+
+        Raises:
+            RecipeError: not a recipe, or one of a newer schema.
+        """
+        return cls(*from_text(text))
+
+
+def _said(values: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    """The same values; what goes wrong with them is the recipe's error."""
+    try:
+        yield from values
+    except ValueError as error:
+        raise RecipeError(str(error)) from error

@@ -1,0 +1,117 @@
+"""Rules: a pattern of names, and what the parameters it matches get."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from portinit.arrays.layouts import LAYOUTS, Layout, Shape, as_layout
+from portinit.initializers.base import Initializer, Parameter
+
+
+class RecipeError(ValueError):
+    """A recipe and a model, or a recipe and its data, do not fit.
+
+    Attributes:
+        misfits: a line for each of them.
+    """
+
+    def __init__(self, message: str, misfits: Sequence[str] = ()) -> None:
+        super().__init__("\n  ".join([message, *misfits]))
+        self.misfits = tuple(misfits)
+
+
+RecipeError.__module__ = "portinit"  # where users find it, and what a traceback should say
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of a recipe.
+
+    Attributes:
+        pattern: a parameter's name, or a pattern with ``*``, ``?`` and ``[...]`` for all of it;
+            ``*`` crosses dots.
+        initializer: what the parameters it matches get.
+        layout: how Flax holds them, where that is not what their names and shapes tell.
+        kind: match only parameters of this kind of layer; see :class:`Parameter`.
+        shape: PyTorch's shape, in the recipe of one model.
+        buffer: whether it is no parameter but a buffer, which a Flax tree may lack.
+        source: the line that last wrote it, in a traced recipe.
+        value: the node of the program that gives it, in a traced recipe.
+    """
+
+    pattern: str
+    initializer: Initializer
+    layout: Layout | None = None
+    kind: str | None = None
+    shape: Shape | None = None
+    buffer: bool = False
+    source: str | None = None
+    value: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pattern, str) or not isinstance(self.initializer, Initializer):
+            raise TypeError(
+                "a rule must be a name pattern and a portinit initializer, "
+                f"got {self.pattern!r} and {self.initializer!r}"
+            )
+        if isinstance(self.layout, str):
+            object.__setattr__(self, "layout", as_layout(self.layout))
+        if not isinstance(self.kind, str | None) or not isinstance(self.source, str | None):
+            raise TypeError(f"kind and source must be text, got {self.kind!r}, {self.source!r}")
+
+    @cached_property
+    def name(self) -> str | None:
+        """The one name the pattern stands for; none if it is a pattern indeed."""
+        plain = _unescape(self.pattern)
+        return plain if glob.escape(plain) == self.pattern else None
+
+    @property
+    def torch_layout(self) -> Layout:
+        """PyTorch's own order, with the roles that the parameter's axes have."""
+        return Layout(roles=self.layout.roles) if self.layout else Layout()
+
+    def matches(self, parameter: Parameter) -> bool:
+        """Whether the rule applies to a parameter."""
+        if self.kind is not None and self.kind != parameter.kind:
+            return False
+        if self.name is not None:
+            return self.name == parameter.name
+        return fnmatch.fnmatchcase(parameter.name, self.pattern)
+
+    def bound(self, parameter: Parameter) -> Rule:
+        """The rule for one parameter, with all that the model tells filled in."""
+        return replace(
+            self,
+            pattern=glob.escape(parameter.name),
+            initializer=self.initializer.bound(parameter),
+            layout=self.layout or usual_layout(parameter),
+            kind=None,
+            shape=parameter.shape if self.shape is None else self.shape,
+        )
+
+
+def usual_layout(parameter: Parameter) -> Layout | None:
+    """How Flax holds a parameter of its kind, where its name and shape do not tell."""
+    if len(parameter.shape) < 2:
+        return None
+    return {
+        "embedding": LAYOUTS["rows"],
+        "conv_transpose": LAYOUTS["flax_conv_transpose"],
+        "transposed_linear": Layout(roles="io"),
+    }.get(parameter.kind or "")
+
+
+def _unescape(pattern: str) -> str:
+    for special in "*?[":
+        pattern = pattern.replace(f"[{special}]", special)
+    return pattern
+
+
+def raise_misfits(wanted: str, misfits: list[str]) -> None:
+    """Raise a RecipeError that lists the misfits, if there are any."""
+    if misfits:
+        raise RecipeError(f"{wanted}; {len(misfits)} do not fit:", misfits)

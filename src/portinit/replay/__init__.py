@@ -1,0 +1,1 @@
+"""What a traced constructor computed, replayed on PyTorch's generator."""

@@ -1,0 +1,157 @@
+"""Replays: the values that ``torch.manual_seed(seed)`` and a constructor give, in NumPy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+import portinit.replay.torch_rng as torch_stream
+from portinit.replay.program import Node, Program, evaluate
+from portinit.sampling.truncated_normal import TruncatedNormal
+
+Array = np.ndarray[Any, Any]
+Version = tuple[int, int]
+
+
+def replay(
+    program: Program, wanted: Iterable[int], seed: int, torch_version: str | None = None
+) -> Iterator[tuple[int, Array]]:
+    """The values of a program's nodes on PyTorch's own stream.
+
+    Args:
+        program: of a traced constructor.
+        wanted: positions of nodes.
+        seed: as for ``torch.manual_seed``.
+        torch_version: whose samplers to replay, such as ``"2.13"``; the traced one's by default.
+
+    Yields:
+        Positions and values, in the program's order.
+    """
+    stream = TorchStream(seed, parse_version(torch_version or program.torch), program.nodes)
+    return evaluate(program.nodes, wanted, stream)
+
+
+def parse_version(text: str) -> Version:
+    """(2, 13) from ``"2.13.0+cpu"``."""
+    major, _, rest = text.partition(".")
+    minor = rest.partition(".")[0]
+    if not (major.isdigit() and minor.isdigit()):
+        raise ValueError(f"a torch version must be such as '2.13', got {text!r}")
+    return int(major), int(minor)
+
+
+class TorchStream:
+    """PyTorch's CPU generators: the default one, and those that the constructor made.
+
+    A constructor may set a generator to where a stream was after some draw; such places are
+    remembered as they are passed.
+    """
+
+    def __init__(self, seed: int, version: Version, nodes: Sequence[Node]) -> None:
+        self.version = version
+        self.generators = {0: torch_stream.Generator(seed)}
+        self.draws = {0: 0}
+        self.places = {
+            (node.attributes["stream"], node.attributes["position"]): b""
+            for node in nodes
+            if node.op == "seed" and "position" in node.attributes
+        }
+        self._remember(0)
+
+    def skip(self, node: Node) -> None:
+        """Move on as the draw would."""
+        if node.op == "seed":
+            self._seed(node)
+            return
+        if node.op not in _SKIPS:
+            what = node.attributes.get("name", node.op)
+            raise ValueError(f"a replay needs draws whose stream is known, got {what}")
+        _SKIPS[node.op](self._generator(node), _size(node), node, self.version)
+        self._drawn(node)
+
+    def draw(self, node: Node) -> Array:
+        """The values of a draw, in the tensor's shape."""
+        if node.op not in _DRAWS:
+            self.skip(node)
+        flat: Array = _DRAWS[node.op](self._generator(node), _size(node), node, self.version)
+        self._drawn(node)
+        if "order" not in node.attributes:
+            return flat.reshape(node.shape)
+        order = node.attributes["order"]
+        return flat.reshape([node.shape[i] for i in order]).transpose(np.argsort(order))
+
+    def _generator(self, node: Node) -> torch_stream.Generator:
+        number = node.attributes.get("generator", 0)
+        if number not in self.generators:
+            raise ValueError(f"generator {number} must be seeded before it is drawn from")
+        return self.generators[number]
+
+    def _drawn(self, node: Node) -> None:
+        number = node.attributes.get("generator", 0)
+        self.draws[number] = self.draws.get(number, 0) + 1
+        self._remember(number)
+
+    def _remember(self, number: int) -> None:
+        place = (number, self.draws[number])
+        if place in self.places:
+            self.places[place] = self.generators[number].state()
+
+    def _seed(self, node: Node) -> None:
+        a = node.attributes
+        number = a.get("generator", 0)
+        if "seed" in a:
+            self.generators[number] = torch_stream.Generator(a["seed"])
+            return
+        state = a["state"] if "state" in a else self.places[a["stream"], a["position"]]
+        self.generators[number] = torch_stream.Generator.from_state(state)
+
+
+def _size(node: Node) -> int:
+    return math.prod(node.shape)
+
+
+def _lies(node: Node) -> dict[str, bool]:
+    """How a tensor lies in memory, which decides between two ways to draw normals."""
+    return {"contiguous": node.attributes.get("contiguous", True)}
+
+
+def _truncated(node: Node, version: Version) -> dict[str, Any]:
+    a = node.attributes
+    TruncatedNormal(a["mean"], a["std"], a["a"], a["b"])  # its rejection must have an end
+    again = a.get("contiguous", True) or a.get("gaps", False)
+    bounds = {name: a[name] for name in ("mean", "std", "a", "b")}
+    lies = _lies(node) | {"redraw_contiguous": again}
+    return bounds | lies | {"dtype": node.dtype, "version": version}
+
+
+_Draw = Callable[[torch_stream.Generator, int, Node, Version], Any]
+
+_DRAWS: dict[str, _Draw] = {
+    "uniform": lambda g, n, node, v: torch_stream.uniform(
+        g, n, node.attributes["a"], node.attributes["b"], node.dtype, v
+    ),
+    "normal": lambda g, n, node, v: torch_stream.normal(
+        g, n, node.attributes["mean"], node.attributes["std"], node.dtype, version=v, **_lies(node)
+    ),
+    "trunc_normal": lambda g, n, node, v: torch_stream.trunc_normal(g, n, **_truncated(node, v)),
+    "randperm": lambda g, n, node, v: torch_stream.randperm(g, n),
+    "randint": lambda g, n, node, v: torch_stream.random_integers(
+        g, n, node.attributes["low"], node.attributes["high"], node.dtype
+    ),
+}
+_SKIPS: dict[str, _Draw] = {
+    "uniform": lambda g, n, node, v: torch_stream.skip_uniform(g, n, node.dtype),
+    "normal": lambda g, n, node, v: torch_stream.skip_normal(
+        g, n, node.dtype, version=v, **_lies(node)
+    ),
+    "trunc_normal": lambda g, n, node, v: torch_stream.skip_trunc_normal(
+        g, n, **_truncated(node, v)
+    ),
+    "randperm": lambda g, n, node, v: torch_stream.skip_randperm(g, n),
+    "randint": lambda g, n, node, v: torch_stream.skip_random_integers(
+        g, n, node.attributes["low"], node.attributes["high"]
+    ),
+}

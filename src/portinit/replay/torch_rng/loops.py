@@ -1,0 +1,132 @@
+"""The engine's loops, one number at a time, in plain Python that numba compiles.
+
+Compiled, the vectoriser turns them back into whole-register instructions. Integers are unsigned
+32-bit words throughout, which Python's shifts and sums are not: hence the constants.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from portinit.replay.torch_rng.arithmetic import fma
+from portinit.replay.torch_rng.cephes import box_muller, unit
+
+Words = NDArray[np.uint32]
+Values = NDArray[np.float32]
+
+_SIZE, _AHEAD = 624, 397
+_BACK = _SIZE - _AHEAD
+_PAIRS = 1024  # at a time: their four arrays stay in the cache
+_UPPER, _LOWER = np.uint32(0x80000000), np.uint32(0x7FFFFFFF)
+_MATRIX = np.uint32(0x9908B0DF)
+_ONE = np.uint32(1)
+_S7, _S11, _S15, _S18 = (np.uint32(n) for n in (7, 11, 15, 18))
+_MASK_B, _MASK_C = np.uint32(0x9D2C5680), np.uint32(0xEFC60000)
+
+
+def twist(high: np.uint32, low: np.uint32) -> np.uint32:
+    """What the recurrence makes of two neighbouring words."""
+    odd = np.uint32(0) - (low & _ONE)  # all bits, or none
+    return np.uint32((((high & _UPPER) | (low & _LOWER)) >> _ONE) ^ (odd & _MATRIX))
+
+
+def advance(key: Words) -> None:
+    """The next 624 words of state."""
+    for i in range(_BACK):
+        key[i] = key[i + _AHEAD] ^ twist(key[i], key[i + 1])
+    for i in range(_BACK, _SIZE - 1):
+        key[i] = key[i - _BACK] ^ twist(key[i], key[i + 1])
+    key[_SIZE - 1] = key[_AHEAD - 1] ^ twist(key[_SIZE - 1], key[0])
+
+
+def temper(key: Words, start: int, out: Words) -> None:
+    """The words that are drawn, of the words of state."""
+    for i in range(out.size):
+        y = key[start + i]
+        y ^= y >> _S11
+        y ^= (y << _S7) & _MASK_B
+        y ^= (y << _S15) & _MASK_C
+        out[i] = y ^ (y >> _S18)
+
+
+def draw(key: Words, used: int, out: Words) -> int:
+    """Fill an array with words; how many of the state are then used."""
+    done = 0
+    while done < out.size:
+        if used == _SIZE:
+            advance(key)
+            used = 0
+        count = min(_SIZE - used, out.size - done)
+        temper(key, used, out[done : done + count])
+        done += count
+        used += count
+    return used
+
+
+def skip(key: Words, used: int, count: int) -> int:
+    """Pass over words; how many of the state are then used."""
+    while used + count > _SIZE:
+        count -= _SIZE - used
+        advance(key)
+        used = 0
+    return used + count
+
+
+def uniform(words: Words, low: np.float32, width: np.float32, out: Values) -> None:
+    """See ``Engine.uniform``."""
+    for i in range(words.size):
+        out[i] = fma(unit(words[i]), width, low)
+
+
+def normal(words: Words, mean: np.float32, std: np.float32, out: Values) -> None:
+    """See ``Engine.normal``. The pairs are laid side by side first: rows do not vectorise."""
+    first, second = np.empty(_PAIRS, np.uint32), np.empty(_PAIRS, np.uint32)
+    cosines, sines = np.empty(_PAIRS, np.float32), np.empty(_PAIRS, np.float32)
+    for start in range(0, words.size, 2 * _PAIRS):
+        stop = min(start + 2 * _PAIRS, words.size)
+        count = (stop - start) // 2
+        apart(words[start:stop], first, second)
+        pairs(first[:count], second[:count], cosines, sines)
+        together(cosines, sines, mean, std, out[start:stop])
+
+
+def apart(words: Words, first: Words, second: Words) -> None:
+    """The two halves of each row of 16, each half's words one after the other."""
+    for row in range(words.size // 16):
+        for i in range(8):
+            first[8 * row + i] = words[16 * row + i]
+            second[8 * row + i] = words[16 * row + 8 + i]
+
+
+def pairs(first: Words, second: Words, cosines: Values, sines: Values) -> None:
+    """The standard normals of pairs of words."""
+    for i in range(first.size):
+        cosines[i], sines[i] = box_muller(first[i], second[i])
+
+
+def together(
+    cosines: Values, sines: Values, mean: np.float32, std: np.float32, out: Values
+) -> None:
+    """Rows of 16 of their two halves, scaled and shifted."""
+    for row in range(out.size // 16):
+        for i in range(8):
+            out[16 * row + i] = fma(cosines[8 * row + i], std, mean)
+            out[16 * row + 8 + i] = fma(sines[8 * row + i], std, mean)
+
+
+def shuffle(order: NDArray[np.int64], words: Words, start: int) -> None:
+    """See ``Engine.shuffle``."""
+    for i in range(words.size):
+        here = start + i
+        there = here + np.int64(words[i] % np.uint32(order.size - here))
+        order[here], order[there] = order[there], order[here]
+
+
+def insert(order: NDArray[np.int64], words: NDArray[np.uint64], start: int) -> None:
+    """See ``Engine.insert``."""
+    for i in range(words.size):
+        here = start + i
+        there = np.int64(words[i] % np.uint64(here + 1))
+        order[here] = order[there]
+        order[there] = here

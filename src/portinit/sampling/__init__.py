@@ -1,0 +1,1 @@
+"""A word becomes a value, said as data that every backend can compute."""
