@@ -1,5 +1,8 @@
 """One key, the same initial weights in NumPy, PyTorch and JAX."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from portinit import layers as layers
 from portinit import recipes as recipes
 from portinit import recurrent as recurrent
@@ -41,8 +44,6 @@ from portinit.initializers.matrices import dirac as dirac
 from portinit.initializers.matrices import eye as eye
 from portinit.initializers.matrices import orthogonal as orthogonal
 from portinit.initializers.matrices import sparse as sparse
-from portinit.probes import Probe as Probe
-from portinit.probes import probe as probe
 from portinit.random.flax_keys import linen_key as linen_key
 from portinit.random.flax_keys import linen_keys as linen_keys
 from portinit.random.flax_keys import nnx_key as nnx_key
@@ -55,4 +56,81 @@ from portinit.recipes.recipe import Recipe as Recipe
 from portinit.recipes.rule import RecipeError as RecipeError
 from portinit.recipes.rule import Rule as Rule
 
+if TYPE_CHECKING:
+    from portinit.probes import Probe as Probe
+    from portinit.probes import probe as probe
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Initializer",
+    "Key",
+    "Layout",
+    "Parameter",
+    "Probe",
+    "Recipe",
+    "RecipeError",
+    "Rule",
+    "assign",
+    "blocks",
+    "calculate_gain",
+    "constant",
+    "delta_orthogonal",
+    "dirac",
+    "eye",
+    "from_file",
+    "from_safetensors",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "jax_fans",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "key",
+    "layers",
+    "lecun_normal",
+    "lecun_uniform",
+    "like_jax",
+    "linen_key",
+    "linen_keys",
+    "nnx_key",
+    "nnx_keys",
+    "normal",
+    "ones",
+    "ones_init",
+    "orthogonal",
+    "pretrained",
+    "probe",
+    "recipes",
+    "recurrent",
+    "scaled",
+    "sparse",
+    "sum_biases",
+    "torch_fans",
+    "trunc_normal",
+    "truncated_normal",
+    "uniform",
+    "variance_scaling",
+    "where",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+    "zeros_init",
+]
+
+_LAZY = {"Probe": "portinit.probes", "probe": "portinit.probes"}
+_TOOLS = ("checkpoints", "probes", "testing")
+
+
+def __getattr__(name: str) -> Any:
+    """The tools, which are imported when they are used."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _TOOLS:
+        return importlib.import_module(f"portinit.{name}")
+    raise AttributeError(f"module 'portinit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -16,10 +16,23 @@ ROOT = Path(__file__).parents[2]
 CORE = ROOT / "src" / "portinit"
 
 # A package imports only what stands to its left. CONTRIBUTING.md and docs/design.md quote this.
-ORDER = (
-    "random arrays sampling backends replay initializers layers recurrent recipes probes "
-    "checkpoints testing verify report cli"
-).split()
+ORDER = [
+    "random",
+    "arrays",
+    "sampling",
+    "backends",
+    "replay",
+    "initializers",
+    "layers",
+    "recurrent",
+    "recipes",
+    "probes",
+    "checkpoints",
+    "testing",
+    "verify",
+    "report",
+    "cli",
+]
 TOP = "recipes"
 """``portinit`` itself, which gathers the public names, stands right of this package."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from portinit.arrays.layouts import Shape
 from portinit.probes.moments import Histogram, Moments, finite
+from portinit.probes.table import as_text
 from portinit.probes.verdicts import LIMIT, Problem, departs, first_turns, judge, reference_of
 from portinit.sampling.distributions import Distribution
 
@@ -176,7 +177,6 @@ class Probe:
         return f"<Probe of {sizes}, {len(self.problems)} problems>"
 
     def __str__(self) -> str:
-        from portinit.probes.table import as_text
 
         return as_text(self)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from portinit.probes.result import Probe
 from portinit.recipes.display import in_shape
+
+if TYPE_CHECKING:
+    from portinit.probes.result import Probe
 
 
 def as_text(found: Probe) -> str:

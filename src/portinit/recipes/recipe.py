@@ -13,7 +13,6 @@ from portinit.recipes.display import SHOWN, as_html, as_text
 from portinit.recipes.rule import RecipeError, Rule, raise_misfits
 from portinit.recipes.text import from_text, to_text
 from portinit.replay.program import Program, opaque_in
-from portinit.replay.replay import replay
 
 
 @dataclass(frozen=True, repr=False)
@@ -158,6 +157,8 @@ class Recipe:
         if self.program is None:
             raise RecipeError("a replay needs a traced recipe; this one has rules only")
         raise_misfits("every value must have been carried", [*self._lost(self.program)])
+        from portinit.replay.replay import replay  # PyTorch's generator, for those who replay
+
         try:
             return _said(replay(self.program, numbers, seed, torch_version))
         except ValueError as error:

@@ -18,8 +18,13 @@ from portinit.recipes.serial import (
     layout_from_data,
     layout_to_data,
 )
-from portinit.replay.program import Node, Program, node_to_data, nodes_from_data
-from portinit.replay.replay import parse_version
+from portinit.replay.program import (
+    Node,
+    Program,
+    node_to_data,
+    nodes_from_data,
+    parse_version,
+)
 
 SCHEMA = 1
 """The version of the JSON form that this library writes, and the newest it reads."""

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from portinit.arrays.dtypes import numpy_dtype
-from portinit.replay.torch_rng import sleef
 
 Array = np.ndarray[Any, Any]
 Attributes = Mapping[str, Any]
@@ -73,8 +72,17 @@ def _unary(function: Callable[[Any], Any]) -> Callable[..., Array]:
     return apply
 
 
-def _by_dtype(single: Callable[[Any], Any], double: Callable[[Any], Any]) -> Callable[..., Array]:
-    return _unary(lambda x: single(x) if x.dtype == np.float32 else double(x))
+def _sleef(name: str, double: Callable[[Any], Any] | None = None) -> Callable[..., Array]:
+    """A function as PyTorch computes it in float32, and ``double``'s in other dtypes."""
+
+    def apply(x: Any) -> Any:
+        from portinit.replay.torch_rng import sleef  # loaded by those who evaluate a program
+
+        if double is not None and x.dtype != np.float32:
+            return double(x)
+        return getattr(sleef, name)(x)
+
+    return _unary(apply)
 
 
 def _power(a: Attributes, *arguments: Array) -> Array:
@@ -183,11 +191,11 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
     "sqrt": _unary(np.sqrt),
     "rsqrt": _unary(lambda x: 1 / np.sqrt(x)),
     "reciprocal": _unary(lambda x: 1 / x),
-    "exp": _by_dtype(sleef.exp, np.exp),
-    "log": _by_dtype(sleef.log, np.log),
-    "expm1": _by_dtype(sleef.expm1, np.expm1),
-    "log1p": _by_dtype(sleef.log1p, np.log1p),
-    "erfinv": _unary(sleef.erfinv),
+    "exp": _sleef("exp", np.exp),
+    "log": _sleef("log", np.log),
+    "expm1": _sleef("expm1", np.expm1),
+    "log1p": _sleef("log1p", np.log1p),
+    "erfinv": _sleef("erfinv"),
     "sin": _unary(np.sin),
     "cos": _unary(np.cos),
     "tanh": _unary(np.tanh),

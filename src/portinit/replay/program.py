@@ -21,6 +21,7 @@ from portinit.arrays.layouts import Shape, as_shape
 from portinit.replay.operations import CONSTANTS, OPERATIONS, apply
 
 Array = np.ndarray[Any, Any]
+Version = tuple[int, int]
 
 DRAWS = ("uniform", "normal", "trunc_normal", "randperm", "randint", "seed", "opaque")
 """The operations that move a random stream: ``seed`` restarts it, and how ``opaque`` does is not
@@ -230,3 +231,12 @@ def _from_data(value: Any) -> Any:
     if value.get("float") in ("inf", "-inf", "nan"):
         return float(value["float"])
     raise ValueError(f"an attribute must be a number, text, bytes or integers, got {value!r}")
+
+
+def parse_version(text: str) -> Version:
+    """(2, 13) from ``"2.13.0+cpu"``."""
+    major, _, rest = text.partition(".")
+    minor = rest.partition(".")[0]
+    if not (major.isdigit() and minor.isdigit()):
+        raise ValueError(f"a torch version must be such as '2.13', got {text!r}")
+    return int(major), int(minor)

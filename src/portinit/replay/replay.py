@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-import portinit.replay.torch_rng as torch_stream
-from portinit.replay.program import Node, Program, evaluate
+from portinit.replay import torch_rng
+from portinit.replay.program import Node, Program, Version, evaluate, parse_version
 from portinit.sampling.truncated_normal import TruncatedNormal
 
 Array = np.ndarray[Any, Any]
-Version = tuple[int, int]
 
 
 def replay(
@@ -34,15 +33,6 @@ def replay(
     return evaluate(program.nodes, wanted, stream)
 
 
-def parse_version(text: str) -> Version:
-    """(2, 13) from ``"2.13.0+cpu"``."""
-    major, _, rest = text.partition(".")
-    minor = rest.partition(".")[0]
-    if not (major.isdigit() and minor.isdigit()):
-        raise ValueError(f"a torch version must be such as '2.13', got {text!r}")
-    return int(major), int(minor)
-
-
 class TorchStream:
     """PyTorch's CPU generators: the default one, and those that the constructor made.
 
@@ -52,7 +42,7 @@ class TorchStream:
 
     def __init__(self, seed: int, version: Version, nodes: Sequence[Node]) -> None:
         self.version = version
-        self.generators = {0: torch_stream.Generator(seed)}
+        self.generators = {0: torch_rng.Generator(seed)}
         self.draws = {0: 0}
         self.places = {
             (node.attributes["stream"], node.attributes["position"]): b""
@@ -83,7 +73,7 @@ class TorchStream:
         order = node.attributes["order"]
         return flat.reshape([node.shape[i] for i in order]).transpose(np.argsort(order))
 
-    def _generator(self, node: Node) -> torch_stream.Generator:
+    def _generator(self, node: Node) -> torch_rng.Generator:
         number = node.attributes.get("generator", 0)
         if number not in self.generators:
             raise ValueError(f"generator {number} must be seeded before it is drawn from")
@@ -103,10 +93,10 @@ class TorchStream:
         a = node.attributes
         number = a.get("generator", 0)
         if "seed" in a:
-            self.generators[number] = torch_stream.Generator(a["seed"])
+            self.generators[number] = torch_rng.Generator(a["seed"])
             return
         state = a["state"] if "state" in a else self.places[a["stream"], a["position"]]
-        self.generators[number] = torch_stream.Generator.from_state(state)
+        self.generators[number] = torch_rng.Generator.from_state(state)
 
 
 def _size(node: Node) -> int:
@@ -127,31 +117,29 @@ def _truncated(node: Node, version: Version) -> dict[str, Any]:
     return bounds | lies | {"dtype": node.dtype, "version": version}
 
 
-_Draw = Callable[[torch_stream.Generator, int, Node, Version], Any]
+_Draw = Callable[[torch_rng.Generator, int, Node, Version], Any]
 
 _DRAWS: dict[str, _Draw] = {
-    "uniform": lambda g, n, node, v: torch_stream.uniform(
+    "uniform": lambda g, n, node, v: torch_rng.uniform(
         g, n, node.attributes["a"], node.attributes["b"], node.dtype, v
     ),
-    "normal": lambda g, n, node, v: torch_stream.normal(
+    "normal": lambda g, n, node, v: torch_rng.normal(
         g, n, node.attributes["mean"], node.attributes["std"], node.dtype, version=v, **_lies(node)
     ),
-    "trunc_normal": lambda g, n, node, v: torch_stream.trunc_normal(g, n, **_truncated(node, v)),
-    "randperm": lambda g, n, node, v: torch_stream.randperm(g, n),
-    "randint": lambda g, n, node, v: torch_stream.random_integers(
+    "trunc_normal": lambda g, n, node, v: torch_rng.trunc_normal(g, n, **_truncated(node, v)),
+    "randperm": lambda g, n, node, v: torch_rng.randperm(g, n),
+    "randint": lambda g, n, node, v: torch_rng.random_integers(
         g, n, node.attributes["low"], node.attributes["high"], node.dtype
     ),
 }
 _SKIPS: dict[str, _Draw] = {
-    "uniform": lambda g, n, node, v: torch_stream.skip_uniform(g, n, node.dtype),
-    "normal": lambda g, n, node, v: torch_stream.skip_normal(
+    "uniform": lambda g, n, node, v: torch_rng.skip_uniform(g, n, node.dtype),
+    "normal": lambda g, n, node, v: torch_rng.skip_normal(
         g, n, node.dtype, version=v, **_lies(node)
     ),
-    "trunc_normal": lambda g, n, node, v: torch_stream.skip_trunc_normal(
-        g, n, **_truncated(node, v)
-    ),
-    "randperm": lambda g, n, node, v: torch_stream.skip_randperm(g, n),
-    "randint": lambda g, n, node, v: torch_stream.skip_random_integers(
+    "trunc_normal": lambda g, n, node, v: torch_rng.skip_trunc_normal(g, n, **_truncated(node, v)),
+    "randperm": lambda g, n, node, v: torch_rng.skip_randperm(g, n),
+    "randint": lambda g, n, node, v: torch_rng.skip_random_integers(
         g, n, node.attributes["low"], node.attributes["high"]
     ),
 }
