@@ -632,7 +632,7 @@ finally:
 """
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("form", ["safetensors", "orbax"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

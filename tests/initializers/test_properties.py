@@ -1,6 +1,6 @@
 """Properties that hold for any array, layout, part, initializer and recipe text.
 
-Every run draws the same examples. ``python -m pytest -m long`` fuzzes the reader for longer.
+Every run draws the same examples. ``python -m pytest -m slow`` fuzzes the reader for longer.
 """
 
 import contextlib
@@ -453,7 +453,7 @@ def test_a_damaged_text_is_read_or_refused(data: st.DataObject):
     read_and_used(text)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @settings(PROFILE, max_examples=20_000)
 @given(mutants())
 def test_many_changed_recipes_are_read_or_refused(data: Any):

@@ -99,6 +99,7 @@ print(values.T.tobytes().hex())
 """
 
 
+@pytest.mark.network
 def test_the_wheel_works_with_numpy_alone(built: tuple[Path, Path], tmp_path: Path) -> None:
     python = install(built[0], tmp_path / "venv")
     printed = run(python, "-W", "error", "-c", BARE)
@@ -124,7 +125,8 @@ PROBES = {
 }
 
 
-@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.network
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_each_extra_installs_alone(built: tuple[Path, Path], tmp_path: Path, extra: str) -> None:
     python = install(built[0], tmp_path / "venv", extra)

@@ -2,7 +2,7 @@
 
 Keys and seeds are fixed: a test that passes always passes. Where m p-values are looked at, the
 smallest must be above 1e-4 / m (Bonferroni), so one sound set of keys in ten thousand would fail.
-``python -m pytest -m long`` adds the tests of 10**9 draws, which take minutes.
+``python -m pytest -m slow`` adds the tests of 10**9 draws, which take minutes.
 """
 
 import math
@@ -400,7 +400,7 @@ def edges_of(law: Any, halvings: int) -> Any:
     return np.concatenate([law.ppf(p), law.isf(tail[::-1])]).astype(np.float32)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("initializer", "halvings"),
     [
@@ -435,7 +435,7 @@ def test_a_thousand_million_draws(
     assert np.abs(excess).max() < 5  # standard deviations, in each of 1040 bins and more
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_tails_of_a_thousand_million_normals(record_property: Any) -> None:
     bounds = np.asarray([2.0, 3.0, 4.0, 4.5, 5.0, 5.5], dtype=np.float32)
     found = np.zeros((2, len(bounds)), dtype=np.int64)
@@ -449,7 +449,7 @@ def test_the_tails_of_a_thousand_million_normals(record_property: Any) -> None:
     assert (np.abs(found - expected) < 5 * np.sqrt(expected)).all()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_4_million_related_pairs_are_independent(seed: int, record_property: Any) -> None:
     tests = relations(pi.key(seed), 2**22)
@@ -457,7 +457,7 @@ def test_4_million_related_pairs_are_independent(seed: int, record_property: Any
     assert smallest([*tests.values()]) > 1e-4
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_first_words_of_many_names_are_independent(record_property: Any) -> None:
     words = names(pi.key(0), positions(0, 2**20))
     tests = [serial(words, lag) for lag in (1, 2, 1024)]

@@ -25,6 +25,8 @@ import portinit_torch
 from portinit import Recipe, RecipeError, Rule
 from portinit_examples import llama_flax, llama_torch
 
+pytestmark = pytest.mark.distributed
+
 KEY = portinit.key(11)
 
 

@@ -18,6 +18,8 @@ from portinit import Layout
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import LAYOUTS
 
+pytestmark = pytest.mark.distributed
+
 KEY = portinit.key(11)
 
 
@@ -148,7 +150,7 @@ def test_a_block_past_2_to_the_32_is_numpys() -> None:
         assert np.asarray(part).tobytes() == expected.tobytes()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_an_array_of_more_than_2_to_the_32_elements() -> None:
     shape = ((1 << 16) + 4, 1 << 16)
     init, dtype = portinit.uniform(-1.0, 1.0), "float8_e4m3fn"

@@ -14,9 +14,10 @@ from portinit.arrays.layouts import Layout
 from portinit.backends.base import NUMPY, Draw
 from portinit_torch import backend
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="torch sees no CUDA or ROCm GPU"
-)
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA or ROCm GPU"),
+]
 
 KEY = portinit.key(20240607)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.complex64)

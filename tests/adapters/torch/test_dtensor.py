@@ -27,6 +27,8 @@ from portinit.arrays.layouts import Layout
 from portinit.backends.kernels import filling
 from portinit_torch.sharded import parts
 
+pytestmark = pytest.mark.distributed
+
 KEY = pi.key(3)
 PLACEMENTS = (
     Replicate(),

@@ -25,6 +25,8 @@ import portinit_torch
 from portinit import Recipe, RecipeError
 from portinit_examples import gpt_torch, llama_torch
 
+pytestmark = pytest.mark.distributed
+
 TESTS = Path(__file__).parents[2]
 KEY, RECIPE = llama.KEY, llama.RECIPE
 NORMAL = Recipe([("*", portinit.normal())])

@@ -31,10 +31,13 @@ from portinit.random.words import SECOND_STREAM, random_words
 from portinit.sampling.transform import Steps
 from portinit_torch import backend
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None,
-    reason="Triton is not installed; it comes with torch's builds for GPUs: pip install triton",
-)
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        importlib.util.find_spec("triton") is None,
+        reason="Triton is not installed; it comes with torch's builds for GPUs: pip install triton",
+    ),
+]
 
 KEY = portinit.key(20240607)
 INITS = {
