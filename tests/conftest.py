@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.support import bits as support
 
 from portinit_jax import fused, host
 
@@ -79,22 +80,10 @@ def reference() -> ModuleType:
 @pytest.fixture
 def to_numpy() -> Callable[[Any], NDArray[Any]]:
     """A function that turns any framework's array into NumPy's, bits kept (bf16 by ml_dtypes)."""
-    return _to_numpy
+    return support.to_numpy
 
 
 @pytest.fixture
 def bits() -> Callable[[Any], tuple[str, tuple[int, ...], bytes]]:
     """A function that gives an array's dtype, shape and bytes: equal only if every bit is."""
-    return _bits
-
-
-def _to_numpy(array: Any) -> NDArray[Any]:
-    if isinstance(array, torch.Tensor) and array.dtype == torch.bfloat16:
-        words: NDArray[Any] = array.detach().view(torch.int16).numpy()
-        return words.view(jax.numpy.bfloat16)
-    return np.asarray(array)
-
-
-def _bits(array: Any) -> tuple[str, tuple[int, ...], bytes]:
-    values = _to_numpy(array)
-    return values.dtype.name, values.shape, values.tobytes()
+    return support.bits

@@ -18,6 +18,7 @@ import torch
 from flax import nnx
 from jax.sharding import AxisType
 from scipy import stats
+from tests.support.bits import same_bits
 
 import portinit
 import portinit_torch
@@ -54,13 +55,8 @@ def words(key: Any) -> portinit.Key:
     return portinit.Key(*np.asarray(jax.random.key_data(key)).tolist())
 
 
-def same(a: Any, b: Any) -> bool:
-    a, b = np.asarray(a), np.asarray(b)
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-
-
 def equal_trees(a: Any, b: Any) -> bool:
-    return bool(jax.tree.all(jax.tree.map(same, a, b)))
+    return bool(jax.tree.all(jax.tree.map(same_bits, a, b)))
 
 
 def leaves(tree: Any) -> dict[str, Any]:
@@ -110,7 +106,7 @@ def assert_calls_are_the_cores(recorder: Recorder, parameters: list[Any]) -> Non
     for key, shape, dtype, values in recorder.calls:
         expected = recorder.initializer(words(key), shape, dtype)
         assert isinstance(expected, np.ndarray)
-        assert same(values, expected)
+        assert same_bits(values, expected)
         assert expected.tobytes() in held
 
 
@@ -186,7 +182,7 @@ def test_constants_as_bias_init(init: Any, value: int) -> None:
         "LayerNorm": nnx.LayerNorm(7, bias_init=init, rngs=nnx.Rngs(0)).bias[...],
     }
     for bias in biases.values():
-        assert same(bias, np.full(bias.shape, value, np.float32))
+        assert same_bits(bias, np.full(bias.shape, value, np.float32))
 
 
 # Transformed modules
@@ -197,13 +193,13 @@ def test_linen_with_partitioning() -> None:
     boxed = nn.Dense(7, kernel_init=init).init(KEY, X)["params"]["kernel"]
     assert isinstance(boxed, nn.Partitioned)
     assert boxed.names == (None, "model")
-    assert same(boxed.value, nn.Dense(7, kernel_init=KERNEL).init(KEY, X)["params"]["kernel"])
+    assert same_bits(boxed.value, nn.Dense(7, kernel_init=KERNEL).init(KEY, X)["params"]["kernel"])
 
 
 def test_linen_with_logical_partitioning() -> None:
     init = nn.with_logical_partitioning(KERNEL, ("in", "out"))
     boxed = nn.Dense(7, kernel_init=init).init(KEY, X)["params"]["kernel"]
-    assert same(boxed.value, nn.Dense(7, kernel_init=KERNEL).init(KEY, X)["params"]["kernel"])
+    assert same_bits(boxed.value, nn.Dense(7, kernel_init=KERNEL).init(KEY, X)["params"]["kernel"])
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
@@ -214,7 +210,7 @@ def test_nnx_with_partitioning(kind: AxisType) -> None:
         init = nnx.with_partitioning(KERNEL, (None, "model"))
         kernel = nnx.Linear(12, 7, kernel_init=init, rngs=nnx.Rngs(0)).kernel
         assert kernel.get_metadata("out_sharding") == (None, "model")
-        assert same(kernel[...], expected)
+        assert same_bits(kernel[...], expected)
 
 
 class Layer(nn.Module):
@@ -254,7 +250,7 @@ def test_scan_gives_layers_what_their_keys_give_alone() -> None:
     scanned = nn.scan(Layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=4)
     again = scanned(kernel_init=spy).init(KEY, X)["params"]["up"]["kernel"]
     jax.effects_barrier()
-    assert same(again, stacked)
+    assert same_bits(again, stacked)
     drawn = {KERNEL(np.asarray(k, np.uint32), (12, 12)).tobytes() for k in keys}
     assert {np.asarray(k).tobytes() for k in stacked} <= drawn
 
@@ -285,7 +281,7 @@ def test_linen_vmap(split: bool) -> None:
     assert kernels.shape == (3, 12, 7)
     assert len({np.asarray(k).tobytes() for k in kernels}) == (3 if split else 1)
     jitted = jax.jit(vmapped(7, kernel_init=KERNEL).init)(KEY, X)["params"]["kernel"]
-    assert same(jitted, kernels)
+    assert same_bits(jitted, kernels)
 
 
 def test_vmap_of_init_over_keys_is_an_ensemble() -> None:
@@ -303,7 +299,7 @@ def test_nnx_vmapped_creation() -> None:
 
     kernels = nnx.vmap(make)(keys).kernel[...]
     assert kernels.shape == (3, 12, 7)
-    assert same(kernels, jnp.stack([make(key).kernel[...] for key in keys]))
+    assert same_bits(kernels, jnp.stack([make(key).kernel[...] for key in keys]))
     assert len({np.asarray(k).tobytes() for k in kernels}) == 3
 
 
@@ -348,7 +344,7 @@ def test_the_kernel_is_pytorchs_weight_turned(twin: Any, scheme: Any) -> None:
     if isinstance(init, portinit.orthogonal):  # promised to 1e-6
         np.testing.assert_allclose(turn(np.asarray(kernel)), weight, rtol=0, atol=1e-6)
     else:
-        assert same(turn(np.asarray(kernel)), weight)
+        assert same_bits(turn(np.asarray(kernel)), weight)
 
 
 def test_nnx_linear_is_pytorchs_weight_turned_and_computes_the_same() -> None:
@@ -357,7 +353,7 @@ def test_nnx_linear_is_pytorchs_weight_turned_and_computes_the_same() -> None:
     twin = torch.nn.Linear(12, 7)
     portinit_torch.kaiming_uniform_(twin.weight, math.sqrt(5), key=words(recorder.only[0]))
     portinit_torch.zeros_(twin.bias)
-    assert same(module.kernel[...].T, twin.weight.detach().numpy())
+    assert same_bits(module.kernel[...].T, twin.weight.detach().numpy())
     out = twin(torch.from_numpy(np.array(X))).detach().numpy()
     np.testing.assert_allclose(module(X), out, rtol=1e-5, atol=1e-5)
 
@@ -468,9 +464,9 @@ def test_embedding_with_a_padding_row(where: str, padding: int) -> None:
 
 def test_prelu_is_pytorchs() -> None:
     expected = reset(lambda: torch.nn.PReLU(5))["weight"]
-    assert same(layers.prelu()(portinit.key(0), (5,)), expected)
+    assert same_bits(layers.prelu()(portinit.key(0), (5,)), expected)
     params = nn.PReLU(negative_slope_init=0.25).init(KEY, X)["params"]
-    assert same(params["negative_slope"], layers.prelu()(KEY, ()))
+    assert same_bits(params["negative_slope"], layers.prelu()(KEY, ()))
 
 
 def test_helpers_in_flax_have_the_distribution_of_a_linear() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from jax import export
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from numpy.typing import NDArray
+from tests.support.bits import same_bits
 
 import portinit as pi
 from portinit.arrays.grids import Grid
@@ -53,11 +53,6 @@ def calls(draw: Callable[..., Any], *arguments: Any) -> int:
     return program(draw, *arguments).count(CALL)
 
 
-def same(ours: Any, wanted: NDArray[Any]) -> bool:
-    ours = np.asarray(ours)
-    return ours.dtype == wanted.dtype and ours.tobytes() == wanted.tobytes()
-
-
 FILLS: dict[str, tuple[Any, tuple[int, ...], str]] = {
     "uniform": (pi.uniform(), SHAPE, "flax"),
     "a span": (pi.uniform(-0.3, 1.7), SHAPE, "flax"),
@@ -80,7 +75,7 @@ def test_the_bytes_are_numpys(name: str, dtype: str) -> None:
     text = program(draw, key())
     assert text.count(CALL) == 1
     assert not re.search(r"f32\[\d", text) or dtype == "float32"  # no array between
-    assert same(jax.jit(draw)(key()), init(KEY, shape, dtype, layout=layout))
+    assert same_bits(jax.jit(draw)(key()), init(KEY, shape, dtype, layout=layout))
 
 
 @pytest.mark.parametrize(
@@ -98,13 +93,13 @@ def test_there_is_no_array_in_between(init: Any, count: int) -> None:
     assert calls(draw, key()) == count
     memory = jax.jit(draw).lower(key()).compile().memory_analysis()
     assert memory.temp_size_in_bytes < memory.output_size_in_bytes / 8
-    assert same(jax.jit(draw)(key()), init(KEY, SHAPE))
+    assert same_bits(jax.jit(draw)(key()), init(KEY, SHAPE))
 
 
 def test_what_is_not_zero_in_a_sparse_matrix_is_a_call() -> None:
     draw = partial(pi.sparse(0.5), shape=SHAPE)
     assert calls(draw, key()) == 1
-    assert same(jax.jit(draw)(key()), pi.sparse(0.5)(KEY, SHAPE))
+    assert same_bits(jax.jit(draw)(key()), pi.sparse(0.5)(KEY, SHAPE))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "complex64", "float8_e5m2"])
@@ -112,14 +107,14 @@ def test_other_dtypes_are_left_to_xla(dtype: str) -> None:
     with jax.enable_x64(dtype == "float64"):
         draw = partial(pi.normal(), shape=SHAPE, dtype=dtype)
         assert calls(draw, key()) == 0
-        assert same(jax.jit(draw)(key()), pi.normal()(KEY, SHAPE, dtype))
+        assert same_bits(jax.jit(draw)(key()), pi.normal()(KEY, SHAPE, dtype))
 
 
 @pytest.mark.parametrize("shape", [(), (3, 5), (4095,)])
 def test_few_elements_are_left_to_xla(shape: tuple[int, ...]) -> None:
     draw = partial(pi.normal(), shape=shape)
     assert calls(draw, key()) == 0
-    assert same(jax.jit(draw)(key()), pi.normal()(KEY, shape))
+    assert same_bits(jax.jit(draw)(key()), pi.normal()(KEY, shape))
 
 
 def test_the_cells_of_the_matrix_are_left_to_xla() -> None:
@@ -137,7 +132,7 @@ def test_one_program_calls_side_by_side() -> None:
 
     assert calls(draw, key()) == 8
     for i, array in enumerate(jax.jit(draw)(key())):
-        assert same(array, pi.normal()(KEY.fold_in(i), SHAPE))
+        assert same_bits(array, pi.normal()(KEY.fold_in(i), SHAPE))
 
 
 def test_vmap_takes_array_operations() -> None:
@@ -145,7 +140,7 @@ def test_vmap_takes_array_operations() -> None:
     keys = jnp.stack([jax.random.key(0), jax.random.key(1)])[:, None]
     assert calls(draw, keys) == 0
     for i, array in enumerate(jax.jit(draw)(keys)):
-        assert same(array[0], pi.normal()(pi.key(i), SHAPE))
+        assert same_bits(array[0], pi.normal()(pi.key(i), SHAPE))
 
 
 def test_a_loop_calls_in_its_body() -> None:
@@ -155,7 +150,7 @@ def test_a_loop_calls_in_its_body() -> None:
     keys = jnp.stack([jax.random.key(i) for i in range(3)])
     assert calls(draw, keys) == 1
     for i, array in enumerate(jax.jit(draw)(keys)):
-        assert same(array, pi.normal()(pi.key(i), SHAPE))
+        assert same_bits(array, pi.normal()(pi.key(i), SHAPE))
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.checkpoint], ids=["plain", "checkpoint"])
@@ -178,12 +173,12 @@ def test_donated_memory_is_filled() -> None:
     place = old.unsafe_buffer_pointer()
     new = jax.jit(draw, donate_argnums=0, keep_unused=True)(old, key())
     assert new.unsafe_buffer_pointer() == place
-    assert same(new, pi.normal()(KEY, SHAPE))
+    assert same_bits(new, pi.normal()(KEY, SHAPE))
 
 
 def test_without_jit() -> None:
     with jax.disable_jit():
-        assert same(pi.normal()(key(), SHAPE), pi.normal()(KEY, SHAPE))
+        assert same_bits(pi.normal()(key(), SHAPE), pi.normal()(KEY, SHAPE))
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
@@ -193,12 +188,12 @@ def test_a_mesh_has_no_calls(kind: AxisType) -> None:
     init = pi.normal()
     with jax.set_mesh(mesh):
         assert calls(partial(init, shape=SHAPE), key()) == 0
-        assert same(jax.jit(partial(init, shape=SHAPE))(key()), init(KEY, SHAPE))
+        assert same_bits(jax.jit(partial(init, shape=SHAPE))(key()), init(KEY, SHAPE))
     mapped = jax.shard_map(
         partial(init, shape=SHAPE), mesh=mesh, in_specs=PartitionSpec(), out_specs=sharding.spec
     )
     assert calls(mapped, key()) == 0
-    assert same(jax.jit(mapped)(key()), init(KEY, SHAPE))
+    assert same_bits(jax.jit(mapped)(key()), init(KEY, SHAPE))
 
 
 def test_an_export_runs_without_portinit() -> None:
@@ -207,7 +202,7 @@ def test_an_export_runs_without_portinit() -> None:
     for platforms in (["cpu"], ["cpu", "cuda", "tpu"]):
         written = export.export(function, platforms=platforms)(raw)
         assert "@portinit_fill" not in written.mlir_module()
-        assert same(written.call(raw), pi.normal()(KEY, SHAPE))
+        assert same_bits(written.call(raw), pi.normal()(KEY, SHAPE))
 
 
 # XLA's interface
@@ -251,7 +246,7 @@ def test_what_a_fill_raises_the_program_raises(monkeypatch: pytest.MonkeyPatch) 
             patch.setattr(fused.filling, "fill", fill)
             with pytest.raises((RuntimeError, ValueError), match=f"ValueError: .*{message}"):
                 draw(key()).block_until_ready()
-    assert same(draw(key()), pi.normal()(KEY, SHAPE))
+    assert same_bits(draw(key()), pi.normal()(KEY, SHAPE))
 
 
 def test_only_a_program_for_one_device_here_has_calls() -> None:
@@ -283,7 +278,7 @@ def test_an_interface_that_is_not_known_is_not_used(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(custom_call, "register", lambda *_: False)
     draw = partial(pi.normal(), shape=SHAPE)
     assert calls(draw, key()) == 0
-    assert same(jax.jit(draw)(key()), pi.normal()(KEY, SHAPE))
+    assert same_bits(jax.jit(draw)(key()), pi.normal()(KEY, SHAPE))
 
 
 def test_threads_may_run_one_program_at_once() -> None:
@@ -291,7 +286,7 @@ def test_threads_may_run_one_program_at_once() -> None:
     draw(key())
 
     def run(seed: int) -> bool:
-        return same(draw(jax.random.key(seed)), pi.normal()(pi.key(seed), (400, 300)))
+        return same_bits(draw(jax.random.key(seed)), pi.normal()(pi.key(seed), (400, 300)))
 
     with ThreadPoolExecutor(6) as pool:
         assert all(pool.map(run, range(60)))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from jax.nn import initializers as theirs
 from scipy import stats
+from tests.support.bits import same_bits
 
 import portinit
 from portinit_jax import initializers as ours
@@ -58,15 +59,10 @@ def build(name: str, module: ModuleType = ours) -> Any:
     return BUILDERS[name](module)
 
 
-def same(a: Any, b: Any) -> bool:
-    a, b = np.asarray(a), np.asarray(b)
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-
-
 def close(a: Any, b: Any, name: str) -> bool:
     """The same bits; for orthogonal matrices within 1e-6, as promised."""
     if name in EXACT:
-        return same(a, b)
+        return same_bits(a, b)
     return a.dtype == b.dtype and bool(np.allclose(a, b, rtol=0, atol=1e-6))
 
 
@@ -101,7 +97,7 @@ def test_the_protocol_is_jaxs() -> None:
 @pytest.mark.parametrize(("alias", "name"), ALIASES.items())
 def test_aliases_are_jaxs(alias: str, name: str) -> None:
     assert getattr(theirs, alias) is getattr(theirs, name)
-    assert same(getattr(ours, alias)()(KEY, SHAPE), getattr(ours, name)()(KEY, SHAPE))
+    assert same_bits(getattr(ours, alias)()(KEY, SHAPE), getattr(ours, name)()(KEY, SHAPE))
 
 
 @every_random
@@ -148,7 +144,7 @@ def test_dtypes_and_the_numpy_core_agree(name: str, dtype: str) -> None:
         values = build(name)(KEY, SHAPE, jnp.dtype(dtype))
         assert values.dtype == jnp.dtype(dtype)
         core = CORES[name](portinit.key(20240607), SHAPE, dtype)
-        assert same(values, core) if name in EXACT else np.allclose(values, core, atol=1e-6)
+        assert same_bits(values, core) if name in EXACT else np.allclose(values, core, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["normal", "variance_scaling", "he_uniform", "orthogonal"])
@@ -158,7 +154,7 @@ def test_the_factorys_dtype_is_the_default_and_the_calls_wins(name: str) -> None
     half = factory(*args, dtype=jnp.bfloat16)
     assert half(KEY, SHAPE).dtype == jnp.bfloat16
     assert half(KEY, SHAPE, jnp.float32).dtype == jnp.float32
-    assert same(half(KEY, SHAPE), factory(*args)(KEY, SHAPE, jnp.bfloat16))
+    assert same_bits(half(KEY, SHAPE), factory(*args)(KEY, SHAPE, jnp.bfloat16))
 
 
 DTYPE_SPELLINGS = [float, "float32", np.float32, jnp.float32, np.dtype("float32"), None]
@@ -167,13 +163,13 @@ DTYPE_SPELLINGS = [float, "float32", np.float32, jnp.float32, np.dtype("float32"
 @pytest.mark.parametrize("dtype", DTYPE_SPELLINGS, ids=repr)
 @every
 def test_spellings_of_float32(name: str, dtype: Any) -> None:
-    assert same(build(name)(KEY, SHAPE, dtype), build(name)(KEY, SHAPE, jnp.float32))
+    assert same_bits(build(name)(KEY, SHAPE, dtype), build(name)(KEY, SHAPE, jnp.float32))
 
 
 @pytest.mark.parametrize("shape", [[3, 5, 8], (np.int64(3), 5, np.int32(8))], ids=repr)
 @every
 def test_spellings_of_a_shape(name: str, shape: Any) -> None:
-    assert same(build(name)(KEY, shape), build(name)(KEY, SHAPE))
+    assert same_bits(build(name)(KEY, shape), build(name)(KEY, SHAPE))
 
 
 NO_FANS = ("zeros", "ones", "constant", "uniform", "normal", "truncated_normal")
@@ -187,7 +183,7 @@ def test_any_shape_where_there_are_no_fans(name: str, shape: Any) -> None:
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 0, 3)], ids=str)
 def test_orthogonal_of_nothing_is_nothing(shape: tuple[int, ...]) -> None:
-    assert same(ours.orthogonal()(KEY, shape), theirs.orthogonal()(KEY, shape))
+    assert same_bits(ours.orthogonal()(KEY, shape), theirs.orthogonal()(KEY, shape))
 
 
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.bool_, jnp.float16, jnp.complex64, None])
@@ -195,9 +191,9 @@ def test_orthogonal_of_nothing_is_nothing(shape: tuple[int, ...]) -> None:
 def test_constants_are_jaxs(value: Any, dtype: Any) -> None:
     value = jnp.asarray(value) if isinstance(value, list) else value
     pair = [m.constant(value, dtype)(KEY, (3, 2)) for m in (ours, theirs)]
-    assert same(*pair)
+    assert same_bits(*pair)
     for name in ("zeros", "ones"):
-        assert same(
+        assert same_bits(
             getattr(ours, name)(None, (3, 2), dtype), getattr(theirs, name)(None, (3, 2), dtype)
         )
 
@@ -623,9 +619,9 @@ def test_arithmetic_in_the_same_jit_sees_the_same_bits(name: str, dtype: Any) ->
 
     eager = init(KEY, shape, dtype)
     together = jax.jit(lambda key: (init(key, shape, dtype), after(init(key, shape, dtype))))(KEY)
-    assert same(together[0], eager)
+    assert same_bits(together[0], eager)
     fixed = jax.jit(after)(eager)
-    assert [label for label in ARITHMETIC if not same(together[1][label], fixed[label])] == []
+    assert [label for label in ARITHMETIC if not same_bits(together[1][label], fixed[label])] == []
 
 
 # Sharding: a machine of eight devices, in a process of its own

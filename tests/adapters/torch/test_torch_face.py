@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from tests.support.bits import bits, same_bits
 
 import portinit
 import portinit_torch
@@ -74,15 +75,6 @@ every_random = pytest.mark.parametrize("row", RANDOM, ids=lambda row: row.name)
 Warned = list[tuple[type[Warning], str]]
 
 
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Bit for bit the same, negative zeros and all."""
-    return a.dtype == b.dtype and a.shape == b.shape and raw(a) == raw(b)
-
-
-def raw(tensor: torch.Tensor) -> bytes:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
 def outcome(module: ModuleType, name: str, args: Any, how: Any) -> tuple[Any, Warned]:
     """The result of a call or the type of its error, and its warnings."""
     with warnings.catch_warnings(record=True) as caught:
@@ -128,7 +120,7 @@ def test_deprecated_names_warn_in_torchs_words_and_fill(name: str) -> None:
     _, expected = outcome(INIT, name, (torch.empty(row.shape), *row.args), {})
     assert warned == expected
     assert [category for category, _ in warned] == [FutureWarning]
-    assert same(result, row.filled(key=KEY))
+    assert same_bits(result, row.filled(key=KEY))
 
 
 WARNED_CALLS = {
@@ -178,7 +170,7 @@ def test_a_parameter_is_filled_outside_autograd(row: Fill) -> None:
     assert parameter.grad_fn is None
     assert parameter.grad is None
     assert parameter.data_ptr() == storage
-    assert same(parameter.data, row.filled(key=KEY))
+    assert same_bits(parameter.data, row.filled(key=KEY))
 
 
 @every_fill
@@ -214,7 +206,7 @@ def test_strides_do_not_change_the_logical_values(row: Fill, make: Callable[...,
     strides = view.stride()
     assert row.on(view, key=KEY) is view
     assert view.stride() == strides
-    assert same(view, row.filled(key=KEY))
+    assert same_bits(view, row.filled(key=KEY))
     outside = base.numel() - view.numel()
     assert outside == int((base == 7.0).sum()), "an element outside the view was written"
 
@@ -238,7 +230,7 @@ def test_constants_fill_expanded_tensors_as_in_torch(row: Fill) -> None:
 
 def test_an_expanded_axis_of_one_overlaps_nothing() -> None:
     target = torch.empty(5, 1).expand(5, 1)
-    assert same(
+    assert same_bits(
         portinit_torch.normal_(target, key=KEY), portinit_torch.normal_(torch.empty(5, 1), key=KEY)
     )
 
@@ -249,7 +241,7 @@ def test_half_precision_is_float32_rounded_by_torch(row: Fill, dtype: torch.dtyp
     """A uniform may differ at its two ends only, where rounding leaves [a, b)."""
     filled, rounded = row.filled(dtype=dtype, key=KEY), row.filled(key=KEY).to(dtype)
     if "uniform" not in row.name:
-        assert same(filled, rounded)
+        assert same_bits(filled, rounded)
     off = filled != rounded
     assert bool((filled[off].abs() < rounded[off].abs()).all())
     assert bool(((rounded == rounded.min()) | (rounded == rounded.max()))[off].all())
@@ -260,7 +252,7 @@ def test_a_bfloat16_default_dtype_changes_nothing(row: Fill) -> None:
     expected = row.filled(dtype=torch.float32, key=KEY)
     torch.set_default_dtype(torch.bfloat16)
     try:
-        assert same(row.filled(dtype=torch.float32, key=KEY), expected)
+        assert same_bits(row.filled(dtype=torch.float32, key=KEY), expected)
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -271,7 +263,7 @@ def test_a_meta_device_context_changes_nothing(row: Fill) -> None:
     target = torch.empty(row.shape)
     with torch.device("meta"):
         row.on(target, key=KEY)
-    assert same(target, expected)
+    assert same_bits(target, expected)
 
 
 META_CALLS = {
@@ -340,7 +332,7 @@ def test_a_key_gives_the_bytes_of_the_numpy_core(row: Fill, dtype: torch.dtype) 
             atol=tolerance,
         )
     else:
-        assert raw(filled) == core.tobytes()
+        assert bits(filled) == bits(core)
 
 
 @every_random
@@ -348,10 +340,10 @@ def test_a_key_touches_no_generator(row: Fill) -> None:
     mine = torch.Generator().manual_seed(3)
     states = torch.get_rng_state(), mine.get_state()
     first = row.filled(key=KEY, generator=mine)
-    assert same(first, row.filled(key=KEY))
+    assert same_bits(first, row.filled(key=KEY))
     assert torch.equal(torch.get_rng_state(), states[0])
     assert torch.equal(mine.get_state(), states[1])
-    assert not same(first, row.filled(key=portinit.key(1)))
+    assert not same_bits(first, row.filled(key=portinit.key(1)))
 
 
 @every_random
@@ -359,9 +351,9 @@ def test_a_generator_decides_and_the_global_one_rests(row: Fill) -> None:
     state = torch.get_rng_state()
     one, other, again = (torch.Generator().manual_seed(seed) for seed in (5, 6, 5))
     first = row.filled(generator=one)
-    assert same(first, row.filled(generator=again))
-    assert not same(first, row.filled(generator=other))
-    assert not same(first, row.filled(generator=one)), "the generator did not move on"
+    assert same_bits(first, row.filled(generator=again))
+    assert not same_bits(first, row.filled(generator=other))
+    assert not same_bits(first, row.filled(generator=one)), "the generator did not move on"
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -371,9 +363,9 @@ def test_manual_seed_governs(row: Fill) -> None:
         torch.manual_seed(11)
         first, second = row.filled(), row.filled()
         torch.manual_seed(11)
-        assert same(row.filled(), first)
-        assert same(row.filled(), second)
-        assert not same(first, second)
+        assert same_bits(row.filled(), first)
+        assert same_bits(row.filled(), second)
+        assert not same_bits(first, second)
 
 
 @every_random
@@ -394,7 +386,7 @@ def test_the_generator_may_be_given_by_position(row: Fill) -> None:
     defaults = [inspect.signature(getattr(INIT, row.name)).parameters[n].default for n in names]
     args = [*row.args, *defaults[1 + len(row.args) : -1], torch.Generator().manual_seed(5)]
     result = getattr(portinit_torch, row.name)(torch.empty(row.shape), *args)
-    assert same(result, row.filled(generator=torch.Generator().manual_seed(5)))
+    assert same_bits(result, row.filled(generator=torch.Generator().manual_seed(5)))
 
 
 KEY_KINDS = {
@@ -408,7 +400,7 @@ KEY_KINDS = {
 def test_every_kind_of_key_is_taken(kind: str) -> None:
     """Everything that draws takes a portinit.Key, or a JAX key, typed or raw (DESIGN, Keys)."""
     expected = portinit_torch.normal_(torch.empty(8), key=portinit.key(9))
-    assert same(portinit_torch.normal_(torch.empty(8), key=KEY_KINDS[kind]()), expected)
+    assert same_bits(portinit_torch.normal_(torch.empty(8), key=KEY_KINDS[kind]()), expected)
 
 
 @pytest.mark.parametrize("key", [3, "name", torch.tensor([0, 9]), np.zeros(3, np.uint32)], ids=type)
@@ -608,7 +600,7 @@ def test_what_is_not_random_is_torchs(
     args = (3,) if name == "constant_" else ()
     theirs, _ = outcome(INIT, name, (torch.empty(shape, dtype=dtype), *args), {})
     ours, _ = outcome(portinit_torch, name, (torch.empty(shape, dtype=dtype), *args), {})
-    assert same(ours, theirs) if isinstance(theirs, torch.Tensor) else ours is theirs
+    assert same_bits(ours, theirs) if isinstance(theirs, torch.Tensor) else ours is theirs
 
 
 SIZE = (120, 100, 2)
@@ -681,7 +673,7 @@ def test_sparse_values_are_torchs_in_law_and_zeros_differ_by_column() -> None:
     ours = portinit_torch.sparse_(torch.empty(200, 100), 0.25, 0.1, key=KEY)
     pair = (ours[ours != 0].numpy(), theirs[theirs != 0].numpy())
     assert stats.ks_2samp(*pair).statistic < 1.95 * math.sqrt(2 / 15000)
-    assert len({raw(column == 0) for column in ours.T}) == 100
+    assert len({bits(column == 0) for column in ours.T}) == 100
     # A row is zeroed 25 times of 100 on average, std 4.3: six of those on either side.
     assert int((ours == 0).sum(1).min()) > 0
     assert int((ours == 0).sum(1).max()) < 51
