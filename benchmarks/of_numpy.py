@@ -8,7 +8,8 @@ import portinit
 from benchmarks.measure import Side, Sides, Wall
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout
-from portinit.backends.base import NUMPY, Draw
+from portinit.backends.base import Draw
+from portinit.backends.numpy import NUMPY
 
 LAWS = {"normal": portinit.normal(), "uniform": portinit.uniform()}
 

@@ -14,7 +14,8 @@ from jax.sharding import NamedSharding
 
 from portinit.arrays.dtypes import dtype_name, float_format
 from portinit.arrays.grids import Grid
-from portinit.backends.base import Backend, Draw, Evaluable, Words, key_words, orthonormal
+from portinit.backends.base import Backend, Draw, Evaluable, Words, key_words
+from portinit.backends.linalg import orthonormal
 from portinit.random.keys import Key
 from portinit.sampling.transform import Steps
 from portinit_jax import host

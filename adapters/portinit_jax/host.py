@@ -15,8 +15,9 @@ import numpy as np
 
 from portinit.arrays.dtypes import numpy_dtype
 from portinit.arrays.grids import Grid
-from portinit.backends.base import NUMPY, Draw, Evaluable, Words
+from portinit.backends.base import Draw, Evaluable, Words
 from portinit.backends.kernels import filling
+from portinit.backends.numpy import NUMPY
 
 _ALIGNMENT = 64  # bytes: of memory that XLA takes as it is
 

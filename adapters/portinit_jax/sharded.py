@@ -15,7 +15,8 @@ from jax.sharding import PartitionSpec
 from portinit import Initializer, Layout
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Shape, as_layout, as_shape
-from portinit.backends.base import Draw, default_or_named
+from portinit.backends.base import Draw
+from portinit.backends.registry import default_or_named
 from portinit_jax.backend import BACKEND
 from portinit_jax.blocks import block_of
 from portinit_jax.initializers import Typed

@@ -12,10 +12,11 @@ import torch
 from torch.autograd.graph import increment_version
 
 from portinit.arrays.dtypes import dtype_name
-from portinit.backends.base import NUMPY, Backend, Draw, Evaluable
+from portinit.backends.base import Backend, Draw, Evaluable
 from portinit.backends.kernels import filling
 from portinit.backends.kernels.filling import Zeros
 from portinit.backends.kernels.rows import rows_of
+from portinit.backends.numpy import NUMPY
 from portinit.sampling.transform import Steps
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)  # other kinds of tensors may have no memory

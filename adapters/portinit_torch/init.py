@@ -29,6 +29,7 @@ from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import as_layout
 from portinit.backends.base import Draw
+from portinit.backends.registry import words_of
 from portinit.initializers.gains import NONLINEARITIES
 from portinit_torch import sharded
 from portinit_torch.backend import BACKEND
@@ -77,7 +78,7 @@ def fill_(
     dtype = dtype_name(tensor.dtype)
     initializer.ensure(grid, dtype)  # before a key is drawn, and before anything is written
     sharded.require_placements(tensor)
-    words = words_from_generator(generator) if key is None else BACKEND.words(key)
+    words = words_from_generator(generator) if key is None else words_of(key, BACKEND)
     for place, part in sharded.parts(tensor, grid):
         BACKEND.fill(initializer, Draw(BACKEND, words, part, dtype, place.device), place)
     return tensor

@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 from portinit.arrays.grids import Grid
 from portinit.backends.base import Draw
 from portinit.initializers.base import Initializer, Parameter, Random
-from portinit.initializers.basic import constant, kaiming_uniform, normal, xavier_uniform, zeros
+from portinit.initializers.basic import constant, normal, zeros
 from portinit.initializers.combinators import blocks, where
+from portinit.initializers.torch_schemes import kaiming_uniform, xavier_uniform
 from portinit.sampling.distributions import Uniform
 
 

@@ -19,7 +19,7 @@ from portinit.initializers.base import Initializer, Parameter, Random
 from portinit.initializers.basic import constant, zeros
 from portinit.initializers.combinators import blocks, scaled
 from portinit.sampling.distributions import Distribution
-from portinit.sampling.log2 import LogUniform
+from portinit.sampling.log_uniform import LogUniform
 
 GATES = {4: "an LSTM", 3: "a GRU", 1: "a plain RNN"}
 """What a layer of so many gates is."""

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import portinit as pi
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import LAYOUTS, Layout, as_layout
-from portinit.backends.base import Draw, backend_of
+from portinit.backends.base import Draw
+from portinit.backends.registry import backend_of
 
 KEY = pi.key(21)
 Shape = tuple[int, ...]

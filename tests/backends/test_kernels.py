@@ -23,9 +23,11 @@ import portinit_torch
 from portinit.arrays.dtypes import float_format
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import LAYOUTS, Layout
-from portinit.backends.base import NUMPY, Draw, backend_of
+from portinit.backends.base import Draw
 from portinit.backends.kernels import filling, loops, vectors
 from portinit.backends.kernels.rows import rows_of
+from portinit.backends.numpy import NUMPY
+from portinit.backends.registry import backend_of
 from portinit.random.integers import mulhi
 from portinit.random.words import numbered_stream, random_words
 from portinit.sampling.quantile import quantile, table

@@ -18,6 +18,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 import portinit as pi
+from portinit.arrays import layouts
 from portinit.initializers.like_jax import like_jax
 from portinit.random.flax_keys import linen_key, linen_keys, nnx_key, nnx_keys
 
@@ -250,7 +251,7 @@ def test_pytorchs_order_holds_the_values_of_flaxs(
     layer: str, mine: pi.Initializer, jaxs: Any
 ) -> None:
     name, shape = LAYOUTS[layer]
-    layout = pi.layouts.LAYOUTS[name]
+    layout = layouts.LAYOUTS[name]
     in_flax = like_jax(mine)(KEY, shape, layout=name)
     in_torch = like_jax(mine)(
         KEY, layout.logical_shape(shape), layout=pi.Layout(roles=layout.roles)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from portinit.backends.base import backend_of
+from portinit.backends.registry import backend_of
 from portinit.random.integers import binary_point, mulhi, mulhi_signed, to_fixed
 
 

@@ -18,7 +18,8 @@ import portinit
 import portinit_flax
 import portinit_torch
 from portinit import Parameter, Recipe, RecipeError, recipes, recurrent
-from portinit.sampling.log2 import FRACTION_BITS, LogUniform, log2_fixed
+from portinit.sampling.log2 import FRACTION_BITS, log2_fixed
+from portinit.sampling.log_uniform import LogUniform
 from portinit.testing import assert_same_weights
 from portinit_torch.modules import parameters
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import portinit as pi
 from portinit.arrays.dtypes import float_format
-from portinit.backends.base import backend_of
+from portinit.backends.registry import backend_of
 from portinit.sampling.distributions import Distribution, Normal, Uniform
 from portinit.sampling.truncated_normal import TruncatedNormal
 

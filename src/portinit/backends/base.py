@@ -8,19 +8,17 @@ framework is already at hand.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Hashable
 from functools import lru_cache
-from types import ModuleType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from portinit.arrays.dtypes import dtype_name, float_format, numpy_dtype
+from portinit.arrays.dtypes import float_format
 from portinit.arrays.grids import Grid
-from portinit.backends.kernels import filling
 from portinit.backends.kernels.filling import Zeros
-from portinit.backends.threads import in_threads, thread_count
+from portinit.backends.linalg import orthonormal
+from portinit.backends.threads import in_threads
 from portinit.random.keys import Key
 from portinit.sampling.distributions import Distribution
 from portinit.sampling.transform import Steps
@@ -100,14 +98,8 @@ class Backend:
             raise TypeError(f"{self.xp.__name__} has no dtype {name}") from None
 
     def words(self, key: Any) -> Words:
-        """The two words of a key; a framework's own key is read by its adapter."""
-        if type(key) is Key:
-            return key.words
-        adapter = _ADAPTERS.get(type(key).__module__.partition(".")[0])
-        other = self if adapter is None else _adapter(adapter)
-        if other is self:
-            return key_words(key)
-        return other.known_words(other.words(key))
+        """The two words of a portinit key, or of a key of the backend's own framework."""
+        return key_words(key)
 
     def known_words(self, words: Words) -> tuple[int, int]:
         """The words as Python integers; a TypeError where they are not known yet."""
@@ -228,47 +220,6 @@ class Backend:
         return orthonormal(self.xp, matrix, gain, self.native_dtype)
 
 
-class NumpyBackend(Backend):
-    """NumPy's arrays."""
-
-    def native_dtype(self, name: str) -> Any:
-        return numpy_dtype(name)
-
-    def fusible(self, draw: Draw) -> frozenset[str]:
-        return filling.DTYPES if filling.is_ready(draw.grid) else frozenset()
-
-    def fuse(
-        self,
-        out: Any,
-        draw: Draw,
-        steps: Steps | None,
-        stream: int = 0,
-        zeros: Zeros | None = None,
-    ) -> bool:
-        return filling.fill(out, draw.key, draw.grid, steps, stream, self.threads(draw), zeros)
-
-    def limits(self, draw: Draw, k: int, stream: int) -> Any:
-        if not self.fusible(draw):
-            return None
-        return filling.limits(draw.grid, draw.key, stream, k, self.threads(draw))
-
-    def threads(self, draw: Draw) -> int:
-        return draw.threads or thread_count()
-
-    def complex(self, real: Any, imag: Any, dtype: str) -> Any:
-        out = np.empty(real.shape, self.native_dtype(dtype))
-        out.real, out.imag = real, imag  # a sum would lose the sign of a zero
-        return out
-
-    def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
-        x = rows()
-        x.partition(k - 1, axis=1)
-        last = x[:, k - 1]
-        if (x[:, k:] == last[:, None]).any():
-            return super().kth_smallest(rows, k)
-        return last.copy(), None  # two equal words are rare: all of a row's equals count
-
-
 def _steps(initializer: Evaluable, grid: Grid, dtype: str) -> Steps | None:
     """What every element's word goes through; none where they differ."""
     law = initializer.element_law(grid, dtype)
@@ -277,28 +228,6 @@ def _steps(initializer: Evaluable, grid: Grid, dtype: str) -> Steps | None:
 
 
 _kept_steps = lru_cache(maxsize=4096)(_steps)
-
-
-def orthonormal(xp: Any, matrix: Any, gain: float, native_dtype: Callable[[str], Any]) -> Any:
-    """``gain`` times Q of a tall matrix, R's diagonal positive; factored in double precision."""
-    is_complex = xp.isdtype(matrix.dtype, "complex floating")
-    double = native_dtype("complex128" if is_complex else "float64")
-    q, r = xp.linalg.qr(xp.astype(matrix, double), mode="reduced")
-    factors = (_phases if is_complex else _signs)(xp, xp.linalg.diagonal(r), gain)
-    return xp.astype(q * factors, matrix.dtype)
-
-
-def _signs(xp: Any, x: Any, gain: float) -> Any:
-    """``gain``, negative where x is."""
-    gains = xp.full_like(x, gain)
-    return xp.where(x < 0, -gains, gains)
-
-
-def _phases(xp: Any, x: Any, gain: float) -> Any:
-    """``gain`` times complex numbers over their absolute value; of zero ``gain``."""
-    size = xp.abs(x)
-    ones = xp.ones_like(size)
-    return xp.where(size > 0, x, xp.ones_like(x)) / xp.where(size > 0, size, ones) * gain
 
 
 def key_words(key: Any) -> Words:
@@ -317,38 +246,3 @@ def _describe(key: Any) -> str:
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     kind = type(key).__name__
     return kind if dtype is None else f"{kind} of dtype {dtype} and shape {tuple(shape or ())}"
-
-
-_ADAPTERS = {"torch": "portinit_torch", "jax": "portinit_jax", "jaxlib": "portinit_jax"}
-NUMPY = NumpyBackend(np)
-_BACKENDS: dict[Any, Backend] = {np: NUMPY}
-
-
-def backend_of(key: Any, xp: Any = None) -> Backend:
-    """The backend of a namespace, or else of the kind of key: JAX for JAX's, NumPy for others."""
-    if isinstance(xp, ModuleType) and xp in _BACKENDS:
-        return _BACKENDS[xp]
-    if xp is None:
-        root = type(key).__module__.partition(".")[0]
-        adapter = _ADAPTERS.get(root)
-        name = "jax.numpy" if adapter == "portinit_jax" else "numpy"
-        xp = importlib.import_module(name)
-    if not isinstance(xp, ModuleType):
-        raise TypeError(f"xp must be an array namespace such as numpy or torch, got {xp!r}")
-    root = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
-    if root == "numpy":
-        xp = np
-    adapter = _ADAPTERS.get(root)
-    if xp not in _BACKENDS:
-        _BACKENDS[xp] = _adapter(adapter) if adapter else Backend(xp)
-    return _BACKENDS[xp]
-
-
-def _adapter(name: str) -> Backend:
-    backend: Backend = importlib.import_module(f"{name}.backend").BACKEND
-    return backend
-
-
-def default_or_named(backend: Backend, dtype: Any) -> str:
-    """The name of a dtype, or of the backend's default where none is given."""
-    return backend.default_dtype() if dtype is None else dtype_name(dtype)

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from portinit.arrays.dtypes import Format, dtype_name, float_format
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, Shape, as_layout, as_shape
-from portinit.backends.base import Draw, backend_of, default_or_named
+from portinit.backends.base import Draw
 from portinit.backends.kernels.filling import Zeros
+from portinit.backends.registry import backend_of, default_or_named, words_of
 from portinit.random.words import SECOND_STREAM, random_words
 from portinit.sampling.distributions import Distribution
 from portinit.sampling.transform import Steps
@@ -114,7 +115,7 @@ class Initializer:
         """As a call, for the elements of a grid: an array may hold a part of a parameter."""
         backend = backend_of(key, xp)
         name = default_or_named(backend, dtype)
-        draw = Draw(backend, backend.words(key), grid, name, device)
+        draw = Draw(backend, words_of(key, backend), grid, name, device)
         self.ensure(grid, name)
         return backend.run(self, draw, out_sharding)
 

@@ -1,14 +1,13 @@
-"""The named random initializers and constants.
+"""Plain distributions and constants.
 
-PyTorch's names mean what they mean in torch.nn.init, JAX's own names what they mean in
-jax.nn.initializers. The class names are lower case because an initializer is written, printed and
-pasted as a call: ``kaiming_normal(a=0.0, mode='fan_in', nonlinearity='relu')``.
+The class names are lower case because an initializer is written, printed and pasted as a call:
+``uniform(a=-1.0, b=1.0)``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -16,18 +15,7 @@ from portinit.arrays.dtypes import REAL_FORMATS, float_format
 from portinit.arrays.grids import Grid
 from portinit.backends.base import Draw
 from portinit.initializers.base import Initializer, Random
-from portinit.initializers.fans import Axes, as_axes, check_non_empty, jax_fans, torch_fans
-from portinit.initializers.gains import calculate_gain
-from portinit.initializers.schemes import (
-    DISTRIBUTIONS,
-    FAN_MODES,
-    kaiming_std,
-    normal_with_std,
-    uniform_with_std,
-    variance_scaling_std,
-    xavier_std,
-)
-from portinit.sampling.distributions import Constant, Distribution, Normal, Uniform
+from portinit.sampling.distributions import Constant, Normal, Uniform
 from portinit.sampling.truncated_normal import TruncatedNormal
 
 # Plain distributions
@@ -149,228 +137,6 @@ class truncated_normal(Random):
 
     def law(self, grid: Grid) -> TruncatedNormal:
         return self._law()
-
-
-# Schemes by PyTorch's names: fans of PyTorch's shape
-
-
-def _check_gain(gain: float) -> None:
-    if not (math.isfinite(gain) and gain >= 0):
-        raise ValueError(f"gain must be a finite number, 0 or more; got {gain}")
-
-
-@dataclass(frozen=True)
-class _Xavier(Random):
-    gain: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_gain(self.gain)
-
-    def _std(self, grid: Grid) -> float:
-        fans = torch_fans(grid.shape)
-        check_non_empty(grid.shape)
-        return xavier_std(*fans, self.gain)
-
-
-@dataclass(frozen=True)
-class xavier_uniform(_Xavier):
-    """U(-b, b) with b = gain * sqrt(6 / (fan_in + fan_out)), on PyTorch's shape.
-
-    Args:
-        gain: from :func:`calculate_gain`; 0 or more.
-
-    Raises:
-        ValueError: a gain that is negative or not finite; a shape of under 2 axes or with a 0.
-
-    Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
-    networks", AISTATS 2010, eq. 16; ``torch.nn.init.xavier_uniform_``.
-    """
-
-    def law(self, grid: Grid) -> Distribution:
-        return uniform_with_std(self._std(grid))
-
-
-@dataclass(frozen=True)
-class xavier_normal(_Xavier):
-    """N(0, std^2) with std = gain * sqrt(2 / (fan_in + fan_out)), on PyTorch's shape.
-
-    Not truncated, unlike JAX's initializer of this name: that is :func:`glorot_normal`.
-
-    Args:
-        gain: from :func:`calculate_gain`; 0 or more.
-
-    Raises:
-        ValueError: a gain that is negative or not finite; a shape of under 2 axes or with a 0.
-
-    Source: Glorot and Bengio, 2010, eq. 16; ``torch.nn.init.xavier_normal_``.
-    """
-
-    def law(self, grid: Grid) -> Distribution:
-        return normal_with_std(self._std(grid))
-
-
-@dataclass(frozen=True)
-class _Kaiming(Random):
-    a: float = 0.0
-    mode: str = "fan_in"
-    nonlinearity: str | float | Callable[[Any], Any] = "leaky_relu"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.mode, str) or self.mode.lower() not in ("fan_in", "fan_out"):
-            raise ValueError(f"mode must be 'fan_in' or 'fan_out', got {self.mode!r}")
-        object.__setattr__(self, "mode", self.mode.lower())
-        if callable(self.nonlinearity):
-            # Kept as its gain: a number prints, compares and travels, a function does not.
-            object.__setattr__(self, "nonlinearity", calculate_gain(self.nonlinearity))
-        _check_gain(self._gain())
-
-    def _gain(self) -> float:
-        if isinstance(self.nonlinearity, int | float):
-            return float(self.nonlinearity)
-        return calculate_gain(self.nonlinearity, self.a)
-
-    def _std(self, grid: Grid) -> float:
-        fans = torch_fans(grid.shape)
-        check_non_empty(grid.shape)
-        return kaiming_std(FAN_MODES[self.mode](*fans), self._gain())
-
-
-@dataclass(frozen=True)
-class kaiming_uniform(_Kaiming):
-    """U(-b, b) with b = gain * sqrt(3 / fan), on PyTorch's shape.
-
-    ``kaiming_uniform(a=math.sqrt(5))`` is what PyTorch's Linear and convolutions start from:
-    U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
-
-    Args:
-        a: the negative slope after this layer, for ``leaky_relu`` only.
-        mode: ``"fan_in"`` or ``"fan_out"``.
-        nonlinearity: a name known to :func:`calculate_gain`, a function, or the gain itself.
-
-    Raises:
-        ValueError: an unknown mode or nonlinearity; a shape of under 2 axes or with a 0.
-
-    Source: He et al., "Delving deep into rectifiers", ICCV 2015, eq. 10 and 14;
-    ``torch.nn.init.kaiming_uniform_``.
-    """
-
-    def law(self, grid: Grid) -> Distribution:
-        return uniform_with_std(self._std(grid))
-
-
-@dataclass(frozen=True)
-class kaiming_normal(_Kaiming):
-    """N(0, std^2) with std = gain / sqrt(fan), on PyTorch's shape.
-
-    Not truncated, unlike JAX's initializer of this name: that is :func:`he_normal`.
-
-    Args:
-        a: the negative slope after this layer, for ``leaky_relu`` only.
-        mode: ``"fan_in"`` or ``"fan_out"``.
-        nonlinearity: a name known to :func:`calculate_gain`, a function, or the gain itself.
-
-    Raises:
-        ValueError: an unknown mode or nonlinearity; a shape of under 2 axes or with a 0.
-
-    Source: He et al., 2015, eq. 10 and 14; ``torch.nn.init.kaiming_normal_``.
-    """
-
-    def law(self, grid: Grid) -> Distribution:
-        return normal_with_std(self._std(grid))
-
-
-# Schemes by JAX's names: fans on named axes of the kernel
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
-
-
-@dataclass(frozen=True)
-class variance_scaling(Random):
-    """A distribution around 0 of variance scale / n, n a fan or a mean of both fans.
-
-    A truncated normal is cut at two of its standard deviations and corrected, so that the
-    variance is the same for all three distributions. Complex values have that variance in all:
-    real and imaginary part are independent draws with half of it each.
-
-    Args:
-        scale: 0 or more; above 0 for the truncated normal.
-        mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``.
-        distribution: ``"truncated_normal"``, ``"normal"`` or ``"uniform"``.
-        in_axis: axis or axes of the inputs, named on the kernel as Flax holds it.
-        out_axis: axis or axes of the outputs.
-        batch_axis: axis or axes that count in neither fan.
-
-    Raises:
-        ValueError: an unknown mode or distribution, a negative scale, axes the shape lacks, or
-            a 0 in the shape.
-
-    Source: He et al., 2015; jax.nn.initializers.variance_scaling.
-    """
-
-    scale: float
-    mode: str
-    distribution: str
-    in_axis: Axes = -2
-    out_axis: Axes = -1
-    batch_axis: Axes = ()
-
-    def __post_init__(self) -> None:
-        _one_of("mode", self.mode, tuple(FAN_MODES))
-        _one_of("distribution", self.distribution, tuple(DISTRIBUTIONS))
-        if not (math.isfinite(self.scale) and self.scale >= 0):
-            raise ValueError(f"scale must be a finite number, 0 or more; got {self.scale}")
-        for name in ("in_axis", "out_axis", "batch_axis"):
-            object.__setattr__(self, name, as_axes(getattr(self, name)))
-
-    def law(self, grid: Grid) -> Distribution:
-        fans = jax_fans(grid.kernel_shape, self.in_axis, self.out_axis, self.batch_axis)
-        std = variance_scaling_std(FAN_MODES[self.mode](*fans), self.scale)
-        return DISTRIBUTIONS[self.distribution](std)
-
-    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution:
-        halved = self.distribution == "uniform" and dtype.startswith("complex")
-        return super().element_law(grid, dtype, factor * math.sqrt(0.5) if halved else factor)
-
-
-def glorot_uniform(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
-) -> variance_scaling:
-    """``variance_scaling(1, "fan_avg", "uniform")``: Glorot and Bengio, 2010."""
-    return variance_scaling(1.0, "fan_avg", "uniform", in_axis, out_axis, batch_axis)
-
-
-def glorot_normal(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
-) -> variance_scaling:
-    """``variance_scaling(1, "fan_avg", "truncated_normal")``: Glorot and Bengio, 2010."""
-    return variance_scaling(1.0, "fan_avg", "truncated_normal", in_axis, out_axis, batch_axis)
-
-
-def lecun_uniform(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
-) -> variance_scaling:
-    """``variance_scaling(1, "fan_in", "uniform")``: LeCun et al., "Efficient backprop", 1998."""
-    return variance_scaling(1.0, "fan_in", "uniform", in_axis, out_axis, batch_axis)
-
-
-def lecun_normal(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
-) -> variance_scaling:
-    """``variance_scaling(1, "fan_in", "truncated_normal")``: LeCun et al., 1998."""
-    return variance_scaling(1.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis)
-
-
-def he_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()) -> variance_scaling:
-    """``variance_scaling(2, "fan_in", "uniform")``: He et al., 2015."""
-    return variance_scaling(2.0, "fan_in", "uniform", in_axis, out_axis, batch_axis)
-
-
-def he_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()) -> variance_scaling:
-    """``variance_scaling(2, "fan_in", "truncated_normal")``: He et al., 2015."""
-    return variance_scaling(2.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis)
 
 
 # Constants

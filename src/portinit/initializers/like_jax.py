@@ -13,14 +13,9 @@ from portinit.arrays.grids import Axis, Grid, place, row_major
 from portinit.arrays.layouts import LAYOUTS, Shape
 from portinit.backends.base import Draw
 from portinit.initializers.base import Initializer
-from portinit.initializers.basic import (
-    constant,
-    normal,
-    truncated_normal,
-    uniform,
-    variance_scaling,
-)
+from portinit.initializers.basic import constant, normal, truncated_normal, uniform
 from portinit.initializers.fans import jax_fans
+from portinit.initializers.jax_schemes import variance_scaling
 from portinit.initializers.matrices import delta_orthogonal, orthogonal
 from portinit.initializers.schemes import FAN_MODES, TRUNCATION_STD
 from portinit.initializers.xla import WORDS, Rounding, erf

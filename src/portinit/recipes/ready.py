@@ -9,19 +9,10 @@ from __future__ import annotations
 import math
 
 from portinit import layers
-from portinit.initializers.basic import (
-    constant,
-    kaiming_normal,
-    lecun_normal,
-    normal,
-    ones,
-    trunc_normal,
-    variance_scaling,
-    xavier_normal,
-    xavier_uniform,
-    zeros,
-)
+from portinit.initializers.basic import constant, normal, ones, trunc_normal, zeros
+from portinit.initializers.jax_schemes import lecun_normal, variance_scaling
 from portinit.initializers.matrices import orthogonal
+from portinit.initializers.torch_schemes import kaiming_normal, xavier_normal, xavier_uniform
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
 

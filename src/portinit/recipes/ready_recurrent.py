@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from portinit.initializers.base import Initializer
-from portinit.initializers.basic import constant, normal, xavier_uniform, zeros
+from portinit.initializers.basic import constant, normal, zeros
 from portinit.initializers.combinators import scaled
 from portinit.initializers.expression import unavailable
 from portinit.initializers.matrices import eye, orthogonal
+from portinit.initializers.torch_schemes import xavier_uniform
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
 from portinit.recurrent import chrono, forget_bias, gates

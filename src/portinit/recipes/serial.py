@@ -13,7 +13,16 @@ import numpy as np
 
 from portinit import layers, recurrent
 from portinit.arrays.layouts import LAYOUTS, Layout
-from portinit.initializers import assigned, basic, combinators, expression, matrices
+from portinit.initializers import (
+    assigned,
+    basic,
+    combinators,
+    expression,
+    jax_schemes,
+    matrices,
+    sparse,
+    torch_schemes,
+)
 from portinit.initializers.base import Initializer
 from portinit.initializers.like_jax import like_jax
 from portinit.replay.program import Node, node_to_data, nodes_from_data
@@ -25,17 +34,17 @@ _CLASSES: dict[str, type[Initializer]] = {
         basic.normal,
         basic.trunc_normal,
         basic.truncated_normal,
-        basic.xavier_uniform,
-        basic.xavier_normal,
-        basic.kaiming_uniform,
-        basic.kaiming_normal,
-        basic.variance_scaling,
+        torch_schemes.xavier_uniform,
+        torch_schemes.xavier_normal,
+        torch_schemes.kaiming_uniform,
+        torch_schemes.kaiming_normal,
+        jax_schemes.variance_scaling,
         basic.constant,
         matrices.eye,
         matrices.dirac,
         matrices.orthogonal,
         matrices.delta_orthogonal,
-        matrices.sparse,
+        sparse.sparse,
         combinators.scaled,
         combinators.blocks,
         combinators.where,

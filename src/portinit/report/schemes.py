@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 from portinit.initializers.base import Initializer
-from portinit.initializers.basic import kaiming_normal, lecun_normal, normal, xavier_normal, zeros
+from portinit.initializers.basic import normal, zeros
+from portinit.initializers.jax_schemes import lecun_normal
 from portinit.initializers.matrices import orthogonal
+from portinit.initializers.torch_schemes import kaiming_normal, xavier_normal
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
 

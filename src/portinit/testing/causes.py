@@ -10,21 +10,21 @@ import numpy as np
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import LAYOUTS
 from portinit.initializers.base import Initializer
-from portinit.initializers.basic import (
+from portinit.initializers.basic import normal, truncated_normal, uniform
+from portinit.initializers.jax_schemes import (
     glorot_normal,
     he_normal,
-    kaiming_normal,
-    kaiming_uniform,
     lecun_normal,
     lecun_uniform,
-    normal,
-    truncated_normal,
-    uniform,
     variance_scaling,
+)
+from portinit.initializers.schemes import normal_with_std, truncated_with_std, uniform_with_std
+from portinit.initializers.torch_schemes import (
+    kaiming_normal,
+    kaiming_uniform,
     xavier_normal,
     xavier_uniform,
 )
-from portinit.initializers.schemes import normal_with_std, truncated_with_std, uniform_with_std
 from portinit.sampling.distributions import Distribution, Normal, Uniform
 from portinit.sampling.truncated_normal import TruncatedNormal
 from portinit.testing.fits import in_words, p_values

@@ -12,7 +12,8 @@ from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, as_layout, as_shape
 from portinit.initializers.base import Initializer
 from portinit.initializers.basic import constant
-from portinit.initializers.matrices import delta_orthogonal, orthogonal, sparse
+from portinit.initializers.matrices import delta_orthogonal, orthogonal
+from portinit.initializers.sparse import sparse
 from portinit.sampling.distributions import Distribution, Normal
 from portinit.testing.arrays import Array, as_double, to_numpy
 from portinit.testing.causes import likely_cause

@@ -11,7 +11,8 @@ import numpy as np
 
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
-from portinit.backends.base import Draw, backend_of
+from portinit.backends.base import Draw
+from portinit.backends.registry import backend_of
 from portinit.initializers.base import Initializer, Parameter
 from portinit.initializers.combinators import blocks, scaled, where
 from portinit.initializers.like_jax import like_jax

@@ -10,7 +10,8 @@ from portinit.arrays.dtypes import float_format
 from portinit.initializers.assigned import Given
 from portinit.initializers.base import Initializer
 from portinit.initializers.basic import constant
-from portinit.initializers.matrices import dirac, eye, sparse
+from portinit.initializers.matrices import dirac, eye
+from portinit.initializers.sparse import sparse
 from portinit.testing.arrays import Array, as_double, described, differing, scipy_stats
 from portinit.testing.parts import Part
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import as_layout
-from portinit.backends.base import Draw, backend_of
+from portinit.backends.base import Draw
+from portinit.backends.registry import backend_of
 from portinit.random.words import signed
 from portinit.verify.cases import LAYOUTS, Cell, key
 from portinit.verify.devices import Device, installed

@@ -11,7 +11,8 @@ import portinit
 import portinit_torch
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout
-from portinit.backends.base import NUMPY, Draw
+from portinit.backends.base import Draw
+from portinit.backends.numpy import NUMPY
 from portinit_torch import backend
 
 pytestmark = [

@@ -26,7 +26,8 @@ import portinit_torch
 from portinit.arrays.dtypes import dtype_name, float_format
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout
-from portinit.backends.base import NUMPY, Draw
+from portinit.backends.base import Draw
+from portinit.backends.numpy import NUMPY
 from portinit.random.words import SECOND_STREAM, random_words
 from portinit.sampling.transform import Steps
 from portinit_torch import backend
