@@ -38,6 +38,3 @@ def arguments_of(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
         else:
             named[argument.name] = argument.default_value if argument.has_default_value() else None
     return named
-
-
-# Deterministic operations

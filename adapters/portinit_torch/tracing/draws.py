@@ -1,4 +1,4 @@
-"""Random draws as steps of a program, and the questions a constructor asks of random values."""
+"""Random draws as nodes of a program, and the questions a constructor asks of random values."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from portinit_torch.tracing.calls import Named, arguments_of, mutated, tensors_in
-from portinit_torch.tracing.modes import TraceError, really, source_line
-from portinit_torch.tracing.recorder import Recorder, Step, is_dense, memory_order
+from portinit_torch.tracing.modes import TraceError, on_real_tensors, source_line
+from portinit_torch.tracing.recorder import RecordedNode, Recorder, is_dense, memory_order
 
 
 def lower_draw(recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -18,10 +18,10 @@ def lower_draw(recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any)
     out = func(*args, **kwargs)
     target = (mutated(func, args, kwargs) or tensors_in(out, {}))[0]
     op, numbers = _draw_numbers(name, named, target)
-    step = recorder.add(op, (), target, **numbers, **_placement(target))
-    _note_generator(recorder, step, named.get("generator"))
-    step.random = True
-    recorder.write(target, step)
+    node = recorder.add(op, (), target, **numbers, **_placement(target))
+    _note_generator(recorder, node, named.get("generator"))
+    node.random = True
+    recorder.write(target, node)
     return out
 
 
@@ -56,15 +56,17 @@ def _placement(target: Tensor) -> dict[str, Any]:
     return placed
 
 
-def _note_generator(recorder: Recorder, step: Step, generator: torch.Generator | None) -> None:
+def _note_generator(
+    recorder: Recorder, node: RecordedNode, generator: torch.Generator | None
+) -> None:
     """Which stream a draw takes from, and whether it was set since that stream's last draw."""
     stream = torch.default_generator if generator is None else generator
     number, event = recorder.marks.observe(stream)
     named = {"generator": number} if number else {}
     if event is not None:
-        seed = Step("seed", attributes=named | event, random=True)
-        recorder.steps.insert(len(recorder.steps) - 1, seed)
-    step.attributes |= named
+        seed = RecordedNode("seed", attributes=named | event, random=True)
+        recorder.nodes.insert(len(recorder.nodes) - 1, seed)
+    node.attributes |= named
 
 
 # Values that leave for Python
@@ -72,31 +74,31 @@ def _note_generator(recorder: Recorder, step: Step, generator: torch.Generator |
 
 def read_scalar(recorder: Recorder, tensor: Tensor) -> Any:
     """The number that a constructor reads out of a tensor; a TraceError where a draw decides."""
-    step = recorder.read(tensor)
-    if step.concrete is not None:
-        return really(step.concrete.item)
-    if step.op == "full":
-        return step.attributes["value"]
-    if _rejects(recorder, step):
+    node = recorder.read(tensor)
+    if node.concrete is not None:
+        return on_real_tensors(node.concrete.item)
+    if node.op == "full":
+        return node.attributes["value"]
+    if _rejects(recorder, node):
         return False
     raise TraceError(
-        f"the constructor reads a random value ({step.op}) at {source_line()}; what it does then "
+        f"the constructor reads a random value ({node.op}) at {source_line()}; what it does then "
         "cannot be known without drawing it"
     )
 
 
-def _rejects(recorder: Recorder, step: Step) -> bool:
+def _rejects(recorder: Recorder, node: RecordedNode) -> bool:
     """Whether this is the question of trunc_normal_'s rejection loop: is any value outside?
 
     Its answer here is no: the draw becomes a truncated one, which replays the loop.
     """
-    if step.op != "aten.any":
+    if node.op != "aten.any":
         return False
-    (mask,) = step.inputs
+    (mask,) = node.inputs
     return _rejected_normal(mask) or _rejected_uniform(recorder, mask)
 
 
-def _rejected_normal(mask: Step) -> bool:
+def _rejected_normal(mask: RecordedNode) -> bool:
     if mask.op != "bitwise_or" or {s.op for s in mask.inputs} != {"lt", "gt"}:
         return False
     low, high = sorted(mask.inputs, key=lambda s: s.op == "gt")
@@ -108,7 +110,7 @@ def _rejected_normal(mask: Step) -> bool:
     return True
 
 
-def _rejected_uniform(recorder: Recorder, mask: Step) -> bool:
+def _rejected_uniform(recorder: Recorder, mask: RecordedNode) -> bool:
     """log(u) > -((c - mean) / std)^2 / 2 - peak, for candidates c and u both uniform."""
     chain = [mask.inputs[1]] if mask.op == "gt" and len(mask.inputs) == 2 else []
     while chain and chain[-1].op in ("sub", "mul", "pow", "div") and len(chain[-1].inputs) == 1:
@@ -118,7 +120,7 @@ def _rejected_uniform(recorder: Recorder, mask: Step) -> bool:
     accepted, draw = mask.inputs[0], chain[-1]
     if accepted.op != "log" or accepted.inputs[0].op != "uniform":
         return False
-    recorder.steps.remove(accepted.inputs[0])
+    recorder.nodes.remove(accepted.inputs[0])
     a, b = draw.attributes.pop("a"), draw.attributes.pop("b")
     mean, std = float(chain[4].attributes["other"]), float(chain[3].attributes["other"])
     draw.op = "trunc_normal"

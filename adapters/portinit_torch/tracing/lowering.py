@@ -1,4 +1,4 @@
-"""ATen's operations as the steps of a program."""
+"""ATen's operations as the nodes of a program."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.utils._pytree import tree_map
 from portinit.arrays.dtypes import dtype_name
 from portinit_torch.tracing.calls import Named, arguments_of, mutated, tensors_in
 from portinit_torch.tracing.draws import lower_draw, read_scalar
-from portinit_torch.tracing.modes import DECIDED_BY_VALUES, TraceError, really, source_line
-from portinit_torch.tracing.recorder import CONCRETE, Recorder, Step, real_result
+from portinit_torch.tracing.modes import DECIDED_BY_VALUES, TraceError, on_real_tensors, source_line
+from portinit_torch.tracing.recorder import CONCRETE, RecordedNode, Recorder, real_result
 
-Maybe = Step | None
+Maybe = RecordedNode | None
 
 _COMPARED = {"lt", "le", "gt", "ge", "eq", "ne"} | {
     "bitwise_and", "bitwise_or", "bitwise_xor"
@@ -55,10 +55,10 @@ def lower(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     targets = mutated(func, args, kwargs) or tensors_in(out, {})
     values = _real_values(recorder, func, name, args, kwargs, targets)
     for position, (target, value) in enumerate(zip(targets, values, strict=True)):
-        step = _step(recorder, func, name, inputs, target, args, kwargs, position)
+        node = _step(recorder, func, name, inputs, target, args, kwargs, position)
         if value is not None:
-            step.concrete = value
-        recorder.write(target, step)
+            node.concrete = value
+        recorder.write(target, node)
     return out
 
 
@@ -98,12 +98,12 @@ def _step(
     recorder: Recorder,
     func: Any,
     name: str,
-    inputs: list[Step],
+    inputs: list[RecordedNode],
     target: Tensor,
     args: Any,
     kwargs: Any,
     position: int,
-) -> Step:
+) -> RecordedNode:
     plain, named = name.removesuffix("_"), arguments_of(func, args, kwargs)
     if plain in ("fill", "full", "full_like", "new_full", "scalar_tensor"):
         return _fill(recorder, target, named, inputs)
@@ -121,32 +121,34 @@ def _step(
         return recorder.add(plain, inputs[:1], target)
     maker = _SPECIAL.get(plain)
     if maker is not None:
-        step = maker(recorder, named, inputs, target, position)
-        if step is not None:
-            return step
+        node = maker(recorder, named, inputs, target, position)
+        if node is not None:
+            return node
     return recorder.add(f"aten.{plain}", inputs, target)
 
 
-def _fill(recorder: Recorder, target: Tensor, named: Named, inputs: list[Step]) -> Step:
+def _fill(
+    recorder: Recorder, target: Tensor, named: Named, inputs: list[RecordedNode]
+) -> RecordedNode:
     value = named.get("value", named.get("fill_value", named.get("s")))
     if isinstance(value, Tensor):
         known = recorder.read(value).concrete
         if known is None:
             return _broadcast(recorder, inputs[-1], target)
-        value = really(known.item)
+        value = on_real_tensors(known.item)
     return recorder.fill(target, value)
 
 
-def _cast(recorder: Recorder, step: Step, target: Tensor) -> Step:
-    """A step's value in the dtype of a tensor, as operands are converted before they meet."""
+def _cast(recorder: Recorder, node: RecordedNode, target: Tensor) -> RecordedNode:
+    """A node's value in the dtype of a tensor, as operands are converted before they meet."""
     dtype = dtype_name(target.dtype)
-    if step.dtype == dtype:
-        return step
-    if step.op == "full" and step.shape == tuple(target.shape):
-        return recorder.fill(target, step.attributes["value"])
-    cast, known = recorder.add("cast", (step,), (step.shape, dtype)), step.concrete
+    if node.dtype == dtype:
+        return node
+    if node.op == "full" and node.shape == tuple(target.shape):
+        return recorder.fill(target, node.attributes["value"])
+    cast, known = recorder.add("cast", (node,), (node.shape, dtype)), node.concrete
     if known is not None:
-        cast.concrete = really(lambda: known.to(target.dtype))
+        cast.concrete = on_real_tensors(lambda: known.to(target.dtype))
     return cast
 
 
@@ -159,14 +161,14 @@ def _common_dtype(named: Named, target: Tensor) -> torch.dtype:
     return torch.promote_types(common, target.dtype) if common.is_floating_point else target.dtype
 
 
-def _broadcast(recorder: Recorder, step: Step, target: Tensor) -> Step:
+def _broadcast(recorder: Recorder, node: RecordedNode, target: Tensor) -> RecordedNode:
     shape = tuple(target.shape)
-    if step.shape == shape:
-        return step
-    like = (shape, step.dtype)
-    wide, known = recorder.add("broadcast", (step,), like, size=list(shape)), step.concrete
+    if node.shape == shape:
+        return node
+    like = (shape, node.dtype)
+    wide, known = recorder.add("broadcast", (node,), like, size=list(shape)), node.concrete
     if known is not None:
-        wide.concrete = really(lambda: known.broadcast_to(shape).clone())
+        wide.concrete = on_real_tensors(lambda: known.broadcast_to(shape).clone())
     return wide
 
 
@@ -174,13 +176,13 @@ def _number(recorder: Recorder, value: Any) -> Any:
     """A Python number, or the known value of a tensor without axes; None if it is neither."""
     if isinstance(value, Tensor):
         known = recorder.read(value).concrete if value.ndim == 0 else None
-        return None if known is None else really(known.item)
+        return None if known is None else on_real_tensors(known.item)
     return value
 
 
 def _binary(
-    recorder: Recorder, plain: str, named: Named, inputs: list[Step], target: Tensor
-) -> Step:
+    recorder: Recorder, plain: str, named: Named, inputs: list[RecordedNode], target: Tensor
+) -> RecordedNode:
     a: dict[str, Any] = {}
     if named.get("alpha") not in (None, 1):
         a["alpha"] = named["alpha"]
@@ -190,7 +192,7 @@ def _binary(
     if plain not in _COMPARED:
         common = _common_dtype(named, target)
         if common != target.dtype:  # computed in the wider dtype, and then narrowed
-            wide = really(lambda: torch.empty(target.shape, dtype=common, device="meta"))
+            wide = on_real_tensors(lambda: torch.empty(target.shape, dtype=common, device="meta"))
             return _cast(recorder, _binary(recorder, plain, named, inputs, wide), target)
         inputs = [_cast(recorder, x, target) for x in inputs]
     if named.get("rounding_mode"):
@@ -208,64 +210,70 @@ def _binary(
     return recorder.add(plain, inputs, target, **a)
 
 
-def _clamp(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+def _clamp(r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int) -> Maybe:
     low, high = _number(r, named.get("min")), _number(r, named.get("max"))
     if (low is None) != (named.get("min") is None) or (high is None) != (named.get("max") is None):
         return None  # bounds that are tensors
     return r.add("clamp", inputs[:1], t, min=low, max=high)
 
 
-def _concat(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+def _concat(
+    r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int
+) -> RecordedNode:
     inputs = inputs[: len(named["tensors"])]
     return r.add("concat", inputs, t, axis=named["dim"] % max(1, t.ndim))
 
 
-def _stack(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+def _stack(
+    r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int
+) -> RecordedNode:
     axis = named["dim"] % t.ndim
     size = [*inputs[0].shape[:axis], 1, *inputs[0].shape[axis:]]
     parts = [r.add("reshape", (x,), (tuple(size), x.dtype), size=size) for x in inputs]
     return r.add("concat", parts, t, axis=axis)
 
 
-def _triangle(op: str) -> Callable[..., Step]:
-    def make(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+def _triangle(op: str) -> Callable[..., RecordedNode]:
+    def make(
+        r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int
+    ) -> RecordedNode:
         return r.add(op, inputs[:1], t, diagonal=named.get("diagonal") or 0)
 
     return make
 
 
-def _where(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+def _where(r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int) -> Maybe:
     if len(inputs) != 3:
         return None
     return r.add("where", [_broadcast(r, x, t) for x in inputs], t)
 
 
-def _masked_fill(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+def _masked_fill(r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int) -> Maybe:
     value = _number(r, named["value"])
     if value is None:
         return None
     return r.add("where", [_broadcast(r, inputs[1], t), r.fill(t, value), inputs[0]], t)
 
 
-def _index_put(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+def _index_put(r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int) -> Maybe:
     value = _number(r, named["values"])
     if t.ndim != 1 or len(inputs) < 2 or value is None or named.get("accumulate"):
         return None
     return r.add("index_put", inputs[:2], t, value=value)
 
 
-def _qr(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+def _qr(r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int) -> RecordedNode:
     return r.add(("qr_q", "qr_r")[p], inputs[:1], t)
 
 
-def _diagonal(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+def _diagonal(r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int) -> Maybe:
     if named.get("offset") or len(inputs[0].shape) != 2:
         return None
     return r.add("diagonal", inputs[:1], t)
 
 
 def _reduction(op: str) -> Callable[..., Maybe]:
-    def make(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+    def make(r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int) -> Maybe:
         if op == "norm" and named.get("ord", named.get("p")) not in (None, 2, 2.0):
             return None
         axes = named.get("dim")
@@ -275,11 +283,11 @@ def _reduction(op: str) -> Callable[..., Maybe]:
     return make
 
 
-def _flip(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+def _flip(r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int) -> RecordedNode:
     return r.add("flip", inputs[:1], t, axes=[d % t.ndim for d in named["dims"]])
 
 
-def _repeat(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Maybe:
+def _repeat(r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int) -> Maybe:
     repeats, (x,) = named["repeats"], inputs
     extra = len(repeats) - len(x.shape)
     sizes = (1,) * extra + x.shape
@@ -290,15 +298,19 @@ def _repeat(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) ->
     return r.add("reshape", (x,), t, size=list(t.shape))
 
 
-def _reshape(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+def _reshape(
+    r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int
+) -> RecordedNode:
     return r.add("reshape", inputs[:1], t, size=list(t.shape))
 
 
-def _matmul(r: Recorder, named: Named, inputs: list[Step], t: Tensor, p: int) -> Step:
+def _matmul(
+    r: Recorder, named: Named, inputs: list[RecordedNode], t: Tensor, p: int
+) -> RecordedNode:
     return r.add("matmul", inputs[:2], t)
 
 
-_SPECIAL: dict[str, Callable[..., Step | None]] = {
+_SPECIAL: dict[str, Callable[..., RecordedNode | None]] = {
     "clamp": _clamp,
     "clamp_min": _clamp,
     "clamp_max": _clamp,

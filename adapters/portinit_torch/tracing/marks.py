@@ -15,11 +15,11 @@ import torch
 _FIRST = 0x706F_7274_0000_0000  # seeds that nobody uses
 
 
-class Marks:
+class GeneratorMarks:
     """The streams of one trace."""
 
-    def __init__(self, really: Any) -> None:
-        self._really = really
+    def __init__(self, on_real_tensors: Any) -> None:
+        self._really = on_real_tensors
         self._numbers: dict[int, int] = {}
         # Kept so that identities stay their own, with the state to give back.
         self._found: list[tuple[torch.Generator, torch.Tensor]] = []

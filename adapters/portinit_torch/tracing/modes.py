@@ -32,7 +32,7 @@ class TraceError(RuntimeError):
 TraceError.__module__ = "portinit_torch"  # where users find it, and what a traceback should say
 
 
-def really(compute: Callable[[], _T]) -> _T:
+def on_real_tensors(compute: Callable[[], _T]) -> _T:
     """Compute outside of the recording, on real tensors."""
     with _disable_current_modes():
         return compute()
@@ -63,7 +63,7 @@ class OnCPU(TorchFunctionMode):
 _ESCAPES = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
 
 
-class Reads(TorchFunctionMode):
+class RecordReads(TorchFunctionMode):
     """The methods that leave tensors for Python or NumPy behind the dispatcher's back."""
 
     def __init__(self, recorder: Any) -> None:
@@ -76,11 +76,11 @@ class Reads(TorchFunctionMode):
         if func in (Tensor.tolist, Tensor.numpy, Tensor.__array__) and isinstance(
             args[0], FakeTensor
         ):
-            step = self.recorder.read(args[0])
-            if step.concrete is None:
+            node = self.recorder.read(args[0])
+            if node.concrete is None:
                 raise TraceError(f"{func.__name__}() of random values at {source_line()}")
             with _disable_current_modes():
-                return func(step.concrete.clone(), *args[1:], **(kwargs or {}))
+                return func(node.concrete.clone(), *args[1:], **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
@@ -102,7 +102,7 @@ def take_over(parameter: Tensor, converted: Tensor) -> None:
     parameter.data = converted.data
 
 
-class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class RecordOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Every ATen operation, on its way to the fake tensors."""
 
     def __init__(self, recorder: Any, lower: Callable[[Any, Any, Any, Any], Any]) -> None:

@@ -1,4 +1,4 @@
-"""Initializers by name for what a constructor computed: from steps to portinit's own terms."""
+"""Initializers by name for what a constructor computed: from nodes to portinit's own terms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portinit.initializers.base import Random
 from portinit.initializers.combinators import where
 from portinit.layers import fan_in_uniform
 from portinit.sampling.distributions import Distribution
-from portinit_torch.tracing.recorder import Step
+from portinit_torch.tracing.recorder import RecordedNode
 from portinit_torch.tracing.rectangles import Rectangle, as_index, is_overwritten, writes_of
 
 _UNIFORM_SCHEMES: tuple[Random, ...] = (
@@ -40,29 +40,29 @@ _NORMAL_SCHEMES: tuple[Random, ...] = (
 )
 
 
-def recognise(step: Step, plain: bool = False) -> Initializer | None:
-    """The initializer that gives what a step holds; none if it is no named one.
+def recognise(node: RecordedNode, plain: bool = False) -> Initializer | None:
+    """The initializer that gives what a node holds; none if it is no named one.
 
     Args:
-        step: the value of a whole parameter.
+        node: the value of a whole parameter.
         plain: name distributions by their numbers, not by schemes that look at the shape.
     """
-    if step.op == "full" and not isinstance(step.attributes["value"], complex):
-        return _constant(step.attributes["value"])
-    if step.concrete is not None:
-        return _given(step)
-    if step.op in ("uniform", "normal", "trunc_normal"):
-        return _distribution(step, plain)
-    if step.op in ("mul", "div", "add", "sub", "neg", "cast"):
-        return _affine(step)
-    if step.op == "clamp":
-        return _truncated_by_erfinv(step)
-    if step.op in ("reshape", "permute", "flip", "strided"):
-        return _rearranged(step)
-    if step.op == "concat":
-        return _blocks(list(step.inputs), step.attributes["axis"])
-    if step.op == "scatter":
-        return _parts(step)
+    if node.op == "full" and not isinstance(node.attributes["value"], complex):
+        return _constant(node.attributes["value"])
+    if node.concrete is not None:
+        return _given(node)
+    if node.op in ("uniform", "normal", "trunc_normal"):
+        return _distribution(node, plain)
+    if node.op in ("mul", "div", "add", "sub", "neg", "cast"):
+        return _affine(node)
+    if node.op == "clamp":
+        return _truncated_by_erfinv(node)
+    if node.op in ("reshape", "permute", "flip", "strided"):
+        return _rearranged(node)
+    if node.op == "concat":
+        return _blocks(list(node.inputs), node.attributes["axis"])
+    if node.op == "scatter":
+        return _parts(node)
     return None
 
 
@@ -71,10 +71,10 @@ def _constant(value: float) -> Initializer:
     return named.get(float(value), portinit.constant(float(value)))
 
 
-def _given(step: Step) -> Initializer | None:
+def _given(node: RecordedNode) -> Initializer | None:
     """Known values: a constant, an identity, or data."""
-    assert step.concrete is not None
-    tensor = step.concrete
+    assert node.concrete is not None
+    tensor = node.concrete
     if tensor.is_floating_point() and tensor.element_size() < 4:
         tensor = tensor.float()
     values = tensor.detach().cpu().resolve_conj().numpy()
@@ -105,53 +105,53 @@ def _law(initializer: Random, shape: tuple[int, ...]) -> Distribution | None:
         return None
 
 
-def _distribution(step: Step, plain: bool) -> Initializer:
-    a = step.attributes
-    if step.op == "trunc_normal":
+def _distribution(node: RecordedNode, plain: bool) -> Initializer:
+    a = node.attributes
+    if node.op == "trunc_normal":
         return portinit.trunc_normal(a["mean"], a["std"], a["a"], a["b"])
     exact: Random
-    if step.op == "uniform":
+    if node.op == "uniform":
         exact, schemes = portinit.uniform(a["a"], a["b"]), _UNIFORM_SCHEMES
     else:
         exact, schemes = portinit.normal(a["mean"], a["std"]), _NORMAL_SCHEMES
     if plain:
         return exact
-    law = _law(exact, step.shape)
-    named = next((scheme for scheme in schemes if _law(scheme, step.shape) == law), None)
-    return named or _by_fan(step, law) or exact
+    law = _law(exact, node.shape)
+    named = next((scheme for scheme in schemes if _law(scheme, node.shape) == law), None)
+    return named or _by_fan(node, law) or exact
 
 
-def _by_fan(step: Step, law: Distribution | None) -> Initializer | None:
+def _by_fan(node: RecordedNode, law: Distribution | None) -> Initializer | None:
     """U(-1/sqrt(n), 1/sqrt(n)) for a whole n: a bias, or a recurrent weight."""
-    b = step.attributes.get("b", 0.0)
-    if step.op != "uniform" or not 0 < b <= 1:
+    b = node.attributes.get("b", 0.0)
+    if node.op != "uniform" or not 0 < b <= 1:
         return None
     bias = fan_in_uniform(round(1 / b**2))
-    return bias if _law(bias, step.shape) == law else None
+    return bias if _law(bias, node.shape) == law else None
 
 
-def _affine(step: Step) -> Initializer | None:
+def _affine(node: RecordedNode) -> Initializer | None:
     """A draw times and plus numbers is a draw from another distribution."""
-    if step.op == "mul" and len(step.inputs) == 2:
-        return _orthonormal(step)
-    inner = recognise(step.inputs[0], plain=True) if len(step.inputs) == 1 else None
-    if inner is None or step.inputs[0].shape != step.shape:
+    if node.op == "mul" and len(node.inputs) == 2:
+        return _orthonormal(node)
+    inner = recognise(node.inputs[0], plain=True) if len(node.inputs) == 1 else None
+    if inner is None or node.inputs[0].shape != node.shape:
         return None
-    if step.op == "cast" and not step.dtype.startswith(("float", "bfloat")):
+    if node.op == "cast" and not node.dtype.startswith(("float", "bfloat")):
         return None  # whole numbers are no sample of the distribution
-    if step.op == "cast":
-        return recognise(step.inputs[0])
-    if step.op == "neg":
+    if node.op == "cast":
+        return recognise(node.inputs[0])
+    if node.op == "neg":
         return _scaled(inner, -1.0)
-    other, reverse = float(step.attributes["other"]), step.attributes.get("reverse", False)
-    if step.op == "mul":
+    other, reverse = float(node.attributes["other"]), node.attributes.get("reverse", False)
+    if node.op == "mul":
         return _scaled(inner, other)
-    if step.op == "div":
+    if node.op == "div":
         return None if reverse or other == 0 else _scaled(inner, 1 / other)
-    other *= step.attributes.get("alpha", 1)
-    if step.op == "sub" and not reverse:
+    other *= node.attributes.get("alpha", 1)
+    if node.op == "sub" and not reverse:
         return _shifted(inner, -other)
-    if step.op == "sub":
+    if node.op == "sub":
         mirrored = _scaled(inner, -1.0)
         return None if mirrored is None else _shifted(mirrored, other)
     return _shifted(inner, other)
@@ -182,14 +182,14 @@ def _shifted(inner: Initializer, offset: float) -> Initializer | None:
     return None
 
 
-def _truncated_by_erfinv(step: Step) -> Initializer | None:
+def _truncated_by_erfinv(node: RecordedNode) -> Initializer | None:
     """clamp(erfinv(u) * (std * sqrt(2)) + mean, a, b): a truncated normal by inversion."""
-    chain = [step]
+    chain = [node]
     while len(chain[-1].inputs) == 1:
         chain.append(chain[-1].inputs[0])
     if [s.op for s in chain] != ["clamp", "add", "mul", "erfinv", "uniform"]:
         return None
-    a, b = step.attributes.get("min"), step.attributes.get("max")
+    a, b = node.attributes.get("min"), node.attributes.get("max")
     std = chain[2].attributes["other"] / math.sqrt(2)
     if a is None or b is None or not std > 0:
         return None
@@ -197,19 +197,19 @@ def _truncated_by_erfinv(step: Step) -> Initializer | None:
     return portinit.trunc_normal(float(chain[1].attributes["other"]), rounded, float(a), float(b))
 
 
-def _rearranged(step: Step) -> Initializer | None:
+def _rearranged(node: RecordedNode) -> Initializer | None:
     """Independent draws stay what they are in another order, as long as each is used once."""
-    (inner,) = step.inputs
-    if math.prod(inner.shape) != math.prod(step.shape):
+    (inner,) = node.inputs
+    if math.prod(inner.shape) != math.prod(node.shape):
         return None
-    if step.op == "strided" and not _is_permutation(step):
+    if node.op == "strided" and not _is_permutation(node):
         return None
     found = recognise(inner, plain=True)
     return found if isinstance(found, Random | portinit.orthogonal) else None
 
 
-def _is_permutation(step: Step) -> bool:
-    a, expected = step.attributes, 1
+def _is_permutation(node: RecordedNode) -> bool:
+    a, expected = node.attributes, 1
     for size, stride in sorted(zip(a["size"], a["stride"], strict=True), key=lambda x: x[1]):
         if size > 1 and stride != expected:
             return False
@@ -217,9 +217,9 @@ def _is_permutation(step: Step) -> bool:
     return bool(a["offset"] == 0)
 
 
-def _orthonormal(step: Step) -> Initializer | None:
+def _orthonormal(node: RecordedNode) -> Initializer | None:
     """Q of a normal matrix times the signs of R's diagonal."""
-    chains = [_ops(part) for part in step.inputs]
+    chains = [_ops(part) for part in node.inputs]
     if ["qr_q"] not in [c[:1] for c in chains]:
         return None
     signs = next((c for c in chains if c[:3] == ["sign", "diagonal", "qr_r"]), None)
@@ -227,15 +227,15 @@ def _orthonormal(step: Step) -> Initializer | None:
     return portinit.orthogonal() if signs and drawn else None
 
 
-def _ops(step: Step) -> list[str]:
-    """The operations from a step down to a draw, through single inputs."""
-    chain = [step]
+def _ops(node: RecordedNode) -> list[str]:
+    """The operations from a node down to a draw, through single inputs."""
+    chain = [node]
     while len(chain[-1].inputs) == 1:
         chain.append(chain[-1].inputs[0])
     return [link.op for link in chain]
 
 
-def _blocks(parts: list[Step], axis: int) -> Initializer | None:
+def _blocks(parts: list[RecordedNode], axis: int) -> Initializer | None:
     found = [recognise(part) for part in parts]
     if any(part is None for part in found):
         return None
@@ -243,12 +243,12 @@ def _blocks(parts: list[Step], axis: int) -> Initializer | None:
     return portinit.blocks(tuple(part for part in found if part), sizes, axis)
 
 
-def _parts(step: Step) -> Initializer | None:
+def _parts(node: RecordedNode) -> Initializer | None:
     """A parameter written in several rectangles, the last writer of each element deciding."""
-    writes, base = writes_of(step)
+    writes, base = writes_of(node)
     if base.op == "scatter":  # something that is no rectangle
         return None
-    packed = _partition(step.shape, writes) or _sparse(base, writes)
+    packed = _partition(node.shape, writes) or _sparse(base, writes)
     if packed is not None:
         return packed
     outside = recognise(base)
@@ -256,11 +256,13 @@ def _parts(step: Step) -> Initializer | None:
         inside = recognise(written, plain=True)
         if inside is None or outside is None or not isinstance(inside, Random | portinit.constant):
             return None
-        outside = where(as_index(rectangle, step.shape), inside, outside)
+        outside = where(as_index(rectangle, node.shape), inside, outside)
     return outside
 
 
-def _partition(shape: tuple[int, ...], writes: list[tuple[Rectangle, Step]]) -> Initializer | None:
+def _partition(
+    shape: tuple[int, ...], writes: list[tuple[Rectangle, RecordedNode]]
+) -> Initializer | None:
     """Rectangles that cut the parameter along one axis are blocks of their own shapes."""
     whole = tuple((0, n) for n in shape)
     cut = {axis for r, _ in writes for axis, bound in enumerate(r) if bound != whole[axis]}
@@ -279,7 +281,7 @@ def _partition(shape: tuple[int, ...], writes: list[tuple[Rectangle, Step]]) -> 
     return _blocks(parts, axis)
 
 
-def _sparse(base: Step, writes: list[tuple[Rectangle, Step]]) -> Initializer | None:
+def _sparse(base: RecordedNode, writes: list[tuple[Rectangle, RecordedNode]]) -> Initializer | None:
     """A normal matrix with as many zeros at random rows of every column."""
     zeroed = [w for _, w in writes if w.op == "index_put" and w.attributes["value"] == 0]
     if base.op != "normal" or len(base.shape) != 2 or len(zeroed) != base.shape[1]:
@@ -294,19 +296,19 @@ def _sparse(base: Step, writes: list[tuple[Rectangle, Step]]) -> Initializer | N
     return portinit.sparse(sparsity, base.attributes["std"])
 
 
-def refused(step: Step, seen: set[int] | None = None) -> str | None:
-    """Why a step cannot be carried: the first operation in it that no program has."""
+def refused(node: RecordedNode, seen: set[int] | None = None) -> str | None:
+    """Why a node cannot be carried: the first operation in it that no program has."""
     seen = set() if seen is None else seen
-    if id(step) in seen or (step.concrete is not None and step.op != "full"):
+    if id(node) in seen or (node.concrete is not None and node.op != "full"):
         return None
-    seen.add(id(step))
-    if step.op == "uninitialized":
+    seen.add(id(node))
+    if node.op == "uninitialized":
         return "nothing wrote it: it holds uninitialised memory"
-    if step.op == "scatter" and is_overwritten(step):
-        writes, _ = writes_of(step)
+    if node.op == "scatter" and is_overwritten(node):
+        writes, _ = writes_of(node)
         return next((why for _, part in writes if (why := refused(part, seen))), None)
-    if step.op == "full" and isinstance(step.attributes["value"], complex):
-        return f"a complex constant at {step.source} has no counterpart in a recipe"
-    if step.op.startswith("aten."):
-        return f"{step.op} at {step.source} has no counterpart in a recipe"
-    return next((why for part in step.inputs if (why := refused(part, seen))), None)
+    if node.op == "full" and isinstance(node.attributes["value"], complex):
+        return f"a complex constant at {node.source} has no counterpart in a recipe"
+    if node.op.startswith("aten."):
+        return f"{node.op} at {node.source} has no counterpart in a recipe"
+    return next((why for part in node.inputs if (why := refused(part, seen))), None)

@@ -18,15 +18,15 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 from portinit.arrays.dtypes import dtype_name
-from portinit_torch.tracing.marks import Marks
+from portinit_torch.tracing.marks import GeneratorMarks
 from portinit_torch.tracing.modes import (
     FakeTensor,
     FakeTensorMode,
     OnCPU,
-    Reads,
+    RecordOps,
+    RecordReads,
     TraceError,
-    Watch,
-    really,
+    on_real_tensors,
     source_line,
     take_over,
 )
@@ -36,11 +36,11 @@ CONCRETE = 1 << 20
 
 
 @dataclass(eq=False)
-class Step:
-    """A node while it is recorded: it refers to other steps, and may still change its mind."""
+class RecordedNode:
+    """A node while it is recorded: it refers to other nodes, and may still change its mind."""
 
     op: str
-    inputs: tuple[Step, ...] = ()
+    inputs: tuple[RecordedNode, ...] = ()
     shape: tuple[int, ...] = ()
     dtype: str = "float32"
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -51,22 +51,22 @@ class Step:
 
 @dataclass
 class Content:
-    """What a storage holds: a step's value, laid out with these sizes and strides."""
+    """What a storage holds: a node's value, laid out with these sizes and strides."""
 
-    step: Step
+    node: RecordedNode
     size: tuple[int, ...]
     stride: tuple[int, ...]
     storage: Any  # keeps the storage alive, so that its address stays its own
 
 
 class Recorder:
-    """The steps of one constructor, and what each storage holds."""
+    """The nodes of one constructor, and what each storage holds."""
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
+        self.nodes: list[RecordedNode] = []
         self.contents: dict[int, Content] = {}
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self.marks = Marks(really)
+        self.marks = GeneratorMarks(on_real_tensors)
 
     def run(self, build: Callable[[], Any], lower: Callable[[Any, Any, Any, Any], Any]) -> Any:
         """Call the constructor on fake tensors; ``lower`` runs and records each operation."""
@@ -76,23 +76,27 @@ class Recorder:
                 mock.patch.object(torch.utils, "swap_tensors", take_over),
                 OnCPU(),
                 self.mode,
-                Watch(self, lower),
-                Reads(self),
+                RecordOps(self, lower),
+                RecordReads(self),
             ):
                 return build()
         finally:
             self.marks.restore()
 
     def add(
-        self, op: str, inputs: Sequence[Step], like: Tensor | tuple[tuple[int, ...], str], **a: Any
-    ) -> Step:
-        """Append a step whose shape and dtype are a tensor's, or are given."""
+        self,
+        op: str,
+        inputs: Sequence[RecordedNode],
+        like: Tensor | tuple[tuple[int, ...], str],
+        **a: Any,
+    ) -> RecordedNode:
+        """Append a node whose shape and dtype are a tensor's, or are given."""
         shape, dtype = (
             (tuple(like.shape), dtype_name(like.dtype)) if isinstance(like, Tensor) else like
         )
-        step = Step(op, tuple(inputs), shape, dtype, a, source_line())
-        self.steps.append(step)
-        return step
+        node = RecordedNode(op, tuple(inputs), shape, dtype, a, source_line())
+        self.nodes.append(node)
+        return node
 
     @staticmethod
     def is_real(value: Any) -> bool:
@@ -101,27 +105,29 @@ class Recorder:
 
     # What storages hold
 
-    def read(self, tensor: Tensor) -> Step:
-        """The step that gives a tensor's present value."""
+    def read(self, tensor: Tensor) -> RecordedNode:
+        """The node that gives a tensor's present value."""
         if not isinstance(tensor, FakeTensor):
             return self.constant(tensor)
         content = self.contents.get(_address(tensor))
         if content is None:
             return self.add("uninitialized", (), tensor)
         size, stride, offset = _geometry(tensor)
-        if tensor.is_conj() or tensor.is_neg() or content.step.dtype != dtype_name(tensor.dtype):
+        if tensor.is_conj() or tensor.is_neg() or content.node.dtype != dtype_name(tensor.dtype):
             return self._reinterpreted(content, tensor)
         if (size, stride, offset) == (content.size, content.stride, 0):
-            return content.step
+            return content.node
         return self._view(content, tensor, size, stride, offset)
 
-    def _reinterpreted(self, content: Content, tensor: Tensor) -> Step:
+    def _reinterpreted(self, content: Content, tensor: Tensor) -> RecordedNode:
         """A view that reads the memory as something else; only known values can be."""
-        step, known = self.add("aten.view_dtype", (content.step,), tensor), content.step.concrete
+        node, known = self.add("aten.view_dtype", (content.node,), tensor), content.node.concrete
         if known is not None and not (tensor.is_conj() or tensor.is_neg()):
-            flat = really(lambda: _laid_out(known, content).contiguous().view(tensor.dtype))
-            step.concrete = really(lambda: flat.as_strided(*_geometry(tensor)).clone())
-        return step
+            flat = on_real_tensors(
+                lambda: _laid_out(known, content).contiguous().view(tensor.dtype)
+            )
+            node.concrete = on_real_tensors(lambda: flat.as_strided(*_geometry(tensor)).clone())
+        return node
 
     def _view(
         self,
@@ -130,24 +136,24 @@ class Recorder:
         size: tuple[int, ...],
         stride: tuple[int, ...],
         offset: int,
-    ) -> Step:
+    ) -> RecordedNode:
         window = {"size": list(size), "stride": list(stride), "offset": offset}
         written = _written(content, window)
         if written is not None and written.shape == size:
             return written
-        like = (size, content.step.dtype)
-        if content.step.op in ("uninitialized", "full"):
-            step = self.add(content.step.op, (), like, **content.step.attributes)
+        like = (size, content.node.dtype)
+        if content.node.op in ("uninitialized", "full"):
+            node = self.add(content.node.op, (), like, **content.node.attributes)
         else:
-            step = self.add("strided", (content.step,), like, **window, **_order(content))
-        known = content.step.concrete
+            node = self.add("strided", (content.node,), like, **window, **_order(content))
+        known = content.node.concrete
         if known is not None:
-            flat = really(lambda: _laid_out(known, content))
-            step.concrete = really(lambda: flat.as_strided(size, stride, offset).clone())
-        return step
+            flat = on_real_tensors(lambda: _laid_out(known, content))
+            node.concrete = on_real_tensors(lambda: flat.as_strided(size, stride, offset).clone())
+        return node
 
-    def write(self, tensor: Tensor, step: Step) -> None:
-        """Put a step's value where a tensor lies."""
+    def write(self, tensor: Tensor, node: RecordedNode) -> None:
+        """Put a node's value where a tensor lies."""
         if not isinstance(tensor, FakeTensor):
             raise TraceError(f"a tensor from outside the constructor is written at {source_line()}")
         size, stride, offset = _geometry(tensor)
@@ -155,31 +161,33 @@ class Recorder:
         address = storage._cdata
         whole = storage.nbytes() == tensor.numel() * tensor.element_size()
         if whole and is_dense(size, stride):
-            self.contents[address] = Content(step, size, stride, storage)
+            self.contents[address] = Content(node, size, stride, storage)
             return
         content = self.contents.get(address) or self._blank(tensor, storage)
-        base = content.step
+        base = content.node
         if base.dtype != dtype_name(tensor.dtype):
-            base = self.add("aten.view_dtype", (base, step), (base.shape, base.dtype))
+            base = self.add("aten.view_dtype", (base, node), (base.shape, base.dtype))
             self.contents[address] = Content(base, content.size, content.stride, storage)
             return
         window = {"size": list(size), "stride": list(stride), "offset": offset}
         if _written(content, window) is not None:
             base = base.inputs[0]  # what was there is overwritten
         like = (base.shape, base.dtype)
-        merged = self.add("scatter", (base, step), like, **window, **_order(content))
-        before, value = base.concrete, step.concrete
+        merged = self.add("scatter", (base, node), like, **window, **_order(content))
+        before, value = base.concrete, node.concrete
         if before is not None and value is not None:
-            flat = really(lambda: _laid_out(before, content).clone())
-            really(lambda: flat.as_strided(size, stride, offset).copy_(value))
-            merged.concrete = really(lambda: flat.as_strided(content.size, content.stride).clone())
+            flat = on_real_tensors(lambda: _laid_out(before, content).clone())
+            on_real_tensors(lambda: flat.as_strided(size, stride, offset).copy_(value))
+            merged.concrete = on_real_tensors(
+                lambda: flat.as_strided(content.size, content.stride).clone()
+            )
         self.contents[address] = Content(merged, content.size, content.stride, storage)
 
     def _blank(self, tensor: Tensor, storage: Any) -> Content:
         """An uninitialised storage that is about to be written in part."""
         count = storage.nbytes() // tensor.element_size()
-        step = self.add("uninitialized", (), ((count,), dtype_name(tensor.dtype)))
-        return Content(step, (count,), (1,), storage)
+        node = self.add("uninitialized", (), ((count,), dtype_name(tensor.dtype)))
+        return Content(node, (count,), (1,), storage)
 
     def known(self, value: Any) -> Any:
         """A real tensor as one of the constructor's, with its values known; others as they are."""
@@ -189,19 +197,19 @@ class Recorder:
         self.write(fake, self.constant(value))
         return fake
 
-    def constant(self, tensor: Tensor) -> Step:
-        """A step for real data."""
-        step = self.add("data", (), tensor)
-        step.concrete = really(lambda: tensor.detach().clone())
-        return step
+    def constant(self, tensor: Tensor) -> RecordedNode:
+        """A node for real data."""
+        node = self.add("data", (), tensor)
+        node.concrete = on_real_tensors(lambda: tensor.detach().clone())
+        return node
 
-    def fill(self, like: Tensor, value: Any) -> Step:
-        """A step for one number everywhere."""
-        step = self.add("full", (), like, value=value)
+    def fill(self, like: Tensor, value: Any) -> RecordedNode:
+        """A node for one number everywhere."""
+        node = self.add("full", (), like, value=value)
         if like.numel() <= CONCRETE:
             shape, dtype = tuple(like.shape), like.dtype
-            step.concrete = really(lambda: torch.full(shape, value, dtype=dtype))
-        return step
+            node.concrete = on_real_tensors(lambda: torch.full(shape, value, dtype=dtype))
+        return node
 
 
 def _address(tensor: Tensor) -> int:
@@ -234,12 +242,12 @@ def _order(content: Content) -> dict[str, Any]:
     return {} if order == sorted(order) else {"order": order}
 
 
-def _written(content: Content, window: dict[str, Any]) -> Step | None:
+def _written(content: Content, window: dict[str, Any]) -> RecordedNode | None:
     """The value that was last written into just this window; none if it was another."""
-    step, window = content.step, window | _order(content)
-    if step.op != "scatter" or any(step.attributes.get(k) != v for k, v in window.items()):
+    node, window = content.node, window | _order(content)
+    if node.op != "scatter" or any(node.attributes.get(k) != v for k, v in window.items()):
         return None
-    return step.inputs[1]
+    return node.inputs[1]
 
 
 def _laid_out(value: Tensor, content: Content) -> Tensor:
@@ -253,7 +261,7 @@ def real_result(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     known: dict[int, Tensor] = {}
     for tensor in tensors:
         if tensor is kwargs.get("out"):
-            known[id(tensor)] = really(lambda: torch.empty(0, dtype=tensor.dtype))  # noqa: B023
+            known[id(tensor)] = on_real_tensors(lambda: torch.empty(0, dtype=tensor.dtype))  # noqa: B023
             continue
         value = recorder.read(tensor).concrete
         if value is None:
@@ -263,4 +271,4 @@ def real_result(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     def real(x: Any) -> Any:
         return known[id(x)].clone() if isinstance(x, Tensor) else x
 
-    return really(lambda: func(*tree_map(real, args), **tree_map(real, kwargs)))
+    return on_real_tensors(lambda: func(*tree_map(real, args), **tree_map(real, kwargs)))

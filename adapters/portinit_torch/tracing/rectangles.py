@@ -6,27 +6,27 @@ import math
 
 import numpy as np
 
-from portinit_torch.tracing.recorder import Step
+from portinit_torch.tracing.recorder import RecordedNode
 
 Rectangle = tuple[tuple[int, int], ...]
 """For each axis, where the slice starts and stops."""
 
 
-def writes_of(step: Step) -> tuple[list[tuple[Rectangle, Step]], Step]:
+def writes_of(node: RecordedNode) -> tuple[list[tuple[Rectangle, RecordedNode]], RecordedNode]:
     """The rectangles written into a base, the last one first, and the base."""
-    writes: list[tuple[Rectangle, Step]] = []
-    while step.op == "scatter" and (rectangle := rectangle_of(step)) is not None:
-        writes.append((rectangle, step.inputs[1]))
-        step = step.inputs[0]
-    return writes, step
+    writes: list[tuple[Rectangle, RecordedNode]] = []
+    while node.op == "scatter" and (rectangle := rectangle_of(node)) is not None:
+        writes.append((rectangle, node.inputs[1]))
+        node = node.inputs[0]
+    return writes, node
 
 
-def is_overwritten(step: Step) -> bool:
+def is_overwritten(node: RecordedNode) -> bool:
     """Whether rectangles were written over every element of the base."""
-    writes, _ = writes_of(step)
+    writes, _ = writes_of(node)
     cuts = [
         sorted({0, n, *(edge for r, _ in writes for edge in r[axis])})
-        for axis, n in enumerate(step.shape)
+        for axis, n in enumerate(node.shape)
     ]
     if math.prod(len(c) - 1 for c in cuts) > 1 << 16:
         return False
@@ -44,9 +44,9 @@ def as_index(rectangle: Rectangle, shape: tuple[int, ...]) -> tuple[int | tuple[
     return tuple(r[0] if r[1] - r[0] == 1 else r for r, _ in bounds)
 
 
-def rectangle_of(step: Step) -> Rectangle | None:
+def rectangle_of(node: RecordedNode) -> Rectangle | None:
     """The slice of a row-major tensor that a scatter writes; none if it is no rectangle."""
-    shape, a = step.shape, step.attributes
+    shape, a = node.shape, node.attributes
     if "order" in a:
         return None
     bounds: list[tuple[int, int]] = []

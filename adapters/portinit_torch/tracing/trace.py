@@ -16,9 +16,9 @@ from portinit.recipes.rule import usual_layout
 from portinit.replay.program import DRAWS, Node, Program
 from portinit_torch.modules import describe
 from portinit_torch.tracing.lowering import lower
-from portinit_torch.tracing.modes import really
+from portinit_torch.tracing.modes import on_real_tensors
 from portinit_torch.tracing.recognition import recognise, refused
-from portinit_torch.tracing.recorder import Recorder, Step
+from portinit_torch.tracing.recorder import RecordedNode, Recorder
 
 LARGEST_DATA = 1 << 20
 """Values that no operation of a recipe gives are kept as data, up to this many elements."""
@@ -82,42 +82,42 @@ def _rule(
     module: nn.Module,
     name: str,
     tensor: Tensor,
-    step: Step,
+    node: RecordedNode,
     program: Program,
     numbers: dict[int, int],
 ) -> Rule:
     described = describe(module, name, tensor)
     is_buffer = not isinstance(tensor, nn.Parameter)
-    value = numbers.get(id(step))
+    value = numbers.get(id(node))
     return Rule(
         glob.escape(name),
-        _initializer(step, program, value),
+        _initializer(node, program, value),
         usual_layout(described),
         shape=described.shape,
         buffer=is_buffer,
-        source=_short(step.source),
+        source=_short(node.source),
         value=value,
     )
 
 
-def _initializer(step: Step, program: Program, value: int | None) -> Initializer:
-    why = _uncarried(step)
+def _initializer(node: RecordedNode, program: Program, value: int | None) -> Initializer:
+    why = _uncarried(node)
     if why is not None:
         return unavailable(why)
-    named = recognise(step)
+    named = recognise(node)
     if named is not None:
         return named
     if value is None:
-        return unavailable(f"{step.op} at {step.source} has no counterpart in a recipe")
+        return unavailable(f"{node.op} at {node.source} has no counterpart in a recipe")
     return expression(_subprogram(program.nodes, value))
 
 
-def _uncarried(step: Step) -> str | None:
+def _uncarried(node: RecordedNode) -> str | None:
     """Why a value has no place in a recipe; none if it has one."""
-    count = 0 if step.op == "full" or step.concrete is None else step.concrete.numel()
+    count = 0 if node.op == "full" or node.concrete is None else node.concrete.numel()
     if count > LARGEST_DATA:
-        return f"{count} values from elsewhere (pretrained?) at {step.source}"
-    return refused(step)
+        return f"{count} values from elsewhere (pretrained?) at {node.source}"
+    return refused(node)
 
 
 def _short(source: str) -> str:
@@ -126,46 +126,49 @@ def _short(source: str) -> str:
     return inside if installed else "/".join(source.split("/")[-2:])
 
 
-def _program(recorder: Recorder, found: dict[str, Step]) -> tuple[Program, dict[int, int]]:
-    """All draws, and what else the parameters need, in order; and each step's place there."""
+def _program(recorder: Recorder, found: dict[str, RecordedNode]) -> tuple[Program, dict[int, int]]:
+    """All draws, and what else the parameters need, in order; and each node's place there."""
     needed: set[int] = set()
-    stack = [step for step in found.values() if _uncarried(step) is None]
+    stack = [node for node in found.values() if _uncarried(node) is None]
     while stack:
-        step = stack.pop()
-        if id(step) not in needed:
-            needed.add(id(step))
-            stack += [] if step.concrete is not None else step.inputs
+        recorded = stack.pop()
+        if id(recorded) not in needed:
+            needed.add(id(recorded))
+            stack += [] if recorded.concrete is not None else recorded.inputs
     nodes: list[Node] = []
     numbers: dict[int, int] = {}
     known: dict[tuple[Any, ...], int] = {}  # layers repeat each other's tables
-    for step in recorder.steps:
-        if id(step) in needed or step.random:
-            node = _node(step, numbers)
+    for recorded in recorder.nodes:
+        if id(recorded) in needed or recorded.random:
+            node = _node(recorded, numbers)
             data = (node.shape, node.dtype, node.attributes["bytes"]) if node.op == "data" else ()
-            numbers[id(step)] = known.setdefault(data, len(nodes)) if data else len(nodes)
-            if numbers[id(step)] == len(nodes):
+            number = known.setdefault(data, len(nodes)) if data else len(nodes)
+            numbers[id(recorded)] = number
+            if number == len(nodes):
                 nodes.append(node)
     return Program(tuple(nodes), torch.__version__.partition("+")[0]), numbers
 
 
-def _node(step: Step, numbers: dict[int, int]) -> Node:
-    if step.random and step.op not in DRAWS:
-        name = {"name": f"{step.op} at {step.source}"}
-        return Node("opaque", (), step.shape, step.dtype, name)
-    if step.op == "uninitialized":  # all of it is overwritten, or it would be refused
-        return Node("full", (), step.shape, step.dtype, {"value": 0})
-    if step.op == "full":
-        a = {"value": step.attributes["value"]}
-        return Node("full", (), step.shape, step.dtype, a)
-    if step.concrete is not None:
-        return Node("data", (), step.shape, step.dtype, {"bytes": _bytes(step.concrete)})
-    inputs = tuple(numbers[id(part)] for part in step.inputs)
-    attributes = {key: value for key, value in step.attributes.items() if value is not None}
-    return Node(step.op, inputs, step.shape, step.dtype, attributes)
+def _node(node: RecordedNode, numbers: dict[int, int]) -> Node:
+    if node.random and node.op not in DRAWS:
+        name = {"name": f"{node.op} at {node.source}"}
+        return Node("opaque", (), node.shape, node.dtype, name)
+    if node.op == "uninitialized":  # all of it is overwritten, or it would be refused
+        return Node("full", (), node.shape, node.dtype, {"value": 0})
+    if node.op == "full":
+        a = {"value": node.attributes["value"]}
+        return Node("full", (), node.shape, node.dtype, a)
+    if node.concrete is not None:
+        return Node("data", (), node.shape, node.dtype, {"bytes": _bytes(node.concrete)})
+    inputs = tuple(numbers[id(part)] for part in node.inputs)
+    attributes = {key: value for key, value in node.attributes.items() if value is not None}
+    return Node(node.op, inputs, node.shape, node.dtype, attributes)
 
 
 def _bytes(tensor: Tensor) -> bytes:
-    return really(lambda: tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    return on_real_tensors(
+        lambda: tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+    )
 
 
 def _subprogram(nodes: tuple[Node, ...], value: int) -> tuple[Node, ...]:

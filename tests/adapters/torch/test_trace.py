@@ -295,7 +295,7 @@ def test_independent_parts_of_one_draw_do_not_become_one_distribution():
 def line_of(marker: str) -> str:
     lines = Path(__file__).read_text().splitlines()
     (number,) = [n for n, line in enumerate(lines, 1) if line.endswith(f"# line: {marker}")]
-    return f"tests/adapters/torch/test_trace.py:{number}"
+    return f"torch/test_trace.py:{number}"
 
 
 class Sourced(nn.Module):
