@@ -115,7 +115,7 @@ def pairs_of(module: nn.Module, recipe: Recipe, names: Names) -> Pairs:
 def _speaks_of(recipe: Recipe, buffer: Parameter) -> bool:
     """Whether a recipe has a buffer's whole name, or has it among running statistics."""
     leaf = buffer.name.rpartition(".")[2]
-    rule = next((rule for rule in recipe.rules if rule.matches(buffer)), None)
+    rule = recipe.matching_rule(buffer)
     if rule is None:
         return False
     counter = leaf == "num_batches_tracked" and leaf in rule.pattern

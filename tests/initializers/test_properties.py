@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import portinit as pi
 from portinit import Initializer, Layout, Parameter, Recipe, RecipeError, layers
 from portinit.arrays.grids import Grid
-from portinit.recipes.serial import initializer_from_data, initializer_to_data
+from portinit.recipes.serialization import initializer_from_data, initializer_to_data
 
 KEY = pi.key(77)
 Shape = tuple[int, ...]

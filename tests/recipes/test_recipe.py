@@ -368,3 +368,67 @@ def test_a_bound_recipe_read_back_gives_the_same_weights(name):
     assert Recipe.from_json(bound.to_json()) == bound
     for tensor_name, tensor in again.state_dict().items():
         assert torch.equal(tensor, expected[tensor_name]), tensor_name
+
+
+def counting_matches(monkeypatch):
+    calls = [0]
+    matches = portinit.Rule.matches
+
+    def counted(rule, parameter):
+        calls[0] += 1
+        return matches(rule, parameter)
+
+    monkeypatch.setattr(portinit.Rule, "matches", counted)
+    return calls
+
+
+@pytest.mark.parametrize("count", [100, 20_000])
+def test_binding_compares_each_parameter_with_its_own_rule_and_the_patterns(monkeypatch, count):
+    parameters = [Parameter(f"layers.{i}.weight", (2, 3), "linear") for i in range(count)]
+    recipe = Recipe([Rule(p.name, portinit.zeros) for p in parameters])
+    with_patterns = Recipe([("*.bias", portinit.ones)]) + recipe + Recipe([("*", portinit.ones)])
+    calls = counting_matches(monkeypatch)
+    assert recipe.bind(parameters).names == recipe.names
+    assert calls[0] == count
+    assert with_patterns.bind(parameters).names == recipe.names
+    assert calls[0] == 3 * count  # and once with the pattern in front of it
+
+
+def test_values_are_given_without_comparing_names(monkeypatch):
+    names = [f"layers.{i}.weight" for i in range(2_000)]
+    recipe = Recipe([(name, portinit.zeros) for name in names])
+    calls = counting_matches(monkeypatch)
+    scans = []
+
+    class Names(tuple):
+        def __contains__(self, name):
+            scans.append(name)
+            return super().__contains__(name)
+
+    monkeypatch.setattr(Recipe, "names", property(lambda recipe: Names(names)))
+    filled = recipe.with_values(dict.fromkeys(names[::2], np.ones(3)))
+    assert str(filled.rules[0].initializer) == "assigned(3 float64)"
+    assert filled.rules[1].initializer == portinit.zeros
+    assert (calls[0], scans) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("rules", "kind", "expected"),
+    [
+        ([("w*", "a"), ("w", "b")], None, "a"),
+        ([("w", "a"), ("w*", "b")], None, "a"),
+        ([("w", "a"), ("w", "b")], None, "a"),
+        ([("x*", "a"), ("w", "b"), ("w*", "c")], None, "b"),
+        ([("w", "a", "conv"), ("w", "b"), ("*", "c", "linear")], "linear", "b"),
+        ([("w", "a", "conv"), ("*", "c", "linear"), ("w", "b")], "linear", "c"),
+        ([("w", "a", "conv"), ("x", "c")], "linear", None),
+    ],
+)
+def test_the_first_rule_that_matches_decides_whether_name_or_pattern(rules, kind, expected):
+    values = {"a": portinit.constant(1.0), "b": portinit.constant(2.0), "c": portinit.constant(3.0)}
+    recipe = Recipe(
+        Rule(pattern, values[which], kind=kinds[0] if kinds else None)
+        for pattern, which, *kinds in rules
+    )
+    found = recipe.find(Parameter("w", (3,), kind))
+    assert (found and found.initializer) == (expected and values[expected])

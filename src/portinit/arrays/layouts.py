@@ -12,6 +12,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -58,17 +59,7 @@ class Layout:
 
     def groups(self, ndim: int) -> tuple[tuple[int, ...], ...]:
         """For each of PyTorch's axes, the array's axes that form it, slowest first."""
-        named = self.axis0 + self.axis1
-        if ndim < 2:
-            return tuple((axis,) for axis in range(ndim))
-        if any(not -ndim <= axis < ndim for axis in named):
-            raise ValueError(f"a layout of axes {named} cannot hold an array of {ndim} axes")
-        axis0 = tuple(axis % ndim for axis in self.axis0)
-        axis1 = tuple(axis % ndim for axis in self.axis1)
-        if len({*axis0, *axis1}) != len(named):
-            raise ValueError(f"a layout must name each axis once, got {named} for {ndim} axes")
-        rest = [axis for axis in range(ndim) if axis not in axis0 + axis1]
-        return tuple(group for group in (axis0, axis1, *((axis,) for axis in rest)) if group)
+        return _groups(self.axis0, self.axis1, ndim)
 
     def kernel_shape(self, logical: Shape) -> Shape:
         """The shape on which in_axis, out_axis and batch_axis are named."""
@@ -89,8 +80,7 @@ class Layout:
         """
         order = [axis for group in self.groups(array.ndim) for axis in group]
         logical = array.transpose(order).reshape(self.logical_shape(array.shape))
-        spatial = tuple(range(2, logical.ndim)) if self.flip else ()
-        return np.flip(logical, spatial)
+        return np.flip(logical, tuple(range(2, logical.ndim))) if self.flip else logical
 
     def from_torch(self, array: np.ndarray[Any, Any], shape: Sequence[int]) -> np.ndarray[Any, Any]:
         """PyTorch's NumPy array as an array of this layout and of ``shape``; to_torch's inverse."""
@@ -98,6 +88,20 @@ class Layout:
         spatial = tuple(range(2, array.ndim)) if self.flip else ()
         split = np.flip(array, spatial).reshape([shape[axis] for axis in order])
         return split.transpose(np.argsort(order))
+
+
+@lru_cache(maxsize=1024)
+def _groups(axis0: tuple[int, ...], axis1: tuple[int, ...], ndim: int) -> tuple[Shape, ...]:
+    named = axis0 + axis1
+    if ndim < 2:
+        return tuple((axis,) for axis in range(ndim))
+    if any(not -ndim <= axis < ndim for axis in named):
+        raise ValueError(f"a layout of axes {named} cannot hold an array of {ndim} axes")
+    first, second = ([axis % ndim for axis in axes] for axes in (axis0, axis1))
+    if len({*first, *second}) != len(named):
+        raise ValueError(f"a layout must name each axis once, got {named} for {ndim} axes")
+    rest = [[axis] for axis in range(ndim) if axis not in first + second]
+    return tuple(tuple(group) for group in (first, second, *rest) if group)
 
 
 LAYOUTS = {

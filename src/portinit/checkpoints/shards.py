@@ -12,7 +12,7 @@ from typing import Any
 import portinit
 from portinit.checkpoints.entries import Entry
 from portinit.checkpoints.values import Values
-from portinit.recipes.serial import initializer_to_data
+from portinit.recipes.serialization import initializer_to_data
 
 INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"

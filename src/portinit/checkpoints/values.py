@@ -95,7 +95,7 @@ class Replay:
 
     def begin(self, entries: Iterable[Entry]) -> None:
         wanted = {entry.value for entry in entries if entry.value is not None}
-        self._stream = self.recipe.replayed(self.seed, self.torch_version, wanted)
+        self._stream = self.recipe.iter_replay(self.seed, self.torch_version, wanted)
         self._last = None
 
     def of(self, entry: Entry) -> Array:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from portinit import Layout, Recipe, recipes
-from portinit.recipes.serial import layout_from_data
+from portinit.recipes.serialization import layout_from_data
 
 
 def load(target: str) -> tuple[Callable[[], Any], ModuleType]:

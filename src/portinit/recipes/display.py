@@ -11,7 +11,7 @@ from portinit.arrays.layouts import Layout, Shape
 from portinit.initializers.base import Initializer, Random
 from portinit.initializers.fans import torch_fans
 from portinit.recipes.rule import Rule
-from portinit.recipes.serial import layout_to_data
+from portinit.recipes.serialization import layout_to_data
 
 Table = tuple[list[str], list[list[str]]]
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 from portinit.arrays.layouts import Layout, as_layout
 from portinit.initializers.assigned import assign
 from portinit.initializers.base import Parameter
 from portinit.recipes.display import SHOWN, as_html, as_text
-from portinit.recipes.rule import RecipeError, Rule, raise_misfits
-from portinit.recipes.text import from_text, to_text
+from portinit.recipes.rule import RecipeError, Rule, RuleIndex, raise_misfits
+from portinit.recipes.serialization import from_text, to_text
 from portinit.replay.program import Program, opaque_in
 
 
@@ -57,14 +58,20 @@ class Recipe:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the parameters that have a rule to themselves."""
-        return tuple(dict.fromkeys(rule.name for rule in self.rules if rule.name is not None))
+        return self._index.names
+
+    @cached_property
+    def _index(self) -> RuleIndex:
+        return RuleIndex(self.rules)
+
+    def matching_rule(self, parameter: Parameter) -> Rule | None:
+        """The first rule that matches a parameter, unbound; None if none does."""
+        return self._index.first(parameter)
 
     def find(self, parameter: Parameter) -> Rule | None:
-        """The first rule that matches, bound to the parameter; none if none does."""
-        for rule in self.rules:
-            if rule.matches(parameter):
-                return rule.bound(parameter)
-        return None
+        """The first rule that matches, bound to the parameter; None if none does."""
+        rule = self.matching_rule(parameter)
+        return None if rule is None else rule.bound(parameter)
 
     def bind(self, parameters: Iterable[Parameter]) -> Recipe:
         """The recipe of one model: a rule of its own for each of its parameters.
@@ -96,7 +103,7 @@ class Recipe:
         stated = {name: as_layout(layout) for name, layout in layouts.items()}
         labels = [rule.name or rule.pattern for rule in self.rules]
         unknown = [
-            f"{name}: no rule has this name or pattern" for name in set(stated) - set(labels)
+            f"{name}: no rule has this name or pattern" for name in stated.keys() - set(labels)
         ]
         raise_misfits("every layout must belong to a rule", sorted(unknown))
         pairs = zip(self.rules, labels, strict=True)
@@ -115,7 +122,8 @@ class Recipe:
         >>> print(recipe.with_values({"head.bias": np.ones(3)}).rules[0].initializer)
         assigned(3 float64)
         """
-        unknown = [f"{name}: no rule has this name" for name in values if name not in self.names]
+        names = self._index.by_name
+        unknown = [f"{name}: no rule has this name" for name in values if name not in names]
         raise_misfits("every value must belong to a rule", unknown)
         rules = [
             replace(rule, initializer=assign(values[rule.name]))
@@ -143,16 +151,17 @@ class Recipe:
         for rule in self.rules:
             names.setdefault(rule.value or 0, []).append(rule.name or rule.pattern)
         values: dict[str, Any] = {}
-        for number, value in self.replayed(seed, torch_version, names):
+        for number, value in self.iter_replay(seed, torch_version, names):
             values |= dict.fromkeys(names[number], value)
         return {name: values[name] for rule in self.rules if (name := rule.name or rule.pattern)}
 
-    def replayed(
+    def iter_replay(
         self, seed: int, torch_version: str | None, numbers: Iterable[int]
     ) -> Iterator[tuple[int, Any]]:
-        """As :meth:`replay`, a value at a time: some of the rules' ``value`` s and NumPy arrays.
+        """Like :meth:`replay`, one value at a time and only those asked for.
 
-        They come in the constructor's order. A misfit is raised by the call, before any value.
+        Yields pairs of a rule's ``value`` and a NumPy array, in the constructor's order. A misfit
+        is raised by the call, before any value.
         """
         if self.program is None:
             raise RecipeError("a replay needs a traced recipe; this one has rules only")
@@ -160,7 +169,7 @@ class Recipe:
         from portinit.replay.replay import replay  # PyTorch's generator, for those who replay
 
         try:
-            return _said(replay(self.program, numbers, seed, torch_version))
+            return _as_recipe_errors(replay(self.program, numbers, seed, torch_version))
         except ValueError as error:
             raise RecipeError(str(error)) from error
 
@@ -186,8 +195,8 @@ class Recipe:
         return cls(*from_text(text))
 
 
-def _said(values: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
-    """The same values; what goes wrong with them is the recipe's error."""
+def _as_recipe_errors(values: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    """Yield the same values; raise a ValueError on the way as a RecipeError."""
     try:
         yield from values
     except ValueError as error:

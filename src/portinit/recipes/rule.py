@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +27,9 @@ class RecipeError(ValueError):
 
 
 RecipeError.__module__ = "portinit"  # where users find it, and what a traceback should say
+
+
+_SPECIAL = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,9 @@ class Rule:
 
     @cached_property
     def name(self) -> str | None:
-        """The one name the pattern stands for; none if it is a pattern indeed."""
+        """The one name that the pattern stands for; None if it is a pattern indeed."""
+        if not _SPECIAL.search(self.pattern):
+            return self.pattern
         plain = _unescape(self.pattern)
         return plain if glob.escape(plain) == self.pattern else None
 
@@ -92,6 +99,42 @@ class Rule:
             kind=None,
             shape=parameter.shape if self.shape is None else self.shape,
         )
+
+
+class RuleIndex:
+    """The rules of a recipe, by the names they stand for; those with patterns apart.
+
+    Finding the rule of a parameter takes one look-up, and a comparison with each pattern that
+    stands before the rule found.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.by_name: dict[str, list[tuple[int, Rule]]] = {}
+        self.patterns: list[tuple[int, Rule]] = []
+        for number, rule in enumerate(rules):
+            if rule.name is None:
+                self.patterns.append((number, rule))
+            else:
+                self.by_name.setdefault(rule.name, []).append((number, rule))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the parameters that have a rule to themselves, in the recipe's order."""
+        return tuple(self.by_name)
+
+    def first(self, parameter: Parameter) -> Rule | None:
+        """The first rule that matches a parameter; None if none does."""
+        limit, found = math.inf, None
+        for number, rule in self.by_name.get(parameter.name, ()):
+            if rule.matches(parameter):
+                limit, found = number, rule
+                break
+        for number, rule in self.patterns:
+            if number > limit:
+                break
+            if rule.matches(parameter):
+                return rule
+        return found
 
 
 def usual_layout(parameter: Parameter) -> Layout | None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import portinit
 from portinit import Initializer, Layout, Recipe, RecipeError, layers
 from portinit.arrays.layouts import LAYOUTS
-from portinit.recipes.serial import (
+from portinit.recipes.serialization import (
     initializer_from_data,
     initializer_to_data,
     layout_from_data,
