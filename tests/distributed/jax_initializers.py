@@ -13,9 +13,9 @@ from jax.sharding import PartitionSpec as P
 
 import portinit
 import portinit_jax
-from distributed.jax_machine import assert_local, collectives, largest
 from portinit.backends.threads import find_numba
 from portinit_jax import initializers as jax_names
+from tests.distributed.jax_machine import assert_local, collectives, largest
 
 KEY = portinit.key(5)
 portinit.normal()(KEY, (1 << 20,), layout="torch")  # loads numba: programs could call its fills

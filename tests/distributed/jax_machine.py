@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 DEVICES = 8
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 _COLLECTIVES = re.compile(
     r"\b((?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
     r"|collective-broadcast|ragged-all-to-all)[\w-]*)\("
@@ -32,10 +32,10 @@ def environment(devices: int = DEVICES) -> dict[str, str]:
 
 def results(module: str, timeout: float = 240) -> dict[str, str]:
     """What each case of a module says on eight devices: nothing where it holds."""
-    code = f"from distributed import jax_machine, {module} as m; jax_machine.report(m.CASES)"
+    code = f"from tests.distributed import jax_machine, {module} as m; jax_machine.report(m.CASES)"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        env=environment(), cwd=TESTS, capture_output=True, text=True, timeout=timeout, check=False,
+        env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])

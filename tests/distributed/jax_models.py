@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from examples import llama_flax
 from flax import linen as nn
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding
@@ -16,8 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 import portinit
 import portinit_flax
-from distributed.jax_machine import collectives
-from portinit_examples import llama_flax
+from tests.distributed.jax_machine import collectives
 
 KEY = portinit.key(42)
 RECIPE = portinit.recipes.gpt2(layers=llama_flax.NUM_LAYERS)
@@ -72,7 +72,7 @@ def torch_arrays(params: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def digest(params: Any) -> str:
-    """As ``distributed.llama.digest`` of PyTorch's tensors in the names' order."""
+    """As ``tests.distributed.llama.digest`` of PyTorch's tensors in the names' order."""
     total = hashlib.sha256()
     for name, array in sorted(torch_arrays(params), key=lambda item: item[0]):
         total.update(name.encode() + np.ascontiguousarray(array).tobytes())

@@ -10,8 +10,8 @@ from flax import linen as nn
 
 import portinit
 import portinit_flax
-from distributed import jax_models as models
-from distributed.jax_machine import collectives
+from tests.distributed import jax_models as models
+from tests.distributed.jax_machine import collectives
 
 
 def main(address: str, count: int, rank: int) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from examples import llama_torch
 from torch import nn
 from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
 from torch.distributed.tensor import Shard, init_device_mesh
@@ -15,7 +16,6 @@ from torch.distributed.tensor.parallel import (
 )
 
 import portinit
-from portinit_examples import llama_torch
 
 KEY = portinit.key(42)
 RECIPE = portinit.recipes.gpt2(layers=llama_torch.NUM_LAYERS)

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from examples import llama_torch
 from torch import nn
 from torch.distributed.tensor.debug import CommDebugMode
 
 import portinit_torch
-from distributed import llama
-from portinit_examples import llama_torch
 from portinit_torch.naming import renamed
+from tests.distributed import llama
 
 TIMEOUT = dt.timedelta(seconds=120)
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from examples import deep_linear, deep_linear_flax, deep_linear_torch
 from flax import linen, nnx
 from torch import nn
 
@@ -20,9 +21,6 @@ from portinit.probes.verdicts import judge
 from portinit_examples import (
     convnet_flax,
     convnet_torch,
-    deep_linear,
-    deep_linear_flax,
-    deep_linear_torch,
     gpt_flax,
     gpt_torch,
     lstm_flax,

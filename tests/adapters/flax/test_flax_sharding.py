@@ -13,17 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from distributed import jax_machine, jax_models, llama
+from examples import llama_flax, llama_torch
 from flax import linen as nn
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from tests.distributed import jax_machine, jax_models, llama
 
 import portinit
 import portinit_flax
 import portinit_torch
 from portinit import Recipe, RecipeError, Rule
-from portinit_examples import llama_flax, llama_torch
 
 pytestmark = pytest.mark.distributed
 
@@ -58,10 +58,10 @@ def processes(count: int = 2, devices: int = 2) -> list[dict[str, dict[str, str]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "distributed.jax_process", address, str(count)]
+    command = [sys.executable, "-m", "tests.distributed.jax_process", address, str(count)]
     started = [
         subprocess.Popen(
-            [*command, str(rank)], env=jax_machine.environment(devices), cwd=jax_machine.TESTS,
+            [*command, str(rank)], env=jax_machine.environment(devices), cwd=jax_machine.ROOT,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(count)

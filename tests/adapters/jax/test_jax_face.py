@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -631,7 +632,7 @@ import json, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 sys.path.insert(0, sys.argv[1])
-import test_jax_face as t
+from tests.adapters.jax import test_jax_face as t
 
 def same_and_sharded(values, expected, sharding, name):
     assert t.close(np.asarray(values), np.asarray(expected), name), "other values"
@@ -704,7 +705,7 @@ SHARDED_NAMES = ("zeros", "ones", "constant", "normal", "glorot_uniform", "ortho
 def sharded() -> dict[str, str]:
     flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
     done = subprocess.run(
-        [sys.executable, "-c", SHARDED, os.path.dirname(__file__)],
+        [sys.executable, "-c", SHARDED, str(Path(__file__).parents[3])],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from distributed import jax_initializers, jax_machine
 from jax import lax
 from jax.sharding import PartitionSpec
+from tests.distributed import jax_initializers, jax_machine
 
 import portinit
 import portinit_jax

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from distributed.ranks import held, indices, simulated
+from tests.distributed.ranks import held, indices, simulated
 from torch.distributed.tensor import (
     DTensor,
     Partial,

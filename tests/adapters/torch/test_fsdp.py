@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from distributed import llama
-from distributed.ranks import indices, simulated
+from examples import llama_torch
+from tests.distributed import llama
+from tests.distributed.ranks import indices, simulated
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.fsdp import fully_shard
@@ -23,11 +24,11 @@ from torch.distributed.tensor.debug import CommDebugMode
 import portinit
 import portinit_torch
 from portinit import Recipe, RecipeError
-from portinit_examples import gpt_torch, llama_torch
+from portinit_examples import gpt_torch
 
 pytestmark = pytest.mark.distributed
 
-TESTS = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEY, RECIPE = llama.KEY, llama.RECIPE
 NORMAL = Recipe([("*", portinit.normal())])
 
@@ -53,11 +54,11 @@ def whole_digest() -> str:
 def run_ranks(size: int) -> list[dict[str, Any]]:
     """What each rank of a gloo group printed; they are ended whatever happens."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "distributed.worker", f"{folder}/meeting"]
+        command = [sys.executable, "-m", "tests.distributed.worker", f"{folder}/meeting"]
         ranks = [
             subprocess.Popen(
                 [*command, str(rank), str(size)],
-                cwd=TESTS,
+                cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -102,8 +103,10 @@ def test_the_models_run_on_their_weights(size: int) -> None:
 
 
 def test_the_example_prints_one_digest() -> None:
-    command = [sys.executable, "-m", "portinit_examples.fsdp2", "1", "2"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    command = [sys.executable, "-m", "examples.fsdp2", "1", "2"]
+    run = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+    )
     assert run.returncode == 0, run.stderr
     sizes, digests = zip(*(line.split(" ranks: ") for line in run.stdout.splitlines()), strict=True)
     assert sizes == ("1", "2")

@@ -1,4 +1,4 @@
-"""The same Llama on several meshes: ``python -m portinit_examples.mesh`` prints one digest.
+"""The same Llama on several meshes: ``python -m examples.mesh`` prints one digest.
 
 It has eight CPU devices, of which each mesh takes what it needs. The last mesh holds the layers
 stacked, as ``nn.scan`` does.
@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from examples.llama_flax import Llama
 from flax import linen as nn
 from jax.sharding import AxisType
 
 import portinit
 import portinit_flax
-from portinit_examples.llama_flax import Llama
 
 RECIPE = portinit.Recipe([("*norm.weight", portinit.ones), ("*", portinit.normal(std=0.02))])
 

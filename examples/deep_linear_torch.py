@@ -1,12 +1,12 @@
-"""The classic experiment in PyTorch: ``python -m portinit_examples.deep_linear_torch``."""
+"""The classic experiment in PyTorch: ``python -m examples.deep_linear_torch``."""
 
 import numpy as np
 import torch
+from examples import deep_linear
+from examples.deep_linear import example_input as example_input
 from torch import nn
 
 import portinit
-from portinit_examples import deep_linear
-from portinit_examples.deep_linear import example_input as example_input
 
 ACTIVATIONS = {"none": lambda x: x, "relu": torch.relu, "tanh": torch.tanh}
 

@@ -1,8 +1,8 @@
 """A Llama under FSDP2: one digest of its weights, whatever the number of ranks.
 
-``python -m portinit_examples.fsdp2`` starts its own ranks, on the CPU: 1, then 2, then 4 of them,
+``python -m examples.fsdp2`` starts its own ranks, on the CPU: 1, then 2, then 4 of them,
 or as many as its arguments say.
-``torchrun --nproc-per-node 2 -m portinit_examples.fsdp2`` runs on the ranks that it is given, on
+``torchrun --nproc-per-node 2 -m examples.fsdp2`` runs on the ranks that it is given, on
 GPUs if there are any.
 """
 
@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from examples import llama_torch
 from torch import multiprocessing, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 import portinit
 import portinit_torch
-from portinit_examples import llama_torch
 
 
 def build(mesh: DeviceMesh) -> nn.Module:

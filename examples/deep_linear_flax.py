@@ -1,13 +1,13 @@
-"""The classic experiment in Flax: ``python -m portinit_examples.deep_linear_flax``."""
+"""The classic experiment in Flax: ``python -m examples.deep_linear_flax``."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from examples import deep_linear
+from examples.deep_linear import example_input as example_input
 from flax import linen as nn
 
 import portinit
-from portinit_examples import deep_linear
-from portinit_examples.deep_linear import example_input as example_input
 
 ACTIVATIONS = {"none": lambda x: x, "relu": nn.relu, "tanh": jnp.tanh}
 

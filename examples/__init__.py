@@ -1,0 +1,1 @@
+"""Programs for a clone: experiments, and models on several processes and devices."""
