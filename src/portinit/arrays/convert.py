@@ -1,4 +1,4 @@
-"""Arrays of any framework in NumPy."""
+"""Arrays of any framework in NumPy, and numbers of one dtype in another."""
 
 from __future__ import annotations
 
@@ -6,20 +6,121 @@ from typing import Any
 
 import numpy as np
 
-from portinit.arrays.dtypes import dtype_name, numpy_dtype
+from portinit.arrays.dtypes import FORMATS, dtype_name, is_dtype, numpy_dtype
 
 Array = np.ndarray[Any, Any]
 
 
 def to_numpy(array: Any) -> Array:
-    """An array of any framework in NumPy, its bits kept; bfloat16 and float8 by ml_dtypes."""
-    if not hasattr(array, "detach"):
-        return np.asarray(array)
+    """Convert an array of any framework to NumPy, bit for bit; bfloat16 and float8 by ml_dtypes.
+
+    Raises:
+        TypeError: a PyTorch tensor that is not dense, or of a dtype that NumPy and ml_dtypes lack.
+        ValueError: a PyTorch tensor without values, on the meta device.
+    """
+    if hasattr(array, "detach"):
+        return _from_torch(array)
+    if type(array).__module__.partition(".")[0] == "cupy":
+        array = array.get()  # cupy converts nothing to NumPy unasked
+    return np.asarray(array)
+
+
+def _from_torch(tensor: Any) -> Array:
     import torch
 
-    tensor = array.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    require_values(tensor)
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     dtype = numpy_dtype(dtype_name(tensor.dtype))
     if dtype.isbuiltin == 1:
-        return np.asarray(tensor.numpy())
-    integers = {1: torch.int8, 2: torch.int16}[dtype.itemsize]
-    return np.asarray(tensor.view(integers).numpy()).view(dtype)
+        return np.asarray(plain.numpy())
+    integers = {1: torch.uint8, 2: torch.int16}[dtype.itemsize]
+    return np.asarray(plain.view(integers).numpy()).view(dtype)
+
+
+def require_values(tensor: Any) -> None:
+    """Raise what :func:`to_numpy` would of a PyTorch tensor, reading none of its values."""
+    import torch
+
+    name = dtype_name(tensor.dtype)
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+        kind = "quantized" if tensor.is_quantized else dtype_name(tensor.layout)
+        kind = "nested" if tensor.is_nested else kind
+        raise TypeError(f"a tensor must be dense, got a {kind} one; call .to_dense() and the like")
+    if not is_dtype(name):
+        raise TypeError(f"a tensor must be of a dtype that NumPy or ml_dtypes has, got {name}")
+    if tensor.is_meta:
+        raise ValueError("a tensor must have values, got one on the meta device")
+
+
+def converted(array: Array, dtype: str) -> Array:
+    """Convert numbers to a dtype, each rounded once; what overflows is the largest number.
+
+    Args:
+        array: numbers of any dtype.
+        dtype: the name of the dtype to convert to.
+
+    Raises:
+        ValueError: complex numbers for a real dtype, or numbers that an integer dtype lacks.
+    """
+    target = numpy_dtype(dtype)
+    if array.dtype == target:
+        return array
+    if array.dtype.kind == "c" and target.kind != "c":
+        raise ValueError(f"complex numbers cannot fill an array of {dtype}")
+    with np.errstate(all="ignore"):
+        if dtype not in FORMATS:
+            return _whole(array, target)
+        if target.kind == "c":
+            return _saturated(array, target)
+        through = np.float64 if dtype == "float64" else np.float32  # as PyTorch rounds, and JAX
+        return _saturated(_saturated(array, np.dtype(through)), target)
+
+
+def _whole(array: Array, target: np.dtype[Any]) -> Array:
+    """Numbers as integers or booleans that are equal to them."""
+    values = array.astype(target)
+    bounds = (0, 1) if target.kind == "b" else (np.iinfo(target).min, np.iinfo(target).max)
+    inside = [bounds[0] <= value <= bounds[1] for value in _extremes(array)]
+    if not (all(inside) and np.array_equal(values.astype(array.dtype), array)):
+        raise ValueError(f"numbers for an array of {target.name} must be integers that it has")
+    return values
+
+
+def _extremes(array: Array) -> tuple[int | float, ...]:
+    """The smallest and the largest number, exactly."""
+    if not array.size:
+        return ()
+    wide = array.astype(np.float64) if array.dtype.kind not in "biu" else array
+    return wide.min().item(), wide.max().item()
+
+
+def _saturated(array: Array, target: np.dtype[Any]) -> Array:
+    """Numbers in a floating dtype, finite ones that became infinite or NaN at its largest."""
+    values = np.asarray(array.astype(target))
+    if array.dtype == target or array.dtype.kind == "b":
+        return values
+    largest = FORMATS[target.name].largest
+    parts = (np.real, np.imag) if target.kind == "c" else (np.asarray,)
+    for part in parts:
+        mine, given = part(values), part(array)
+        over = ~np.isfinite(mine) & np.isfinite(given)
+        if over.any():
+            mine[over] = np.copysign(largest, given[over].astype(np.float64))
+    return values
+
+
+def overflows(array: Array, dtype: str) -> int:
+    """How many finite numbers of an array a floating dtype cannot hold; rounding is no matter."""
+    if dtype not in FORMATS or array.dtype.kind == "b":
+        return 0
+    target = numpy_dtype("float64" if dtype == "complex128" else dtype)
+    through = np.dtype(np.float64 if target == np.float64 else np.float32)
+    count = 0
+    with np.errstate(all="ignore"):
+        for part in (np.real, np.imag) if array.dtype.kind == "c" else (np.asarray,):
+            numbers = part(array)
+            rounded = numbers.astype(through)
+            if target.kind != "c":
+                rounded = rounded.astype(target)
+            count += int(np.count_nonzero(~np.isfinite(rounded) & np.isfinite(numbers)))
+    return count

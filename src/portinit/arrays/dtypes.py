@@ -91,6 +91,11 @@ def dtype_name(dtype: Any) -> str:
     return {"float": "float64", "complex": "complex128", "half": "float16"}.get(name, name)
 
 
+def is_dtype(name: str) -> bool:
+    """Whether :func:`numpy_dtype` knows a name."""
+    return name in _NUMPYS or name in FORMATS
+
+
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """NumPy's dtype of a name; formats that NumPy lacks come from the package ml_dtypes.
 

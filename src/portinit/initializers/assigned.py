@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 
-from portinit.arrays.convert import Array, to_numpy
-from portinit.arrays.dtypes import numpy_dtype
+from portinit.arrays.convert import Array, converted, overflows, to_numpy
+from portinit.arrays.dtypes import FORMATS, REAL_FORMATS, numpy_dtype
 from portinit.arrays.grids import Grid, place
 from portinit.arrays.layouts import Layout, Shape, as_layout, as_shape, layout_or_name
-from portinit.arrays.weight_files import read, stored
+from portinit.arrays.weight_files import read_tensor, stored_tensor, verify_tensor
 from portinit.backends.base import Draw
 from portinit.initializers.base import Initializer
 
@@ -25,17 +26,22 @@ class Given(Initializer):
     on_host: ClassVar[bool] = True  # data is no part of a compiled computation
 
     def given_shape(self) -> Shape:
-        """The values' shape in PyTorch; a ValueError if they cannot be read."""
+        """The values' shape in PyTorch; a ValueError if there are no such values."""
         raise NotImplementedError
 
     def array(self) -> Array:
         """The values, in PyTorch's order."""
         raise NotImplementedError
 
+    def verify(self, dtype: str) -> None:
+        """Raise a ValueError if the values cannot be read, or are not numbers of the dtype."""
+        raise NotImplementedError
+
     def check(self, grid: Grid, dtype: str) -> None:
         given = self.given_shape()
         if given != grid.shape:
             raise ValueError(f"given values must have the shape to fill, {grid.shape}; got {given}")
+        self.verify(dtype)
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         return place_given(draw, self.array(), factor)
@@ -65,6 +71,10 @@ class assigned(Given):
     def array(self) -> Array:
         return np.frombuffer(self.data, dtype=numpy_dtype(self.dtype)).reshape(self.shape)
 
+    def verify(self, dtype: str) -> None:
+        if dtype not in FORMATS or self.array().dtype.kind == "c":  # others are always converted
+            converted(self.array(), dtype)
+
 
 @dataclass(frozen=True)
 class from_file(Given):
@@ -82,8 +92,9 @@ class from_file(Given):
             ``"trainer.state_dict"``.
 
     Raises:
-        ValueError: when called with another shape than the tensor's, or if the file does not hold
-            the tensor, is damaged, or would have to be executed.
+        ValueError: when called with another shape than the tensor's; for a dtype that cannot hold
+            its values (complex numbers for a real dtype, 1e300 for float32); or if the file does
+            not hold the tensor, is damaged, or would have to be executed.
         OSError: when called, if the file cannot be read.
 
     >>> import tempfile
@@ -105,12 +116,16 @@ class from_file(Given):
         object.__setattr__(self, "layout", layout_or_name(self.layout))
 
     def given_shape(self) -> Shape:
-        shape = stored(self.file, self.name, self.section).shape
+        shape = stored_tensor(self.file, self.name, self.section).shape
         return as_layout(self.layout).logical_shape(shape)
 
     def array(self) -> Array:
-        values = read(self.file, self.name, self.section)
+        values = read_tensor(self.file, self.name, self.section)
         return np.asarray(as_layout(self.layout).to_torch(values))
+
+    def verify(self, dtype: str) -> None:
+        state = os.stat(self.file)
+        _verify_once(self, dtype, state.st_mtime_ns, state.st_size)
 
 
 @dataclass(frozen=True)
@@ -130,6 +145,38 @@ class from_safetensors(Given):
 
     def array(self) -> Array:
         return from_file(self.file, self.name).array()
+
+    def verify(self, dtype: str) -> None:
+        from_file(self.file, self.name).verify(dtype)
+
+
+@lru_cache(maxsize=4096)
+def _verify_once(tensor: from_file, dtype: str, *_: int) -> None:
+    """Verify a tensor of a file; further arguments tell one state of the file from another."""
+    place = tensor.file, tensor.name, tensor.section
+    verify_tensor(*place)
+    stored = stored_tensor(*place).dtype
+    if stored == dtype or (stored in FORMATS and stored in _HOLDS.get(dtype, ())):
+        return
+    values = read_tensor(*place)
+    try:
+        converted(values, dtype)
+    except ValueError as error:
+        raise ValueError(f"{tensor.file}: {tensor.name}, of {stored}: {error}") from error
+    if count := overflows(values, dtype):
+        raise ValueError(
+            f"{tensor.file}: {tensor.name}, of {stored}, has {count} numbers that are too large "
+            f"for {dtype}"
+        )
+
+
+_HOLDS = {
+    "float64": REAL_FORMATS,
+    "float32": REAL_FORMATS - {"float64"},
+    "complex128": frozenset(FORMATS),
+    "complex64": frozenset(FORMATS) - {"float64", "complex128"},
+}
+"""Which formats' numbers the wider ones hold, however large."""
 
 
 def assign(values: Any, layout: Layout | str = "torch") -> Initializer:
@@ -157,14 +204,16 @@ def assign(values: Any, layout: Layout | str = "torch") -> Initializer:
     return assigned(array.dtype.name, array.shape, array.tobytes())
 
 
-def place_given(draw: Draw, array: np.ndarray[Any, Any], factor: float) -> Any:
-    """A NumPy array in PyTorch's order as the draw's array, times a factor."""
+def place_given(draw: Draw, array: Array, factor: float) -> Any:
+    """Lay out a NumPy array in PyTorch's order as the draw's array, times a factor.
+
+    NumPy converts to the draw's dtype, and rounds once, for all frameworks.
+    """
     if factor != 1:
-        array = array * factor
-    if array.dtype.kind == "V":  # of ml_dtypes, which not every namespace takes
+        array = array * np.result_type(array.dtype, np.float64).type(factor)
+    array = converted(array, draw.dtype)
+    if array.dtype.kind == "V":  # of ml_dtypes, which not every namespace takes; float32 holds it
         array = array.astype(np.float32)
-    if array.dtype == np.float64 and draw.dtype != "float64":
-        array = array.astype(np.float32)  # what every namespace can hold
     # A copy: nobody may write into the initializer's own values.
     values = draw.backend.cast(draw.xp.asarray(array.copy(), device=draw.device), draw.dtype)
     return place(draw.xp, values, draw.grid)

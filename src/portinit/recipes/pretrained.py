@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from portinit.arrays.layouts import LAYOUTS, Layout, as_layout
-from portinit.arrays.weight_files import Stored, stored_in
+from portinit.arrays.weight_files import StoredTensor, stored_tensors
 from portinit.initializers.assigned import from_file
 from portinit.recipes.names import flax_layout, torch_name
 from portinit.recipes.recipe import Recipe
@@ -71,7 +71,7 @@ def pretrained(
     """
     if layout not in ("torch", "flax"):
         raise ValueError(f"layout must be 'torch' or 'flax', got {layout!r}")
-    held = stored_in(os.fspath(file), section)
+    held = stored_tensors(os.fspath(file), section)
     found = [*_named(held, names, strip, prefix, layout)]
     asked = {"only": _several(only), "without": _several(without), "layouts": [*(layouts or {})]}
     chosen = [
@@ -106,8 +106,8 @@ def unused(recipe: Recipe, names: Collection[str]) -> list[str]:
 
 
 def _named(
-    held: Mapping[str, Stored], names: Names | None, strip: str, prefix: str, layout: str
-) -> Iterator[tuple[str, Stored]]:
+    held: Mapping[str, StoredTensor], names: Names | None, strip: str, prefix: str, layout: str
+) -> Iterator[tuple[str, StoredTensor]]:
     """The tensors of a file, each with the name of its parameter."""
     for name, tensor in held.items():
         own: str | None = name.removeprefix(strip)
@@ -136,27 +136,27 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _strangers(names: Names | None, held: Mapping[str, Stored]) -> Iterator[str]:
+def _strangers(names: Names | None, held: Mapping[str, StoredTensor]) -> Iterator[str]:
     for name in names if isinstance(names, Mapping) else ():
         if name not in held:
             yield f"{name}: in names, but not in the file"
 
 
-def _idle(asked: Mapping[str, list[str]], found: list[tuple[str, Stored]]) -> Iterator[str]:
+def _idle(asked: Mapping[str, list[str]], found: list[tuple[str, StoredTensor]]) -> Iterator[str]:
     for argument, patterns in asked.items():
         for pattern in patterns:
             if not any(_matches(name, [pattern]) for name, _ in found):
                 yield f"{argument}={pattern!r}: matches no tensor of the file"
 
 
-def _twice(chosen: list[tuple[str, Stored]]) -> Iterator[str]:
+def _twice(chosen: list[tuple[str, StoredTensor]]) -> Iterator[str]:
     for name, times in Counter(name for name, _ in chosen).items():
         if times > 1:
             yield f"{name}: {times} tensors of the file have this name"
 
 
 def _layout_in_file(
-    name: str, tensor: Stored, layout: str, layouts: Mapping[str, Layout | str] | None
+    name: str, tensor: StoredTensor, layout: str, layouts: Mapping[str, Layout | str] | None
 ) -> Layout:
     for pattern, stated in (layouts or {}).items():
         if _matches(name, [pattern]):
@@ -166,7 +166,7 @@ def _layout_in_file(
     return LAYOUTS["torch"]
 
 
-def _rule(name: str, tensor: Stored, section: str, layout: Layout, strict: bool) -> Rule:
+def _rule(name: str, tensor: StoredTensor, section: str, layout: Layout, strict: bool) -> Rule:
     return Rule(
         glob.escape(name),
         from_file(tensor.file, tensor.name, layout, section),

@@ -3,34 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
 
-from portinit.arrays.dtypes import numpy_dtype
-
-Array = np.ndarray[Any, np.dtype[Any]]
-
-
-def to_numpy(array: Any) -> Array:
-    """Any framework's array as NumPy's, bits kept; what NumPy lacks is of ml_dtypes."""
-    module = type(array).__module__.partition(".")[0]
-    if module == "torch":
-        return _from_torch(array)
-    if module == "cupy":
-        return np.asarray(array.get())
-    return np.asarray(array)
-
-
-def _from_torch(tensor: Any) -> Array:
-    import torch
-
-    name = str(tensor.dtype).removeprefix("torch.")
-    plain = tensor.detach().cpu().contiguous()
-    if name not in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
-        return np.asarray(plain.numpy())
-    words: Array = plain.view(torch.int16 if name == "bfloat16" else torch.uint8).numpy()
-    return words.view(numpy_dtype(name))
+from portinit.arrays.convert import Array as Array
+from portinit.arrays.convert import to_numpy as to_numpy
 
 
 def same_bits(found: Array, expected: Array) -> bool:
