@@ -17,7 +17,7 @@ from portinit.arrays.grids import Grid
 from portinit.backends.base import Backend, Draw, Evaluable, Words, key_words
 from portinit.backends.linalg import orthonormal
 from portinit.random.keys import Key
-from portinit.sampling.transform import Steps
+from portinit.sampling.transform import Transform
 from portinit_jax import host
 from portinit_jax.blocks import block_of
 from portinit_jax.fused import fused
@@ -63,7 +63,7 @@ class JaxBackend(Backend):
         bits = lax.bitcast_convert_type(x.astype(native), f"uint{8 * native.itemsize}")
         return lax.bitcast_convert_type(bits, native)
 
-    def fused(self, draw: Draw, steps: Steps | None, stream: int = 0) -> Any:
+    def fused(self, draw: Draw, steps: Transform | None, stream: int = 0) -> Any:
         return fused(draw, steps, stream)
 
     def seal(self, x: Any) -> Any:

@@ -27,9 +27,9 @@ class Block(Grid):
     def positions(self, xp: Any, number: int, device: Any) -> Any:
         return super().positions(xp, number, device) + self.origin[number]
 
-    def steps(self, number: int) -> Any:
-        r = self.axes[number].indices
-        along = jnp.arange(len(r), dtype=jnp.int32) + self.origin[number]
+    def indices(self, axis: int) -> Any:
+        r = self.axes[axis].indices
+        along = jnp.arange(len(r), dtype=jnp.int32) + self.origin[axis]
         return along * r.step + r.start
 
     def columns(self) -> tuple[Grid, Any]:

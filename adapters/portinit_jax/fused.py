@@ -25,7 +25,7 @@ from portinit.backends.base import Draw
 from portinit.backends.kernels import filling
 from portinit.backends.threads import thread_count
 from portinit.initializers.base import by_arrays
-from portinit.sampling.transform import Steps
+from portinit.sampling.transform import Transform
 from portinit_jax import custom_call
 
 _TARGET = "portinit_fill"
@@ -34,7 +34,7 @@ _WORTH_A_CALL = 1 << 12  # elements: `portinit verify` compares fewer, to have X
 fill_p = Primitive(_TARGET)
 
 
-def fused(draw: Draw, steps: Steps | None, stream: int) -> Any:
+def fused(draw: Draw, steps: Transform | None, stream: int) -> Any:
     """The values of a draw in a traced program; none where XLA had better fuse them with the rest.
 
     That is so for few elements; for words, and for blocks of packed parameters, of which a call
@@ -52,12 +52,12 @@ def fused(draw: Draw, steps: Steps | None, stream: int) -> Any:
     return fill_p.bind(high, low, draw=form, steps=steps, stream=stream)  # type: ignore[no-untyped-call]
 
 
-def _by_arrays(high: Any, low: Any, *, draw: Draw, steps: Steps, stream: int) -> Any:
+def _by_arrays(high: Any, low: Any, *, draw: Draw, steps: Transform, stream: int) -> Any:
     draw, fmt = draw._replace(key=(high, low)), float_format(draw.dtype)
-    return draw.backend.cast(by_arrays(draw, steps.take, fmt, stream), draw.dtype)
+    return draw.backend.cast(by_arrays(draw, steps.apply, fmt, stream), draw.dtype)
 
 
-def _abstract(*_: Any, draw: Draw, steps: Steps, stream: int) -> Any:
+def _abstract(*_: Any, draw: Draw, steps: Transform, stream: int) -> Any:
     return jax.core.ShapedArray(draw.grid.array_shape, jnp.dtype(draw.dtype))
 
 
@@ -85,7 +85,7 @@ def serves(module: Any, grid: Grid) -> bool:
     return not export and place == (("cpu",), 1) and filling.is_ready(grid)
 
 
-def _written(draw: Draw, steps: Steps, stream: int) -> str:
+def _written(draw: Draw, steps: Transform, stream: int) -> str:
     """What the call needs to know; JAX may keep it on disk with the compiled program."""
     grid = draw.grid
     axes = [(a.indices.start, a.indices.stop, a.indices.step, a.of, a.weight) for a in grid.axes]
@@ -94,7 +94,7 @@ def _written(draw: Draw, steps: Steps, stream: int) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _read(text: str) -> tuple[Grid, Steps, int]:
+def _read(text: str) -> tuple[Grid, Transform, int]:
     data = json.loads(text)
     place, steps = data["grid"], data["steps"]
     axes = tuple(Axis(range(*indices), of, weight) for *indices, of, weight in place["axes"])
@@ -102,7 +102,7 @@ def _read(text: str) -> tuple[Grid, Steps, int]:
     grid = Grid(shape, axes, strides, LAYOUTS["torch"], place["offset"])
     if steps["span"]:
         steps["span"] = tuple(steps["span"])
-    return grid, Steps(**steps), data["stream"]
+    return grid, Transform(**steps), data["stream"]
 
 
 def _fill(text: str, words: list[int], out: NDArray[Any]) -> None:

@@ -17,7 +17,7 @@ from portinit.arrays.dtypes import float_format
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Shape
 from portinit.backends.base import Backend, Draw, Evaluable, Words
-from portinit.sampling.transform import Steps
+from portinit.sampling.transform import Transform
 from portinit_jax.blocks import block_of
 from portinit_jax.stacks import common_steps, stacked, values_by
 
@@ -41,7 +41,7 @@ class Form:
     dtype: str
     initializers: tuple[Evaluable, ...] = ()
     texts: tuple[str, ...] = ()
-    steps: Steps | None = None
+    steps: Transform | None = None
     layers: tuple[int, int] | None = None
     sharding: Sharding | None = None
 

@@ -17,12 +17,12 @@ from portinit.arrays.grids import Grid
 from portinit.backends.base import Draw, Evaluable
 from portinit.initializers.base import sample
 from portinit.sampling.distributions import Distribution
-from portinit.sampling.transform import Steps, rounded
+from portinit.sampling.transform import Transform, rounded
 
 
 def common_steps(
     initializers: Sequence[Evaluable], grid: Grid, dtype: str
-) -> tuple[Steps | None, tuple[Any, ...]]:
+) -> tuple[Transform | None, tuple[Any, ...]]:
     """The steps that initializers' elements share, and the constants in which they differ.
 
     Returns:
@@ -31,8 +31,8 @@ def common_steps(
     """
     fmt = float_format(dtype) if all(i.elementwise for i in initializers) else None
     laws = [i.element_law(grid, dtype) for i in initializers] if fmt else [None]
-    steps = [law.steps(fmt) if law and fmt and not fmt.is_complex else None for law in laws]
-    several = [s for s in steps if isinstance(s, Steps)]
+    steps = [law.transform(fmt) if law and fmt and not fmt.is_complex else None for law in laws]
+    several = [s for s in steps if isinstance(s, Transform)]
     alike = {replace(s, scale=0.0, low=_kind(s.low), high=_kind(s.high)) for s in several}
     if fmt is None or len(several) < len(steps) or len(alike) > 1:
         return None, ()
@@ -48,10 +48,10 @@ def _kind(bound: float) -> float:
 class _Given(Distribution):
     """A distribution by its steps and by constants that may be traced: scale, low and high."""
 
-    common: Steps
+    common: Transform
     constants: Sequence[Any]
 
-    def steps(self, fmt: Format) -> None:
+    def transform(self, fmt: Format) -> None:
         return None  # what is not known yet no fused fill takes
 
     def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
@@ -61,13 +61,13 @@ class _Given(Distribution):
         return values if unbounded else xp.clip(values, low, high)
 
 
-def values_by(draw: Draw, steps: Steps, constants: Sequence[Any]) -> Any:
+def values_by(draw: Draw, steps: Transform, constants: Sequence[Any]) -> Any:
     """The values of a draw by what :func:`common_steps` gives."""
     return sample(draw, _Given(steps, constants))
 
 
 def stacked(
-    draw: Draw, initializers: Sequence[Evaluable], steps: Steps | None, axis: int, *own: Any
+    draw: Draw, initializers: Sequence[Evaluable], steps: Transform | None, axis: int, *own: Any
 ) -> Any:
     """The values of layers in one array.
 

@@ -14,10 +14,9 @@ from torch.autograd.graph import increment_version
 from portinit.arrays.dtypes import dtype_name
 from portinit.backends.base import Backend, Draw, Evaluable
 from portinit.backends.kernels import filling
-from portinit.backends.kernels.filling import Zeros
 from portinit.backends.kernels.rows import rows_of
 from portinit.backends.numpy import NUMPY
-from portinit.sampling.transform import Steps
+from portinit.sampling.transform import Transform
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)  # other kinds of tensors may have no memory
 _NUMPYS = (torch.float32, torch.float64, torch.float16, torch.complex64, torch.complex128)
@@ -48,17 +47,16 @@ class TorchBackend(Backend):
         self,
         out: Any,
         draw: Draw,
-        steps: Steps | None,
+        steps: Transform | None,
         stream: int = 0,
-        zeros: Zeros | None = None,
     ) -> bool:
         if type(out) not in _PLAIN:
             return False
         memory, form = out.detach(), (draw.key, draw.grid, steps, stream)
         if _is_cpu(_device(out.device)):
-            done = filling.fill(_memory(memory), *form, torch.get_num_threads(), zeros)
+            done = filling.fill(_memory(memory), *form, torch.get_num_threads())
         else:
-            done = zeros is None and bool(_triton_fill().fill(memory, *form))
+            done = bool(_triton_fill().fill(memory, *form))
         if done:
             _mark_changed(out)
         return done
@@ -72,12 +70,6 @@ class TorchBackend(Backend):
                 _mark_changed(out)
                 return
         super().fill_by_arrays(initializer, draw, out.detach())  # outside autograd
-
-    def limits(self, draw: Draw, k: int, stream: int) -> Any:
-        if not _is_cpu(_device(draw.device)) or not self.fusible(draw):
-            return None
-        found = filling.limits(draw.grid, draw.key, stream, k, torch.get_num_threads())
-        return None if found is None else torch.from_numpy(found)
 
     def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
         drawn = [rows()]

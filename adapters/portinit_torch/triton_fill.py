@@ -20,7 +20,7 @@ from portinit.arrays.layouts import Layout
 from portinit.backends.kernels.rows import Run, rows_of
 from portinit.random.words import signed
 from portinit.sampling.quantile import pairs
-from portinit.sampling.transform import Steps
+from portinit.sampling.transform import Transform
 from portinit_torch import triton_kernel
 
 _THREADS = 128  # a program
@@ -34,7 +34,7 @@ Piece = tuple[int, int, tuple[Run, ...]]
 
 
 def fill(
-    out: Tensor, key: tuple[int, int], grid: Grid, steps: Steps | None, stream: int = 0
+    out: Tensor, key: tuple[int, int], grid: Grid, steps: Transform | None, stream: int = 0
 ) -> bool:
     """Fill a tensor of float32, float16 or bfloat16, or of int32 with raw words.
 
@@ -107,9 +107,9 @@ def _launch(start: Tensor, counter: int, runs: tuple[Run, ...], arguments: dict[
     )
 
 
-def _arguments(out: Tensor, steps: Steps | None) -> dict[str, Any]:
+def _arguments(out: Tensor, steps: Transform | None) -> dict[str, Any]:
     """What the kernel takes of a word's way; what is absent is none."""
-    s = steps or Steps(scale=1.0)
+    s = steps or Transform(scale=1.0)
     count, lowest = s.span or (None, None)
     # A product and its rounding to float16 are one instruction of AMD's. Bounds, even infinite
     # ones, keep them two.

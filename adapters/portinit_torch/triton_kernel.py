@@ -96,7 +96,7 @@ def integer(
     shift: tl.constexpr,
     offset: tl.tensor,
 ) -> tl.tensor:
-    """The integer that a word becomes: see :class:`portinit.sampling.transform.Steps`."""
+    """The integer that a word becomes: see :class:`portinit.sampling.transform.Transform`."""
     x = bits.to(tl.int32, bitcast=True)
     if count is not None:
         x = tl.umulhi(bits ^ 0x80000000, count.to(tl.uint32)).to(tl.int32, bitcast=True) + lowest
@@ -153,7 +153,7 @@ def fill(
         stream_bits: exclusive-ored to the counters' high words.
         count: the span's size.
         lowest: the span's first.
-        factor: as in :class:`portinit.sampling.transform.Steps`, and so down to shift.
+        factor: as in :class:`portinit.sampling.transform.Transform`, and so down to shift.
         offset: added to the integer.
         scale: none for words.
         low: the smallest value.

@@ -31,7 +31,7 @@ from portinit.backends.registry import backend_of
 from portinit.random.integers import mulhi
 from portinit.random.words import numbered_stream, random_words
 from portinit.sampling.quantile import quantile, table
-from portinit.sampling.transform import Steps
+from portinit.sampling.transform import Transform
 
 KEY = pi.key(0xC0FFEE).fold_in("layers.0.weight")
 LAWS = {
@@ -63,25 +63,25 @@ def compiled() -> None:
     filling._kernel()
 
 
-def steps_of(initializer: pi.Initializer, grid: Grid, dtype: str = "float32") -> Steps:
+def transform_of(initializer: pi.Initializer, grid: Grid, dtype: str = "float32") -> Transform:
     law = initializer.element_law(grid, dtype)
     assert law is not None
-    steps = law.steps(float_format(dtype))
-    assert isinstance(steps, Steps)
+    steps = law.transform(float_format(dtype))
+    assert isinstance(steps, Transform)
     return steps
 
 
 def by_arrays(initializer: pi.Initializer, grid: Grid, dtype: str = "float32") -> NDArray[Any]:
     """As without numba: words, and the steps array by array."""
     words = random_words(np, KEY.words, grid.counters(np, None))
-    values = steps_of(initializer, grid, dtype).take(np, words, float_format(dtype))
+    values = transform_of(initializer, grid, dtype).apply(np, words, float_format(dtype))
     return np.reshape(values, grid.array_shape)
 
 
 def filled(
     initializer: pi.Initializer, grid: Grid, out: NDArray[Any], workers: int = 1
 ) -> NDArray[Any]:
-    assert filling.fill(out, KEY.words, grid, steps_of(initializer, grid), workers=workers)
+    assert filling.fill(out, KEY.words, grid, transform_of(initializer, grid), workers=workers)
     return out
 
 
@@ -133,7 +133,7 @@ def test_nothing_beside_the_array_is_written() -> None:
 def test_elements_that_share_memory_are_left_to_array_operations() -> None:
     grid = Grid.whole((3, 4), LAYOUTS["torch"])
     shared = as_strided(np.zeros(6, np.float32), (3, 4), (4, 4))
-    assert not filling.fill(shared, KEY.words, grid, steps_of(LAWS["normal"], grid))
+    assert not filling.fill(shared, KEY.words, grid, transform_of(LAWS["normal"], grid))
     assert not shared.any()
     assert rows_of(grid, (0, 1)) is None
 
@@ -163,16 +163,16 @@ def words_of(counters: list[int]) -> NDArray[np.int32]:
     return words
 
 
-def kernel_arguments(geometry: tuple[int, ...], steps: Steps | None, thinning: Any) -> list[Any]:
+def kernel_arguments(geometry: tuple[int, ...], transform: Transform | None) -> list[Any]:
     """All but the memory and where rows begin."""
-    integers, floats = filling._numbers(steps)
+    integers, floats = filling._numbers(transform)
     numbers = np.asarray([*geometry, *integers], np.int64)
-    return [numbers, floats, table(32), *KEY.words, 0, *thinning]
+    return [numbers, floats, table(32), *KEY.words, 0]
 
 
 def raw(memory: NDArray[Any], places: list[int], starts: list[int], *geometry: int) -> None:
     """The kernel's words for some rows."""
-    arguments = kernel_arguments(geometry, None, filling._NOT_THINNED)
+    arguments = kernel_arguments(geometry, None)
     filling._kernel()(memory, np.asarray(places), np.asarray(starts), *arguments)
 
 
@@ -237,13 +237,13 @@ def some_words() -> NDArray[np.int32]:
 def test_registers_hold_what_array_operations_hold() -> None:
     """Each step after the cipher, compiled by itself."""
     machine = vectors.functions()
-    span, locate, multiply = machine["span"], machine["locate"], machine["multiply"]
+    scale, locate, multiply = machine["scale_to_range"], machine["locate"], machine["multiply"]
     interpolate, knots = machine["interpolate"], table(32)
 
     @numba.njit
     def run(scaled: Any, ranks: Any, product: Any, scaling: Any, knots: Any) -> None:
         segments = np.empty_like(ranks)
-        span(scaled, scaling)
+        scale(scaled, scaling)
         locate(ranks, segments)
         interpolate(ranks, segments, knots)
         multiply(product, scaling)
@@ -260,20 +260,17 @@ def test_registers_hold_what_array_operations_hold() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
 def test_registers_become_values(dtype: Any) -> None:
     machine = vectors.functions()
-    finish, clear = machine["finish"], machine["clear"]
+    convert_and_store = machine["convert_and_store"]
 
     @numba.njit
-    def run(x: Any, last: Any, floats: Any, bounds: Any, out: Any) -> None:
-        finish(x, last, floats, out, 3)
-        clear(x, bounds, 2, out, 3)
+    def run(x: Any, last: Any, floats: Any, out: Any) -> None:
+        convert_and_store(x, last, floats, out, 3)
 
-    words, size = some_words(), vectors.BATCH
-    bounds, out = np.roll(np.resize(words, size + 2), 40), np.full(size + 6, 7, dtype)
-    run(words, LAST, FLOATS, bounds, out.view(f"i{out.itemsize}"))
+    words, out = some_words(), np.full(vectors.BATCH + 6, 7, dtype)
+    run(words, LAST, FLOATS, out.view(f"i{out.itemsize}"))
     shift, offset, (scale, low, high) = *LAST, FLOATS
     values = np.clip(((words >> shift) + offset).astype(np.float32) * scale, low, high)
-    wanted = np.where(words <= bounds[2:], np.float32(0), values).astype(dtype)
-    assert out[3:-3].tobytes() == wanted.tobytes()
+    assert out[3:-3].tobytes() == values.astype(dtype).tobytes()
     assert (out[[0, 1, 2, -3, -2, -1]] == 7).all()
     assert (values == low).any()
     assert (values == high).any()
@@ -282,7 +279,7 @@ def test_registers_become_values(dtype: Any) -> None:
 class InArrays:
     """What the loops call, as operations on NumPy's arrays."""
 
-    def __init__(self, steps: Steps | None) -> None:
+    def __init__(self, steps: Transform | None) -> None:
         self.steps = steps
 
     @staticmethod
@@ -296,19 +293,15 @@ class InArrays:
         pair, stream = (int(key[0]), int(key[1])), int(key[2].view(np.int32))
         out[at : at + vectors.BATCH] = random_words(np, pair, (high, low), stream=stream)
 
-    def finish(self, x: Any, last: Any, floats: Any, out: Any, at: int) -> None:
+    def convert_and_store(self, x: Any, last: Any, floats: Any, out: Any, at: int) -> None:
         assert self.steps is not None
-        values = self.steps.take(np, x, float_format("float32"))
+        values = self.steps.apply(np, x, float_format("float32"))
         halves = values.astype(ml_dtypes.bfloat16) if out.itemsize == 2 else values
         out[at : at + x.size] = halves.view(out.dtype)
 
     @staticmethod
-    def clear(x: Any, bounds: Any, first: int, out: Any, at: int) -> None:
-        out[at : at + x.size][x <= bounds[first : first + x.size]] = 0
-
-    @staticmethod
     def leave(*_: Any) -> None:
-        """The steps are all taken in ``finish``."""
+        """The steps are all taken in ``convert_and_store``."""
 
 
 @pytest.mark.parametrize(
@@ -324,7 +317,7 @@ class InArrays:
     ("law", "halved"),
     [
         ("words", False),  # words have 32 bits
-        *itertools.product(["normal", "trunc_normal asymmetric", "sparse"], [False, True]),
+        *itertools.product(["normal", "trunc_normal asymmetric"], [False, True]),
     ],
 )
 def test_machine_code_does_what_the_python_says(
@@ -332,16 +325,15 @@ def test_machine_code_does_what_the_python_says(
 ) -> None:
     """The loops in plain Python, on NumPy's arrays."""
     grid = Grid.whole((600,), LAYOUTS["torch"])
-    steps = None if law == "words" else steps_of(LAWS.get(law, LAWS["normal"]), grid)
-    columns = words_of([*range(600)]) if law == "sparse" else np.empty(0, np.int32)
-    arguments = kernel_arguments(geometry, steps, (numbered_stream(1) & 0xFFFFFFFF, columns))
+    steps = None if law == "words" else transform_of(LAWS.get(law, LAWS["normal"]), grid)
+    arguments = kernel_arguments(geometry, steps)
     kind = np.int16 if halved else np.int32
     plain, machine = np.zeros(1300, kind), np.zeros(1300, kind)
     filling._kernel()(machine, *map(np.asarray, memory), *arguments)
     arrays = InArrays(steps)
-    for name in ("span", "locate", "interpolate", "multiply"):
+    for name in ("scale_to_range", "locate", "interpolate", "multiply"):
         monkeypatch.setattr(loops, name, arrays.leave)
-    for name in ("words", "words_at", "finish", "clear"):
+    for name in ("words", "words_at", "convert_and_store"):
         monkeypatch.setattr(loops, name, getattr(arrays, name))
     loops.fill(plain, *map(np.asarray, memory), *arguments)
     assert plain.any()
@@ -360,13 +352,13 @@ def test_words_stay_words(stream: int) -> None:
 @pytest.mark.parametrize("name", [name for name in LAWS if name != "normal huge"])
 def test_bfloat16_is_rounded_as_it_is_drawn(name: str) -> None:
     grid = Grid.whole((70, 33), LAYOUTS["flax"])
-    steps, out = steps_of(LAWS[name], grid, "bfloat16"), np.empty((70, 33), ml_dtypes.bfloat16)
+    steps, out = transform_of(LAWS[name], grid, "bfloat16"), np.empty((70, 33), ml_dtypes.bfloat16)
     assert filling.fill(out, KEY.words, grid, steps)
     rounded = by_arrays(LAWS[name], grid, "bfloat16").astype(ml_dtypes.bfloat16)
     assert out.tobytes() == rounded.tobytes()
 
 
-# Zeros by thresholds
+# Zeros at random places
 
 SPARSE = pi.sparse(0.3)
 
@@ -448,52 +440,6 @@ def test_a_sparse_block_of_a_matrix_has_its_own_columns(axis: int) -> None:
     assert np.array_equal(fast, slow)
     empty = torch.empty(400, 400)
     assert np.array_equal(portinit_torch.fill_(empty, packed, key=KEY).numpy(), slow)
-
-
-def test_what_torch_settled_is_gone_on_with_in_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filling.Zeros, "number_columns", lambda *_: False)
-    wanted = SPARSE(KEY, (300, 400), xp=array_api_strict)
-    assert np.array_equal(SPARSE(KEY, (300, 400), xp=torch).numpy(), np.asarray(wanted))
-    filled_one = portinit_torch.fill_(torch.empty(300, 400), SPARSE, key=KEY, layout="flax")
-    assert np.array_equal(filled_one.numpy(), np.asarray(wanted))
-
-
-@pytest.mark.parametrize("k", [1, 2, 3, 4, 6])
-def test_a_limit_divides_words_where_equals_let_it(k: int) -> None:
-    least, most = -(2**31), 2**31 - 1
-    for row in ([5, 5, 5, -2, 9, 5], [least, most, 0, 1, 2, 3], [7] * 6, [most] * 5 + [least]):
-        for divide in (loops.divide, filling._machine().divide):
-            limit = divide(np.asarray(row, np.int32), 6, k)
-            ordered = sorted(row)
-            if k < 6 and ordered[k - 1] == ordered[k]:
-                assert limit == 2**31
-            else:
-                assert sum(word <= limit for word in row) == k
-
-
-@pytest.mark.parametrize(("length", "step"), [(1, 1), (128, 1), (300, 5), (200, -(2**31))])
-def test_rows_are_divided(length: int, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of counters on both sides of 2**32, by a sort, by machine code and in plain Python."""
-    starts, k = np.asarray([2**32 - 40, 7 + 2**40, 2**41 + 3]), -(-length // 3)
-    found = np.zeros((2, 3), np.int64)
-    filling._machine().divide_rows(starts, length, step, *KEY.words, 0, k, found[0])
-    monkeypatch.setattr(loops, "words", InArrays.words)
-    monkeypatch.setattr(loops, "words_at", InArrays.words_at)
-    loops.divide_rows(starts, length, step, *KEY.words, 0, k, found[1])
-    for start, limit in zip(starts.tolist(), found[0], strict=True):
-        row = np.sort(words_of([start + i * step for i in range(length)]))
-        assert row[k - 1] <= limit
-        assert k == length or limit < row[k]
-    assert np.array_equal(*found)
-
-
-def test_equal_words_are_left_to_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = Grid.whole((61, 37), LAYOUTS["torch"])
-    draw = Draw(NUMPY, KEY.words, grid, "float32")
-    wanted = SPARSE.values(draw)
-    monkeypatch.setattr(filling._machine(), "divide_rows", lambda *a: a[-1].fill(2**31))
-    assert filling.limits(grid.columns()[0], KEY.words, numbered_stream(1), 3) is None
-    assert np.array_equal(SPARSE.values(draw), wanted)
 
 
 # Where it is used, and where it cannot be

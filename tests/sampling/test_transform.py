@@ -12,8 +12,8 @@ from portinit.arrays.dtypes import float_format
 from portinit.sampling.distributions import Constant, Distribution, Normal, Uniform
 from portinit.sampling.quantile import quantile
 from portinit.sampling.transform import (
-    Steps,
-    affine_steps,
+    Transform,
+    affine_fields,
     at_least,
     at_most,
     flushed,
@@ -66,64 +66,64 @@ def test_bounds_are_numbers_of_the_format() -> None:
     assert (at_least(-INF, FLOAT16), at_most(INF, FLOAT16)) == (-65504.0, 65504.0)
 
 
-# Steps
+# Transform
 
 
 def test_steps_that_say_nothing_do_nothing() -> None:
-    assert Steps(1.0) == Steps(1.0, None, False, None, 0, 0, -INF, INF)
+    assert Transform(1.0) == Transform(1.0, None, False, None, 0, 0, -INF, INF)
 
 
 def test_a_scale_is_a_factor_as_long_as_it_is_normal() -> None:
     smallest = 2.0 ** (28 - 126)
-    assert affine_steps(0.0, smallest, FLOAT32) == {"scale": 2.0**-126}
-    below = affine_steps(0.0, math.nextafter(smallest, 0.0), FLOAT32)
+    assert affine_fields(0.0, smallest, FLOAT32) == {"scale": 2.0**-126}
+    below = affine_fields(0.0, math.nextafter(smallest, 0.0), FLOAT32)
     assert below == {"scale": 2.0**-124, "factor": 2**30, "offset": 0}
 
 
 def test_an_offset_is_added_before_the_one_multiplication() -> None:
     # 30 fraction bits and sign: |1| + 16 * 0.5 = 9 needs 4 bits before the point.
     steps = {"scale": 2.0**-26, "factor": 2 ** (26 + 32 - 28 - 1), "offset": 2**26}
-    assert affine_steps(1.0, 0.5, FLOAT32) == steps
+    assert affine_fields(1.0, 0.5, FLOAT32) == steps
 
 
 def test_a_reach_beyond_floats_has_the_point_of_the_largest() -> None:
-    assert affine_steps(1.0, 1e308, FLOAT64)["scale"] == 2.0 ** (1024 - 62)
+    assert affine_fields(1.0, 1e308, FLOAT64)["scale"] == 2.0 ** (1024 - 62)
 
 
 def test_a_uniform_that_starts_at_zero_or_is_symmetric_keeps_every_bit() -> None:
-    law = Uniform(0.0, 3.0).steps(FLOAT32)
-    assert law == Steps(3.0 * 2.0**-24, shift=8, offset=2**23, low=0.0, high=3.0 - 2**-22)
-    law = Uniform(-3.0, 3.0).steps(FLOAT32)
-    assert law == Steps(3.0 * 2.0**-23, shift=8, low=-3.0, high=3.0 - 2**-22)
+    law = Uniform(0.0, 3.0).transform(FLOAT32)
+    assert law == Transform(3.0 * 2.0**-24, shift=8, offset=2**23, low=0.0, high=3.0 - 2**-22)
+    law = Uniform(-3.0, 3.0).transform(FLOAT32)
+    assert law == Transform(3.0 * 2.0**-23, shift=8, low=-3.0, high=3.0 - 2**-22)
 
 
 def test_any_other_uniform_is_a_span_of_fixed_point_numbers() -> None:
-    law = Uniform(1.0, 3.0).steps(FLOAT32)
-    assert law == Steps(2.0**-28, span=(2**29, 2**28), low=1.0, high=3.0 - 2**-22)
+    law = Uniform(1.0, 3.0).transform(FLOAT32)
+    assert law == Transform(2.0**-28, span=(2**29, 2**28), low=1.0, high=3.0 - 2**-22)
 
 
 @pytest.mark.parametrize(("a", "digits"), [(0.0, 24), (-1.0, 23)])
 def test_a_uniform_of_denormal_steps_is_a_span(a: float, digits: int) -> None:
     for b, spans in ((2.0 ** (digits - 126), False), (2.0 ** (digits - 127), True)):
-        steps = Uniform(a * b, b).steps(FLOAT32)
-        assert isinstance(steps, Steps)
+        steps = Uniform(a * b, b).transform(FLOAT32)
+        assert isinstance(steps, Transform)
         assert (steps.span is not None) == spans
 
 
 def test_only_what_may_overflow_is_bounded() -> None:
     least = FLOAT16.largest / 10
-    assert Normal(0.0, least).steps(FLOAT16) == Steps(least / 2**28, quantile=True)
+    assert Normal(0.0, least).transform(FLOAT16) == Transform(least / 2**28, quantile=True)
     for law in (Normal(1.0, least), Normal(-1.0, least)):
-        steps = law.steps(FLOAT16)
-        assert isinstance(steps, Steps)
+        steps = law.transform(FLOAT16)
+        assert isinstance(steps, Transform)
         assert (steps.low, steps.high) == (-65504.0, 65504.0)
 
 
 def test_bounds_that_cut_nothing_leave_every_word() -> None:
-    law = TruncatedNormal(0.0, 1.0, -INF, INF).steps(FLOAT32)
-    assert law == Steps(2.0**-28, quantile=True, low=-FLOAT32.largest, high=FLOAT32.largest)
-    law = TruncatedNormal(0.0, 1.0, 0.0, INF).steps(FLOAT32)
-    assert law == Steps(
+    law = TruncatedNormal(0.0, 1.0, -INF, INF).transform(FLOAT32)
+    assert law == Transform(2.0**-28, quantile=True, low=-FLOAT32.largest, high=FLOAT32.largest)
+    law = TruncatedNormal(0.0, 1.0, 0.0, INF).transform(FLOAT32)
+    assert law == Transform(
         # float32 merges the 64 ranks on either side of the median
         2.0**-28,
         span=(2**31 + 64, -64),
@@ -138,15 +138,15 @@ def test_a_truncated_normal_draws_the_ranks_within_its_bounds() -> None:
     z = quantile(xnp, words, 32)
     a, b = z[500], z[2500]
     within = words[(z >= a) & (z <= b)]
-    law = TruncatedNormal(0.0, 1.0, float(a) / 2**28, float(b) / 2**28).steps(FLOAT32)
-    assert isinstance(law, Steps)
+    law = TruncatedNormal(0.0, 1.0, float(a) / 2**28, float(b) / 2**28).transform(FLOAT32)
+    assert isinstance(law, Transform)
     assert law.span == (len(within), within[0])
 
 
 @pytest.mark.parametrize(("a", "rank"), [(20.0, 2**31 - 1), (-21.0, -(2**31))])
 def test_beyond_the_outermost_quantile_there_is_one_rank(a: float, rank: int) -> None:
-    law = TruncatedNormal(0.0, 1.0, a, a + 1).steps(FLOAT32)
-    assert isinstance(law, Steps)
+    law = TruncatedNormal(0.0, 1.0, a, a + 1).transform(FLOAT32)
+    assert isinstance(law, Transform)
     assert law.span == (1, rank)
 
 
@@ -169,7 +169,7 @@ def test_beyond_the_outermost_quantile_there_is_one_rank(a: float, rank: int) ->
     ids=str,
 )
 def test_a_law_of_one_value_has_no_steps(law: Distribution, value: float) -> None:
-    assert law.steps(BFLOAT16) == value
+    assert law.transform(BFLOAT16) == value
 
 
 def test_a_constant_is_rounded_once_to_the_arithmetics_format() -> None:
@@ -179,8 +179,8 @@ def test_a_constant_is_rounded_once_to_the_arithmetics_format() -> None:
 
 def test_a_bound_on_one_side_is_a_bound() -> None:
     words = np.asarray([-9, 0, 9], np.int32)
-    assert Steps(1.0, low=-2.0).take(xnp, words, FLOAT32).tolist() == [-2, 0, 9]
-    assert Steps(1.0, high=2.0).take(xnp, words, FLOAT32).tolist() == [-9, 0, 2]
+    assert Transform(1.0, low=-2.0).apply(xnp, words, FLOAT32).tolist() == [-2, 0, 9]
+    assert Transform(1.0, high=2.0).apply(xnp, words, FLOAT32).tolist() == [-9, 0, 2]
 
 
 def test_what_overflows_is_bounded_without_a_warning() -> None:

@@ -193,9 +193,9 @@ class Grid:
         vector = xp.arange(len(self.axes[number].indices), dtype=xp.int32, device=device)
         return xp.reshape(vector, tuple(-1 if i == number else 1 for i in range(len(self.axes))))
 
-    def steps(self, number: int) -> Any:
+    def indices(self, axis: int) -> Any:
         """The indices of one of the array's axes, as a vector of int32."""
-        r = self.axes[number].indices
+        r = self.axes[axis].indices
         return np.arange(r.start, r.stop, r.step, dtype=np.int32)
 
     def columns(self) -> tuple[Grid, Any]:
@@ -254,7 +254,7 @@ def place(xp: Any, values: Any, grid: Grid) -> Any:
         members = grid.members(logical)
         index: Any = np.zeros(1, dtype=np.int32)
         for number in members:
-            steps = grid.steps(number) * grid.axes[number].weight
+            steps = grid.indices(number) * grid.axes[number].weight
             index = (index[:, None] + steps).reshape(-1)
         if not (isinstance(index, np.ndarray) and np.array_equal(index, np.arange(size))):
             where = xp.asarray(index, device=None if is_jax_array(values) else device(values))

@@ -16,12 +16,11 @@ import numpy as np
 
 from portinit.arrays.dtypes import float_format
 from portinit.arrays.grids import Grid
-from portinit.backends.kernels.filling import Zeros
 from portinit.backends.linalg import orthonormal
 from portinit.backends.threads import in_threads
 from portinit.random.keys import Key
 from portinit.sampling.distributions import Distribution
-from portinit.sampling.transform import Steps
+from portinit.sampling.transform import Transform
 
 Words = tuple[Any, Any]
 
@@ -39,10 +38,6 @@ class Evaluable(Hashable, Protocol):
     @property
     def hosted(self) -> bool:
         """Whether values are computed in NumPy."""
-
-    @property
-    def zeros(self) -> Zeros | None:
-        """Which elements are zero, whatever :meth:`element_law` says of the others."""
 
     def settled(self, draw: Any) -> Evaluable:
         """Itself, with what needs the whole parameter worked out."""
@@ -119,16 +114,11 @@ class Backend:
         self,
         out: Any,
         draw: Draw,
-        steps: Steps | None,
+        steps: Transform | None,
         stream: int = 0,
-        zeros: Zeros | None = None,
     ) -> bool:
         """Fill ``out`` with values, or words, in one compiled pass; False if none can."""
         return False
-
-    def limits(self, draw: Draw, k: int, stream: int) -> Any:
-        """Of each row of words a limit that exactly k are at most, in one pass; none if none."""
-        return None
 
     def tile(self, draw: Draw) -> int:
         """How many elements of a draw are computed at a time."""
@@ -138,7 +128,7 @@ class Backend:
         """How many tiles of a draw are computed side by side."""
         return 1
 
-    def fused(self, draw: Draw, steps: Steps | None, stream: int = 0) -> Any:
+    def fused(self, draw: Draw, steps: Transform | None, stream: int = 0) -> Any:
         """A new array that :meth:`fuse` filled, or none."""
         if not self.fusible(draw):
             return None
@@ -172,9 +162,8 @@ class Backend:
         """Evaluate an initializer into an array, with no second array of its size if it can."""
         if draw.dtype in self.fusible(draw):
             initializer = initializer.settled(draw)
-            find = _kept_steps if initializer.zeros is None else _steps  # zeros are one draw's
-            steps = find(initializer, draw.grid, draw.dtype)
-            if steps is not None and self.fuse(out, draw, steps, zeros=initializer.zeros):
+            steps = _kept_steps(initializer, draw.grid, draw.dtype)
+            if steps is not None and self.fuse(out, draw, steps):
                 return
         self.fill_by_arrays(initializer, draw, out)
 
@@ -220,11 +209,11 @@ class Backend:
         return orthonormal(self.xp, matrix, gain, self.native_dtype)
 
 
-def _steps(initializer: Evaluable, grid: Grid, dtype: str) -> Steps | None:
+def _steps(initializer: Evaluable, grid: Grid, dtype: str) -> Transform | None:
     """What every element's word goes through; none where they differ."""
     law = initializer.element_law(grid, dtype)
-    steps = law.steps(float_format(dtype)) if law else None
-    return steps if isinstance(steps, Steps) else None
+    steps = law.transform(float_format(dtype)) if law else None
+    return steps if isinstance(steps, Transform) else None
 
 
 _kept_steps = lru_cache(maxsize=4096)(_steps)

@@ -10,9 +10,8 @@ import numpy as np
 from portinit.arrays.dtypes import numpy_dtype
 from portinit.backends.base import Backend, Draw
 from portinit.backends.kernels import filling
-from portinit.backends.kernels.filling import Zeros
 from portinit.backends.threads import thread_count
-from portinit.sampling.transform import Steps
+from portinit.sampling.transform import Transform
 
 
 class NumpyBackend(Backend):
@@ -28,16 +27,10 @@ class NumpyBackend(Backend):
         self,
         out: Any,
         draw: Draw,
-        steps: Steps | None,
+        steps: Transform | None,
         stream: int = 0,
-        zeros: Zeros | None = None,
     ) -> bool:
-        return filling.fill(out, draw.key, draw.grid, steps, stream, self.threads(draw), zeros)
-
-    def limits(self, draw: Draw, k: int, stream: int) -> Any:
-        if not self.fusible(draw):
-            return None
-        return filling.limits(draw.grid, draw.key, stream, k, self.threads(draw))
+        return filling.fill(out, draw.key, draw.grid, steps, stream, self.threads(draw))
 
     def threads(self, draw: Draw) -> int:
         return draw.threads or thread_count()

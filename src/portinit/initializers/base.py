@@ -11,11 +11,10 @@ from portinit.arrays.dtypes import Format, dtype_name, float_format
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, Shape, as_layout, as_shape
 from portinit.backends.base import Draw
-from portinit.backends.kernels.filling import Zeros
 from portinit.backends.registry import backend_of, default_or_named, words_of
 from portinit.random.words import SECOND_STREAM, random_words
 from portinit.sampling.distributions import Distribution
-from portinit.sampling.transform import Steps
+from portinit.sampling.transform import Transform
 
 
 @dataclass(frozen=True)
@@ -154,11 +153,6 @@ class Initializer:
         """As :meth:`check`, but once for what cannot change."""
         self.check(grid, dtype)
 
-    @property
-    def zeros(self) -> Zeros | None:
-        """Which elements are zero, whatever :meth:`element_law` says of the others."""
-        return None
-
     def settled(self, draw: Draw) -> Initializer:
         """This initializer with what needs the whole parameter worked out, if anything does.
 
@@ -251,8 +245,8 @@ def sample(draw: Draw, distribution: Distribution) -> Any:
 
 
 def _sample_real(draw: Draw, distribution: Distribution, fmt: Format, stream: int) -> Any:
-    steps = distribution.steps(fmt)
-    if fmt.bits == 32 and isinstance(steps, Steps):
+    steps = distribution.transform(fmt)
+    if fmt.bits == 32 and isinstance(steps, Transform):
         values = draw.backend.fused(draw, steps, stream)
         if values is not None:
             return values

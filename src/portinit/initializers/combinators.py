@@ -12,7 +12,6 @@ from portinit.arrays.dtypes import FORMATS, float_format
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Shape
 from portinit.backends.base import Draw
-from portinit.backends.kernels.filling import Zeros
 from portinit.initializers.base import Initializer
 from portinit.sampling.distributions import Distribution
 
@@ -51,10 +50,6 @@ class scaled(Initializer):
 
     def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
         return self.initializer.element_law(grid, dtype, self.factor * factor)
-
-    @property
-    def zeros(self) -> Zeros | None:
-        return self.initializer.zeros
 
     def settled(self, draw: Draw) -> Initializer:
         return replace(self, initializer=self.initializer.settled(draw))

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from portinit.arrays.dtypes import float_format
 from portinit.arrays.grids import Grid
 from portinit.backends.base import Draw
-from portinit.backends.kernels.filling import Zeros
 from portinit.initializers.base import Initializer, draw_words
 from portinit.initializers.basic import normal
 from portinit.initializers.matrices import require_dimensions
@@ -72,12 +71,8 @@ class _thinned(Initializer):
     row: Any  # and the last row where that word does; none if equal words do not matter
     first: Any  # the number of the first of these columns
 
-    @property
-    def zeros(self) -> Zeros | None:
-        return Zeros(_PLACES, self.word) if self.row is None else None
-
     def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
-        return self.dense.element_law(grid, dtype, factor) if self.zeros else None
+        return None
 
     def values(self, draw: Draw, factor: float = 1.0) -> Any:
         dense = self.dense.values(draw, factor)
@@ -98,9 +93,6 @@ class _thinned(Initializer):
 
 def _last_zeros(draw: Draw, by_columns: Grid, count: int) -> tuple[Any, Any]:
     """Of each column, the word and the row of the last of its ``count`` smallest elements."""
-    limits = draw.backend.limits(draw.on(by_columns), count, _PLACES)
-    if limits is not None:
-        return limits, None
     columns, rows = by_columns.array_shape
     step = max(1, draw.backend.tile(draw) // rows)
     alone = draw._replace(threads=1)

@@ -12,7 +12,14 @@ from typing import Any
 
 from portinit.arrays.dtypes import Format
 from portinit.random.integers import binary_point, to_fixed
-from portinit.sampling.transform import Steps, affine_steps, at_least, at_most, flushed, is_normal
+from portinit.sampling.transform import (
+    Transform,
+    affine_fields,
+    at_least,
+    at_most,
+    flushed,
+    is_normal,
+)
 
 _MANTISSA = {32: 24, 64: 53}
 
@@ -42,7 +49,7 @@ class Distribution:
         """The independent real and imaginary parts of a complex draw; as torch defines them."""
         return self, self
 
-    def steps(self, fmt: Format) -> Steps | float | None:
+    def transform(self, fmt: Format) -> Transform | float | None:
         """The way from a word to a value in ``fmt.work``, or the only value there is.
 
         None if :meth:`sample` goes another way. The values stay within bounds when they are
@@ -52,9 +59,9 @@ class Distribution:
 
     def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
         """Values in ``fmt.work`` for an array of words."""
-        steps = self.steps(fmt)
-        if isinstance(steps, Steps):
-            return steps.take(xp, words, fmt)
+        steps = self.transform(fmt)
+        if isinstance(steps, Transform):
+            return steps.apply(xp, words, fmt)
         return xp.full_like(words, steps, dtype=getattr(xp, fmt.work))
 
 
@@ -90,7 +97,7 @@ class Constant(Distribution):
     def scaled(self, factor: float) -> Constant:
         return Constant(self.value * factor)
 
-    def steps(self, fmt: Format) -> float:
+    def transform(self, fmt: Format) -> float:
         return self.value
 
 
@@ -124,13 +131,13 @@ class Uniform(Distribution):
         low, high = sorted((self.a * factor, self.b * factor))
         return Uniform(low, high)
 
-    def steps(self, fmt: Format) -> Steps | float:
+    def transform(self, fmt: Format) -> Transform | float:
         if self.a == self.b:
             return self.a
         low, high = at_least(self.a, fmt), at_most(fmt.below(self.b), fmt)
         if low > high:
             return flushed(fmt.floor(self.a), fmt)  # no number of the format lies between
-        return Steps(**self._integers(fmt), low=low, high=high)
+        return Transform(**self._integers(fmt), low=low, high=high)
 
     def _integers(self, fmt: Format) -> dict[str, Any]:
         mantissa = _MANTISSA[fmt.bits]
@@ -179,10 +186,10 @@ class Normal(Distribution):
         part = self.scale * math.sqrt(0.5)
         return Normal(self.loc, part), Normal(self.loc, part)
 
-    def steps(self, fmt: Format) -> Steps | float:
+    def transform(self, fmt: Format) -> Transform | float:
         if self.scale == 0:
             return self.loc
         largest = fmt.largest  # not infinity, which not every format has
         bound = largest if abs(self.loc) + 10 * self.scale > largest else math.inf
-        last = affine_steps(self.loc, self.scale, fmt)
-        return Steps(quantile=True, **last, low=-bound, high=bound)
+        last = affine_fields(self.loc, self.scale, fmt)
+        return Transform(quantile=True, **last, low=-bound, high=bound)

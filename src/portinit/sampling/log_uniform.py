@@ -52,7 +52,7 @@ class LogUniform(Distribution):
     def complex_parts(self) -> tuple[Distribution, Distribution]:
         raise TypeError("a logarithm of a uniform number must be real, got a complex dtype")
 
-    def steps(self, fmt: Format) -> None:
+    def transform(self, fmt: Format) -> None:
         return None
 
     def sample(self, xp: Any, words: Any, fmt: Format) -> Any:

@@ -22,7 +22,7 @@ _SMALLEST = {32: 2.0**-126, 64: 2.0**-1022}
 
 
 @dataclass(frozen=True)
-class Steps:
+class Transform:
     """What is done to a word, in the order of the attributes; what is absent is not done.
 
     Attributes:
@@ -45,7 +45,7 @@ class Steps:
     low: float = -math.inf
     high: float = math.inf
 
-    def take(self, xp: Any, words: Any, fmt: Format) -> Any:
+    def apply(self, xp: Any, words: Any, fmt: Format) -> Any:
         """Values in ``fmt.work`` of an array of words."""
         x = self.integers(xp, words, fmt.bits)
         with np.errstate(over="ignore"):  # what overflows is out of bounds
@@ -97,7 +97,7 @@ def flushed(value: float, fmt: Format) -> float:
     return value if is_normal(value, fmt) else 0.0
 
 
-def affine_steps(loc: float, scale: float, fmt: Format) -> dict[str, Any]:
+def affine_fields(loc: float, scale: float, fmt: Format) -> dict[str, Any]:
     """The last steps of loc + scale * z for a fixed-point quantile z, rounded once."""
     fraction = FRACTION_BITS[fmt.bits]
     step = math.ldexp(scale, -fraction)

@@ -10,7 +10,7 @@ from portinit.arrays.dtypes import Format, float_format
 from portinit.random.integers import to_fixed
 from portinit.sampling.distributions import Distribution, Normal, check_finite, check_non_negative
 from portinit.sampling.quantile import FRACTION_BITS, rank
-from portinit.sampling.transform import Steps, affine_steps, at_least, at_most, flushed
+from portinit.sampling.transform import Transform, affine_fields, at_least, at_most, flushed
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class TruncatedNormal(Distribution):
         part = self.scaled(math.sqrt(0.5))
         return part, part
 
-    def steps(self, fmt: Format) -> Steps | float:
+    def transform(self, fmt: Format) -> Transform | float:
         if self.scale == 0:
             return min(max(self.loc, self.a), self.b)
         low, high = at_least(self.a, fmt), at_most(self.b, fmt)
@@ -87,8 +87,8 @@ class TruncatedNormal(Distribution):
             return flushed(min(max(self.loc, self.a), self.b), fmt)
         first, stop = _ranks(*self._bounds, fmt.bits)
         span = None if stop - first == 1 << fmt.bits else (stop - first, first)
-        last = affine_steps(self.loc, self.scale, fmt)
-        return Steps(span=span, quantile=True, **last, low=low, high=high)
+        last = affine_fields(self.loc, self.scale, fmt)
+        return Transform(span=span, quantile=True, **last, low=low, high=high)
 
 
 @lru_cache(maxsize=1024)

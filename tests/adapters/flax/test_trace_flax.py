@@ -176,7 +176,7 @@ def vit() -> nn.Module:
     return ViTForImageClassification(ViTConfig(**fields, **more))
 
 
-class Steps(nn.Module):
+class Transform(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.dt = nn.Parameter(mamba_dt(4000))
@@ -203,7 +203,7 @@ def samples_of_keys(build: Callable[[], nn.Module]) -> dict[str, np.ndarray]:
     return pooled(samples)
 
 
-@pytest.mark.parametrize("build", [gpt2, vit, Steps])
+@pytest.mark.parametrize("build", [gpt2, vit, Transform])
 def test_each_parameter_has_the_distribution_of_the_original(build):
     original, ours = samples_of_torch(build), samples_of_keys(build)
     assert list(original) == list(ours)
@@ -223,7 +223,7 @@ def test_the_test_has_power():
     name = "transformer.h.0.attn.c_attn.weight"
     assert original[name].size > 20_000
     assert stats.ks_2samp(ours[name] * 1.1, original[name]).pvalue < ALARM
-    dt = samples_of_torch(Steps)["dt"]
+    dt = samples_of_torch(Transform)["dt"]
     assert stats.ks_2samp(dt + 0.2, dt).pvalue < ALARM
 
 

@@ -29,7 +29,7 @@ from portinit.arrays.layouts import Layout
 from portinit.backends.base import Draw
 from portinit.backends.numpy import NUMPY
 from portinit.random.words import SECOND_STREAM, random_words
-from portinit.sampling.transform import Steps
+from portinit.sampling.transform import Transform
 from portinit_torch import backend
 
 pytestmark = [
@@ -100,8 +100,8 @@ def expected(init: Any, grid: Grid, dtype: torch.dtype) -> bytes:
 
 def filled(module: ModuleType, init: Any, out: torch.Tensor, grid: Grid | None = None) -> bytes:
     grid = grid or whole(out)
-    steps = init.element_law(grid, dtype_name(out.dtype)).steps(float_format(out.dtype))
-    assert isinstance(steps, Steps)
+    steps = init.element_law(grid, dtype_name(out.dtype)).transform(float_format(out.dtype))
+    assert isinstance(steps, Transform)
     assert module.fill(out, KEY.words, grid, steps)
     return raw(out)
 
@@ -133,7 +133,7 @@ def test_nothing_is_written_past_the_end(interpreted: ModuleType, size: int) -> 
     base = torch.full((size + 1025,), 7.0)
     init, out = portinit.normal(), base[:size]
     grid = whole(out)
-    steps = init.element_law(grid, "float32").steps(float_format("float32"))
+    steps = init.element_law(grid, "float32").transform(float_format("float32"))
     assert interpreted.fill(out, KEY.words, grid, steps)
     assert raw(out) == expected(init, grid, torch.float32)
     assert bool((base[size:] == 7).all())
@@ -390,7 +390,7 @@ def test_ptx_converts_and_multiplies_once(
 ) -> None:
     """To nearest, with no neighbour to be contracted with, and with no denormal flushed."""
     out = torch.empty(2048, dtype=dtype)
-    steps = init.law(whole(out)).steps(float_format(dtype))
+    steps = init.law(whole(out)).transform(float_format(dtype))
     text = compiled(init, out, "cuda")
     wanted = {"cvt.rn.f32.s32": 1 + steps.quantile, "mul.rn.f32": 1}
     if np.isfinite(steps.low) or dtype == torch.float16:

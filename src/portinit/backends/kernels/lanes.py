@@ -17,40 +17,40 @@ class Lanes:
         self.builder = builder
         self.parts = parts
 
-    def joined(self, other: Any, emit: Callable[[Any, Any], Any]) -> Lanes:
+    def zip_with(self, other: Any, emit: Callable[[Any, Any], Any]) -> Lanes:
         """What is emitted for each pair of vectors; a Python integer is one in all lanes."""
         theirs = other.parts if isinstance(other, Lanes) else [constant([other] * COUNT)]
         count = max(len(self.parts), len(theirs))
         pairs = zip(_spread(self.parts, count), _spread(theirs, count), strict=True)
         return Lanes(self.builder, [emit(a, b) for a, b in pairs])
 
-    def each(self, emit: Callable[[Any], Any]) -> Lanes:
+    def map(self, emit: Callable[[Any], Any]) -> Lanes:
         """What is emitted for each vector."""
         return Lanes(self.builder, [emit(part) for part in self.parts])
 
     def __add__(self, other: Any) -> Lanes:
-        return self.joined(other, self.builder.add)
+        return self.zip_with(other, self.builder.add)
 
     def __sub__(self, other: Any) -> Lanes:
-        return self.joined(other, self.builder.sub)
+        return self.zip_with(other, self.builder.sub)
 
     def __mul__(self, other: Any) -> Lanes:
-        return self.joined(other, self.builder.mul)
+        return self.zip_with(other, self.builder.mul)
 
     def __xor__(self, other: Any) -> Lanes:
-        return self.joined(other, self.builder.xor)
+        return self.zip_with(other, self.builder.xor)
 
     def __or__(self, other: Any) -> Lanes:
-        return self.joined(other, self.builder.or_)
+        return self.zip_with(other, self.builder.or_)
 
     def __and__(self, other: Any) -> Lanes:
-        return self.joined(other, self.builder.and_)
+        return self.zip_with(other, self.builder.and_)
 
     def __lshift__(self, other: Any) -> Lanes:
-        return self.joined(other, self.builder.shl)
+        return self.zip_with(other, self.builder.shl)
 
     def __rshift__(self, other: Any) -> Lanes:
-        return self.joined(other, self.builder.ashr)
+        return self.zip_with(other, self.builder.ashr)
 
 
 def _spread(parts: list[Any], count: int) -> list[Any]:
@@ -72,17 +72,17 @@ def constant(words: list[int]) -> Any:
     return ir().Constant(vector(ir().IntType(32)), words)
 
 
-def filled(builder: Any, value: Any) -> Lanes:
+def splat(builder: Any, value: Any) -> Lanes:
     """One value in all lanes."""
     none = ir().Constant(vector(value.type), ir().Undefined)
     first = builder.insert_element(none, value, ir().Constant(ir().IntType(32), 0))
     return Lanes(builder, [builder.shuffle_vector(first, none, constant([0] * COUNT))])
 
 
-def loaded(builder: Any, data: Any, first: int, count: int) -> Lanes:
+def load(builder: Any, data: Any, first: int, count: int) -> Lanes:
     """Words from memory, ``count`` vectors from a number on."""
     word = data.type.pointee
-    places = (place(builder, data, first + COUNT * i) for i in range(count))
+    places = (element_ptr(builder, data, first + COUNT * i) for i in range(count))
     casts = (builder.bitcast(at, vector(word).as_pointer()) for at in places)
     return Lanes(builder, [builder.load(at, align=word.width // 8) for at in casts])
 
@@ -91,10 +91,10 @@ def store(lanes: Lanes, data: Any, first: int) -> None:
     """Vectors to memory, from a number on."""
     builder = lanes.builder
     for i, part in enumerate(lanes.parts):
-        at = builder.bitcast(place(builder, data, first + COUNT * i), part.type.as_pointer())
+        at = builder.bitcast(element_ptr(builder, data, first + COUNT * i), part.type.as_pointer())
         builder.store(part, at, align=data.type.pointee.width // 8)
 
 
-def place(builder: Any, data: Any, number: int) -> Any:
+def element_ptr(builder: Any, data: Any, number: int) -> Any:
     """Where the element of a number is."""
     return builder.gep(data, [ir().Constant(ir().IntType(64), number)])

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from portinit.backends.kernels.vectors import (
     BATCH,
-    clear,
-    finish,
+    convert_and_store,
     interpolate,
     locate,
     multiply,
-    span,
+    scale_to_range,
     words,
     words_at,
 )
@@ -28,18 +27,16 @@ from portinit.backends.kernels.vectors import (
 Integers = NDArray[Any]
 
 _HALF = int64(32)
-_ALL = int64(0xFFFFFFFF)
-_LEAST = -int64(1 << 31)
 _LINE = 16  # words
 
 
-def follow(counter: Any, step: Any, left: Any) -> Any:
+def is_contiguous_batch(counter: Any, step: Any, left: Any) -> Any:
     """Whether a batch is left of the row, and its counters share their high word."""
     last = counter + (BATCH - 1) * step
     return left >= BATCH and (counter >> _HALF) == (last >> _HALF)
 
 
-def collect(
+def gather_counters(
     starts: Integers, inner: Any, step: Any, row: Any, column: Any, counters: Integers
 ) -> Any:
     """The counters of the next elements, row after row; how many, if not a batch."""
@@ -82,63 +79,61 @@ def aligned() -> Integers:
     return memory[first : first + BATCH]
 
 
+# Where the kernel finds each of a launch's integers and floats.
+LENGTH, SPACING, STEP = 0, 1, 2
+RANGE_SIZE, RANGE_FIRST, FACTOR, SHIFT, OFFSET = 3, 4, 5, 6, 7
+HAS_RANGE, HAS_QUANTILE, HAS_FACTOR, IS_RAW = 8, 9, 10, 11
+SCALE, LOW, HIGH = 0, 1, 2
+
+
 def fill(
     memory: Integers,
     places: Integers,
     starts: Integers,
-    numbers: Integers,
-    bounds: NDArray[Any],
+    integers: Integers,
+    floats: NDArray[Any],
     knots: Integers,
     k0: Any,
     k1: Any,
     stream: Any,
-    thinning: Any,
-    limits: Integers,
 ) -> None:
     """Rows of values, or of raw words, into memory.
 
     Args:
-        memory: what is written to: int32, or int16 for bfloat16.
-        places: where each row begins there.
+        memory: int32, or int16 for bfloat16.
+        places: where each row begins in the memory.
         starts: the counter of each row's first element.
-        numbers: a row's length, the distance of its elements in memory, and of their counters;
-            size and first of the span, factor, shift, offset; whether there is a span, a quantile,
-            a factor; whether words stay words.
-        bounds: the scale, and the smallest and the largest value.
+        integers: a row's length, the distance of its elements in memory and of their counters, and
+            the transform's integers, each at the index of its name above.
+        floats: the scale, and the smallest and the largest value.
         knots: the quantile's table.
-        k0: a word of the key.
-        k1: the other.
+        k0: the key's first word.
+        k1: the key's second word.
         stream: exclusive-ored to the counters' high word.
-        thinning: likewise, for the words that decide which elements are zero.
-        limits: for each of a matrix's columns the largest word that does. None of them, no zeros.
     """
     # One function on purpose. Where arrays are passed on, or a name is one or another, numba counts
     # references; that is atomic, and waits until all that was stored has arrived: 0.3 ns a value.
-    inner, spacing, step = numbers[0], numbers[1], numbers[2]
-    scaling = uint64(numbers[3]), int32(numbers[4]), numbers[5]
-    last, floats = (int32(numbers[6]), int32(numbers[7])), (bounds[0], bounds[1], bounds[2])
-    spread, ranked, multiplied, raw = numbers[8], numbers[9], numbers[10], numbers[11]
+    inner, spacing, step = integers[LENGTH], integers[SPACING], integers[STEP]
+    scaling = uint64(integers[RANGE_SIZE]), int32(integers[RANGE_FIRST]), integers[FACTOR]
+    last = int32(integers[SHIFT]), int32(integers[OFFSET])
+    bounds = floats[SCALE], floats[LOW], floats[HIGH]
+    ranged, ranked = integers[HAS_RANGE], integers[HAS_QUANTILE]
+    multiplied, raw = integers[HAS_FACTOR], integers[IS_RAW]
     key = uint32(k0), uint32(k1), uint32(stream)
-    other = uint32(k0), uint32(k1), uint32(thinning)
     x, segments = aligned(), aligned()
     counters, values = np.zeros(BATCH, int64), np.empty(BATCH, memory.dtype)
-    row, column, number, along = 0, 0, int64(0), int64(0)
-    if limits.size:
-        along = step % limits.size
+    row, column = 0, 0
     while row < starts.size:
         counter = starts[row] + column * step
-        together = follow(counter, step, inner - column)
-        if limits.size and together:  # and in one column, or in columns that follow one another
-            number = counter % limits.size
-            together = along == 0 or (along == 1 and number + BATCH <= limits.size)
+        together = is_contiguous_batch(counter, step, inner - column)
         if together:
             n = BATCH
             words(key, counter, step, x, 0)
         else:
-            n = collect(starts, inner, step, row, column, counters)
+            n = gather_counters(starts, inner, step, row, column, counters)
             words_at(key, counters, x, 0)
-        if spread:
-            span(x, scaling)
+        if ranged:
+            scale_to_range(x, scaling)
         if ranked:
             locate(x, segments)
             interpolate(x, segments, knots)
@@ -149,28 +144,12 @@ def fill(
             for i in range(BATCH):
                 memory[places[row] + column + i] = x[i]
         elif direct:
-            finish(x, last, floats, memory, places[row] + column)
+            convert_and_store(x, last, bounds, memory, places[row] + column)
         elif raw:
             for i in range(BATCH):
                 values[i] = x[i]
         else:
-            finish(x, last, floats, values, 0)
-        if limits.size:
-            if together:
-                words(other, counter, step, x, 0)
-            else:
-                words_at(other, counters, x, 0)
-            if direct and along:
-                clear(x, limits, number, memory, places[row] + column)
-            else:
-                for i in range(BATCH):
-                    segments[i] = limits[
-                        number + i * along if together else counters[i] % limits.size
-                    ]
-                if direct:
-                    clear(x, segments, 0, memory, places[row] + column)
-                else:
-                    clear(x, segments, 0, values, 0)
+            convert_and_store(x, last, bounds, values, 0)
         if together and not direct:
             for i in range(BATCH):
                 memory[places[row] + (column + i) * spacing] = values[i]
@@ -179,58 +158,3 @@ def fill(
         column += n
         while column >= inner:
             row, column = row + 1, column - inner
-
-
-def count(x: Integers, n: Any, limit: Any) -> Any:
-    """How many of the first n are at most the limit."""
-    found = int32(0)
-    for i in range(n):
-        found = int32(found + int32(x[i] <= limit))
-    return found
-
-
-def divide(x: Integers, n: Any, k: Any) -> Any:
-    """A limit that k of the first n words are at most; 2**31 where equal words leave none.
-
-    It is guessed as if the words between two known limits were evenly spread, as they nearly are;
-    every eighth time it is halfway.
-    """
-    low, high, below, upto, steps = _LEAST - 1, -1 - _LEAST, 0, n, 0
-    while upto != k:
-        if high - low == 1:
-            return -_LEAST
-        steps += 1
-        share = (k + 0.5 - below) / (upto + 1 - below) if steps % 8 else 0.5
-        ahead = int64((high - low) * share)
-        guess = low + max(int64(1), min(ahead, high - low - 1))
-        reached = count(x, n, int32(guess))
-        if reached < k:
-            low, below = guess, reached
-        else:
-            high, upto = guess, reached
-    return high
-
-
-def divide_rows(
-    starts: Integers,
-    length: Any,
-    step: Any,
-    k0: Any,
-    k1: Any,
-    stream: Any,
-    k: Any,
-    out: Integers,
-) -> None:
-    """Of the words of each row a limit, as :func:`divide` says."""
-    key = uint32(k0), uint32(k1), uint32(stream)
-    x, counters = np.empty(-(-length // BATCH) * BATCH, int32), np.empty(BATCH, int64)
-    for row in range(starts.size):
-        for i in range(0, length, BATCH):
-            counter = starts[row] + i * step
-            if follow(counter, step, BATCH):
-                words(key, counter, step, x, i)
-            else:
-                for j in range(BATCH):
-                    counters[j] = counter + j * step
-                words_at(key, counters, x, i)
-        out[row] = divide(x, length, k)

@@ -3,7 +3,7 @@
 Each function emits LLVM's code for ``BATCH`` elements; :mod:`portinit.backends.kernels.loops`
 calls what they make. The cipher is :func:`portinit.random.threefry.threefry2x32` itself, run on
 :class:`~portinit.backends.kernels.lanes.Lanes`. What follows it is
-:meth:`portinit.sampling.transform.Steps.integers`.
+:meth:`portinit.sampling.transform.Transform.integers`.
 
 A block's rounds wait for one another, so several blocks must be under way at once. The vectoriser
 interleaves two; here as many are written out as there are registers for.
@@ -14,17 +14,16 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from portinit.backends.kernels.lanes import (
     COUNT,
     Lanes,
     constant,
-    filled,
+    element_ptr,
     ir,
-    loaded,
-    place,
+    load,
+    splat,
     store,
     vector,
 )
@@ -83,7 +82,7 @@ def _coded(emit: Callable[..., Any]) -> Callable[..., Any]:
     return code
 
 
-class Ladder:
+class StridedCounters:
     """Counters whose vectors lie a stride apart, to add a word to.
 
     The word is added to the first, and then each is made from the one before: vectors that depend
@@ -96,10 +95,10 @@ class Ladder:
         self.count = count
 
     def __add__(self, word: Lanes) -> Lanes:
-        rungs = [self.first + word]
+        sums = [self.first + word]
         for _ in range(1, self.count):
-            rungs.append(rungs[-1] + self.stride)
-        return Lanes(word.builder, [rung.parts[0] for rung in rungs])
+            sums.append(sums[-1] + self.stride)
+        return Lanes(word.builder, [part.parts[0] for part in sums])
 
 
 def _side_by_side() -> int:
@@ -111,44 +110,44 @@ def _side_by_side() -> int:
 @emitted
 def words(builder: Any, key: Any, counter: Any, step: Any, out: Any, at: Any) -> None:
     """The words at counter, counter + step, ..., which share their high word."""
-    k0, k1, stream = (filled(builder, word) for word in key)
-    counters, step = filled(builder, counter), _low_half(filled(builder, step))
+    k0, k1, stream = (splat(builder, word) for word in key)
+    counters, step = splat(builder, counter), _low_half(splat(builder, step))
     high, low = _high_half(counters), _low_half(counters)
     vectors, target = _side_by_side(), builder.gep(out, [at])
     for first in range(0, BATCH, vectors * COUNT):
         start = low + step * Lanes(builder, [constant([*range(first, first + COUNT)])])
-        ladder: Any = Ladder(start, step * COUNT, vectors)
-        x, y = threefry2x32((k0, k1), (high ^ stream, ladder))
+        strided: Any = StridedCounters(start, step * COUNT, vectors)
+        x, y = threefry2x32((k0, k1), (high ^ stream, strided))
         store(x ^ y, target, first)
 
 
 @emitted
 def words_at(builder: Any, key: Any, counters: Any, out: Any, at: Any) -> None:
     """The words at any counters."""
-    k0, k1, stream = (filled(builder, word) for word in key)
+    k0, k1, stream = (splat(builder, word) for word in key)
     vectors, target = _side_by_side(), builder.gep(out, [at])
     for first in range(0, BATCH, vectors * COUNT):
-        counter = loaded(builder, counters, first, vectors)
+        counter = load(builder, counters, first, vectors)
         x, y = threefry2x32((k0, k1), (_high_half(counter) ^ stream, _low_half(counter)))
         store(x ^ y, target, first)
 
 
 @emitted
-def span(builder: Any, x: Any, scaling: Any) -> None:
+def scale_to_range(builder: Any, x: Any, scaling: Any) -> None:
     """Words scaled to first, ..., first + size - 1."""
-    size, lowest, _ = (filled(builder, value) for value in scaling)
+    size, lowest, _ = (splat(builder, value) for value in scaling)
     for first in _VECTORS:
-        unsigned = (loaded(builder, x, first, 1) ^ -(1 << 31)).each(_wider(builder.zext))
-        store(_high_half(unsigned.joined(size, builder.mul)) + lowest, x, first)
+        unsigned = (load(builder, x, first, 1) ^ -(1 << 31)).map(_wider(builder.zext))
+        store(_high_half(unsigned.zip_with(size, builder.mul)) + lowest, x, first)
 
 
 @emitted
 def multiply(builder: Any, x: Any, scaling: Any) -> None:
     """The high half of a product."""
-    factor = filled(builder, scaling[2])
+    factor = splat(builder, scaling[2])
     for first in _VECTORS:
-        signed = loaded(builder, x, first, 1).each(_wider(builder.sext))
-        store(_high_half(signed.joined(factor, builder.mul)), x, first)
+        signed = load(builder, x, first, 1).map(_wider(builder.sext))
+        store(_high_half(signed.zip_with(factor, builder.mul)), x, first)
 
 
 def _wider(extend: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
@@ -157,25 +156,25 @@ def _wider(extend: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
 
 def _high_half(x: Lanes) -> Lanes:
     shift = ir().Constant(vector(ir().IntType(64)), [32] * COUNT)
-    return _low_half(x.each(lambda part: x.builder.lshr(part, shift)))
+    return _low_half(x.map(lambda part: x.builder.lshr(part, shift)))
 
 
 def _low_half(x: Lanes) -> Lanes:
-    return x.each(lambda part: x.builder.trunc(part, vector(ir().IntType(32))))
+    return x.map(lambda part: x.builder.trunc(part, vector(ir().IntType(32))))
 
 
 @emitted
 def locate(builder: Any, x: Any, segments: Any) -> None:
     """In which segments of the quantile's table ranks lie: see ``sampling.quantile``."""
     for first in _VECTORS:
-        store((_code(loaded(builder, x, first, 1)) >> 13) - (127 << 10), segments, first)
+        store((_code(load(builder, x, first, 1)) >> 13) - (127 << 10), segments, first)
 
 
 @emitted
 def interpolate(builder: Any, x: Any, segments: Any, knots: Any) -> None:
     """The normal quantile in fixed point, in the place of the ranks."""
     for first in _VECTORS:
-        rank, found = loaded(builder, x, first, 1), _look_up(builder, segments, first, knots)
+        rank, found = load(builder, x, first, 1), _look_up(builder, segments, first, knots)
         sign, knot, position = rank >> 31, _low_half(found), _code(rank) & 0x1FFF
         z = knot + ((_high_half(found) - knot) * position >> 13)
         store((z ^ sign) - sign, x, first)
@@ -194,7 +193,7 @@ def _look_up(builder: Any, segments: Any, first: int, knots: Any) -> Lanes:
     word = ir().IntType(64)
     found = ir().Constant(vector(word), ir().Undefined)
     for lane in range(COUNT):
-        index = builder.zext(builder.load(place(builder, segments, first + lane)), word)
+        index = builder.zext(builder.load(element_ptr(builder, segments, first + lane)), word)
         knot = builder.bitcast(builder.gep(knots, [index]), word.as_pointer())
         number = ir().Constant(ir().IntType(32), lane)
         found = builder.insert_element(found, builder.load(knot, align=4), number)
@@ -202,33 +201,22 @@ def _look_up(builder: Any, segments: Any, first: int, knots: Any) -> Lanes:
 
 
 def _float(x: Lanes) -> Lanes:
-    return x.each(lambda part: x.builder.sitofp(part, vector(ir().FloatType())))
+    return x.map(lambda part: x.builder.sitofp(part, vector(ir().FloatType())))
 
 
 def _bits(x: Lanes) -> Lanes:
-    return x.each(lambda part: x.builder.bitcast(part, vector(ir().IntType(32))))
+    return x.map(lambda part: x.builder.bitcast(part, vector(ir().IntType(32))))
 
 
 @emitted
-def finish(builder: Any, x: Any, last: Any, floats: Any, out: Any, at: Any) -> None:
+def convert_and_store(builder: Any, x: Any, last: Any, floats: Any, out: Any, at: Any) -> None:
     """The integers' values to memory: the last shift and offset, and what is floating point."""
-    shift, offset, scale, low, high = (filled(builder, value) for value in (*last, *floats))
+    shift, offset, scale, low, high = (splat(builder, value) for value in (*last, *floats))
     target = builder.gep(out, [at])
     for first in _VECTORS:
-        y = _float((loaded(builder, x, first, 1) >> shift) + offset).joined(scale, builder.fmul)
+        y = _float((load(builder, x, first, 1) >> shift) + offset).zip_with(scale, builder.fmul)
         y = _chosen(_chosen(y, "<", low), ">", high)
         store(_half(_bits(y)) if out.type.pointee.width == 16 else _bits(y), target, first)
-
-
-@emitted
-def clear(builder: Any, x: Any, bounds: Any, number: Any, out: Any, at: Any) -> None:
-    """Zeros in memory where words are at most their bounds."""
-    bounds, target = builder.gep(bounds, [number]), builder.gep(out, [at])
-    zero = ir().Constant(vector(out.type.pointee), None)
-    for first in _VECTORS:
-        word, limit, kept = (loaded(builder, data, first, 1) for data in (x, bounds, target))
-        beyond = word.joined(limit, partial(builder.icmp_signed, "<="))
-        store(Lanes(builder, [builder.select(beyond.parts[0], zero, kept.parts[0])]), target, first)
 
 
 def _chosen(x: Lanes, sign: str, bound: Lanes) -> Lanes:
@@ -238,10 +226,10 @@ def _chosen(x: Lanes, sign: str, bound: Lanes) -> Lanes:
     def choose(a: Any, b: Any) -> Any:
         return builder.select(builder.fcmp_ordered(sign, a, b), b, a)
 
-    return x.joined(bound, choose)
+    return x.zip_with(bound, choose)
 
 
 def _half(bits: Lanes) -> Lanes:
     """A finite float32's bits rounded to bfloat16's, to nearest, ties to even."""
     rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16
-    return rounded.each(lambda part: bits.builder.trunc(part, vector(ir().IntType(16))))
+    return rounded.map(lambda part: bits.builder.trunc(part, vector(ir().IntType(16))))
