@@ -10,8 +10,10 @@ import jax
 from flax import nnx
 
 from portinit import Layout, Recipe
+from portinit.recipes.rule import raise_misfits
 from portinit_flax.evaluation import Program, Task, fill, tasks_of
 from portinit_flax.matching import Names, plans_with_stacks
+from portinit_flax.random_state import fill_random_state, without_values
 from portinit_flax.shardings import placements
 from portinit_flax.tree import tree_of
 from portinit_jax.backend import BACKEND
@@ -59,10 +61,12 @@ def initialize(
             number needs no entry where the axis is 0.
 
     Returns:
-        A new tree, or the nnx module itself, filled in place.
+        A new tree, or the nnx module itself, filled in place. Random state that ``nnx.eval_shape``
+        left without data (of ``nnx.Dropout``) is filled too: ``key.fold_in(its path)``.
 
     Raises:
-        portinit.RecipeError: listing every leaf and every name that does not match.
+        portinit.RecipeError: listing every leaf and every name that does not match, and every
+            other array that has a shape and would get no values.
 
     Matching: a recipe with a rule for each parameter (one that ``portinit_torch.bind`` made) is
     matched by the words of the names, ``layers.0.linear1.weight`` with
@@ -88,6 +92,8 @@ class _Work:
     ) -> _Work:
         tree = tree_of(model)
         plans = plans_with_stacks(tree, recipe, names, stacked)
+        filled = {plan.leaf.position for plan in plans}
+        raise_misfits("every array must get values", [*without_values(model, tree, filled)])
         return cls(model, tree, tuple(tasks_of(plans, placements(tree, shardings))))
 
     def done(self, key: Any, program: Callable[[Form], Program] | None = None) -> Any:
@@ -99,6 +105,7 @@ class _Work:
         if not isinstance(self.model, nnx.Module):
             return filled
         nnx.update(self.model, filled)
+        fill_random_state(self.model, key)
         return self.model
 
 

@@ -17,10 +17,11 @@ from portinit.arrays.convert import to_numpy
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Shape
 from portinit.probes.moments import Histogram, Moments
-from portinit.probes.probing import arguments_of, cotangent, labels, law_of
+from portinit.probes.probing import cotangent, labels, law_of
 from portinit.probes.result import Probe, ProbedLayer, ProbedParameter
 from portinit.sampling.distributions import Distribution
 from portinit_torch import bind, initialize
+from portinit_torch.inputs import torch_arguments
 
 
 def probe(
@@ -128,7 +129,7 @@ def _run(
 ) -> Mapping[str, Tensor | None]:
     """The gradients of the parameters, from a forward and a backward pass that leave no trace."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    arguments, keywords = arguments_of(inputs, lambda x: torch.from_numpy(x.copy()).to(device))
+    (arguments, keywords), _ = torch_arguments(inputs, device)
     leaves = {name: _leaf(p) for name, p in model.named_parameters()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with torch.random.fork_rng(_devices(device)), torch.enable_grad(), recorder.on(model):

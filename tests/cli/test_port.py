@@ -32,15 +32,19 @@ def by_xla() -> None:
 
 def port(
     torch_model: torch.nn.Module,
-    flax_model: Any,
-    recipe: Recipe,
+    make_flax: Callable[[], Any],
+    recipe: Recipe | None,
     seed: int = 0,
     names: porting.Names | None = None,
-    inputs: tuple[Any, Any] | None = None,
+    inputs: tuple[Any, Any] = (None, None),
+    tolerance: float | None = None,
+    **options: Any,
 ) -> porting.Port:
-    example = None if inputs is None else inputs[1]
-    pair = porting.fill(lambda: torch_model, flax_model, recipe, seed, None, names, example)
-    return porting.compare(pair, inputs)
+    given = dict(zip(("torch_input", "flax_input"), inputs, strict=True))
+    task = porting.Task(
+        lambda: torch_model, make_flax, recipe=recipe, seed=seed, names=names, **given, **options
+    )
+    return porting.port(task, tolerance)
 
 
 def example(name: str) -> tuple[Any, Any]:
@@ -52,13 +56,13 @@ def test_the_bundled_twins_port(name):
     recipe, count = EXAMPLES[name]
     ours, theirs = example(name)
     inputs = ours.example_input(), theirs.example_input()
-    done = port(ours.make_model(), theirs.make_model(), recipe, 3, inputs=inputs)
+    done = port(ours.make_model(), theirs.make_model, recipe, 3, inputs=inputs)
     assert len(done.rows) == count
     assert all(row.same for row in done.rows)
     assert {row.name for row in done.rows} == floating_names(done.pair.torch_model)
     assert done.forward is not None
     assert done.forward < 1e-6
-    assert done.same(1e-6)
+    assert done.same
 
 
 def floating_names(model: torch.nn.Module) -> set[str]:
@@ -97,8 +101,8 @@ class NnxTwin(nnx.Module):
 
 @pytest.mark.parametrize("make", [Twin, NnxTwin])
 def test_a_port_fills_both_sides_with_what_numpy_gives(make: Callable[[], Any]):
-    done = port(Mlp(), make(), DEFAULTS, 9, inputs=(X, X))
-    assert done.same(1e-6)
+    done = port(Mlp(), make, DEFAULTS, 9, inputs=(X, X))
+    assert done.same
     bias = portinit.layers.linear_bias(3)(portinit.key(9).fold_in("a.bias"), (4,))
     arrays = porting.flat_arrays(done.pair.values)
     np.testing.assert_array_equal(done.pair.torch_model.a.bias.detach(), bias)
@@ -107,7 +111,7 @@ def test_a_port_fills_both_sides_with_what_numpy_gives(make: Callable[[], Any]):
 
 
 def test_a_port_tells_each_parameters_names_shape_and_initializer():
-    done = port(Mlp(), Twin(), DEFAULTS, inputs=(X, X))
+    done = port(Mlp(), Twin, DEFAULTS, inputs=(X, X))
     rows = {row.path: row for row in done.rows}
     assert [*rows] == ["a/kernel", "a/bias", "b/kernel", "b/bias"]  # in the model's order
     row = rows["a/kernel"]
@@ -118,35 +122,37 @@ def test_a_port_tells_each_parameters_names_shape_and_initializer():
 
 @pytest.mark.parametrize("model", [NnxTwin, lambda: nnx.eval_shape(NnxTwin)], ids=["made", "lazy"])
 def test_an_nnx_model_needs_no_input(model):
-    done = port(Mlp(), model(), DEFAULTS)
+    done = port(Mlp(), model, DEFAULTS)
     assert done.forward is None
-    assert done.same(0.0)
+    assert done.same
     assert len(done.rows) == 4
 
 
 def test_a_linen_model_needs_an_input():
     with pytest.raises(RecipeError, match="example_input"):
-        port(Mlp(), Twin(), DEFAULTS)
+        port(Mlp(), Twin, DEFAULTS)
 
 
 def test_another_seed_gives_other_weights():
-    a, b = (port(Mlp(), NnxTwin(), DEFAULTS, seed) for seed in (0, 1))
+    a, b = (port(Mlp(), NnxTwin, DEFAULTS, seed) for seed in (0, 1))
     assert not torch.equal(a.pair.torch_model.a.weight, b.pair.torch_model.a.weight)
-    assert a.same(0.0)
-    assert b.same(0.0)
+    assert a.same
+    assert b.same
 
 
 def test_outputs_that_differ_are_no_port():
-    done = port(Mlp(), Twin(factor=1.01), DEFAULTS, inputs=(X, X))
+    done = port(Mlp(), lambda: Twin(factor=1.01), DEFAULTS, inputs=(X, X))
     assert all(row.same for row in done.rows)
     assert done.forward is not None
     assert done.forward > 1e-5
-    assert not done.same(1e-5)
-    assert done.same(1.0)
+    assert not done.same
+    assert port(Mlp(), lambda: Twin(factor=1.01), DEFAULTS, inputs=(X, X), tolerance=1.0).same
 
 
 def test_the_largest_difference_of_outputs_is_told():
-    model = Twin(factor=0.0)  # the outputs are b's bias
+    def model() -> Twin:
+        return Twin(factor=0.0)  # the outputs are b's bias
+
     done = port(Mlp(), model, DEFAULTS, inputs=(X, X))
     with torch.no_grad():
         gap = (
@@ -157,15 +163,15 @@ def test_the_largest_difference_of_outputs_is_told():
 
 
 def test_outputs_that_are_not_numbers_are_no_port():
-    done = port(Mlp(), Twin(factor=float("nan")), DEFAULTS, inputs=(X, X))
-    assert not done.same(1e9)
+    done = port(Mlp(), lambda: Twin(factor=float("nan")), DEFAULTS, inputs=(X, X))
+    assert not done.same
 
 
 def test_a_swap_of_axes_is_seen_in_the_outputs():
     names = {"b/kernel": ("b.weight", Layout(roles="oi"))}
-    done = port(Mlp(), Twin(), DEFAULTS, names=names, inputs=(X, X))
+    done = port(Mlp(), Twin, DEFAULTS, names=names, inputs=(X, X))
     assert done.forward is not None
-    assert not done.same(1e-5)
+    assert not done.same
 
 
 def test_outputs_of_other_shapes_are_a_problem():
@@ -173,8 +179,8 @@ def test_outputs_of_other_shapes_are_a_problem():
         def __call__(self, x: Any) -> Any:
             return super().__call__(x).sum(axis=1)
 
-    done = port(Mlp(), Summed(), DEFAULTS, inputs=(X, X))
-    assert not done.same(1e9)
+    done = port(Mlp(), Summed, DEFAULTS, inputs=(X, X))
+    assert not done.same
     assert any("(16, 4)" in problem and "(16,)" in problem for problem in done.problems)
 
 
@@ -182,13 +188,13 @@ def test_a_model_of_another_size_does_not_port_and_is_left_alone():
     model = Mlp()
     before = model.a.weight.clone()
     with pytest.raises(RecipeError, match=r"b\.weight: the recipe has \(4, 4\), got \(5, 4\)"):
-        port(model, Twin(outputs=5), DEFAULTS, inputs=(X, X))
+        port(model, lambda: Twin(outputs=5), DEFAULTS, inputs=(X, X))
     assert torch.equal(model.a.weight, before)
 
 
 def test_a_recipe_without_a_rule_does_not_port():
     with pytest.raises(RecipeError, match=r"a\.bias.*\n.*b\.bias"):
-        port(Mlp(), NnxTwin(), Recipe([("*weight", portinit.normal())]))
+        port(Mlp(), NnxTwin, Recipe([("*weight", portinit.normal())]))
 
 
 def test_a_difference_in_one_bit_is_counted(monkeypatch):
@@ -200,9 +206,9 @@ def test_a_difference_in_one_bit_is_counted(monkeypatch):
 
     original = porting.portinit_flax.initialize
     monkeypatch.setattr(porting.portinit_flax, "initialize", off_by_a_bit)
-    done = port(Mlp(), NnxTwin(), DEFAULTS)
+    done = port(Mlp(), NnxTwin, DEFAULTS)
     assert {row.path: row.differing for row in done.rows if not row.same} == {"a/bias": 1}
-    assert not done.same(1.0)
+    assert not done.same
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -213,8 +219,8 @@ def test_narrow_parameters_are_compared_bit_for_bit(dtype):
 
     model = torch.nn.Sequential()
     model.add_module("a", torch.nn.Linear(3, 4, dtype=getattr(torch, dtype)))
-    done = port(model, Narrow(), DEFAULTS)
-    assert done.same(0.0)
+    done = port(model, Narrow, DEFAULTS)
+    assert done.same
     assert len(done.rows) == 2
 
 
@@ -226,7 +232,7 @@ def test_parameters_of_different_widths_are_no_port():
         def __init__(self) -> None:
             self.a = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
 
-    assert not port(model, Wide(), DEFAULTS).same(0.0)
+    assert not port(model, Wide, DEFAULTS).same
 
 
 def test_an_output_of_several_arrays_is_compared():
@@ -238,7 +244,7 @@ def test_an_output_of_several_arrays_is_compared():
         def __call__(self, x: Any) -> Any:
             return {"x": x + 1, "y": super().__call__(x)}
 
-    done = port(Two(), TwoFlax(), DEFAULTS, inputs=(X, X))
+    done = port(Two(), TwoFlax, DEFAULTS, inputs=(X, X))
     assert done.forward == pytest.approx(1.0, abs=1e-6)
 
 
@@ -247,4 +253,4 @@ def test_dropout_and_batch_norm_are_compared_as_in_evaluation():
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.dropout(super().forward(x), training=self.training)
 
-    assert port(Noisy(), NnxTwin(), DEFAULTS, inputs=(X, X)).same(1e-6)
+    assert port(Noisy(), NnxTwin, DEFAULTS, inputs=(X, X)).same

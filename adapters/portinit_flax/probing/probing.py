@@ -16,11 +16,13 @@ import numpy as np
 from flax import linen, nnx
 
 from portinit import Recipe
+from portinit.probes.inputs import Arguments, inference_flags
 from portinit.probes.moments import Histogram, Moments
-from portinit.probes.probing import arguments_of, cotangent, law_of
+from portinit.probes.probing import cotangent, law_of
 from portinit.probes.result import Probe, ProbedLayer, ProbedParameter
 from portinit.random.keys import key as make_key
 from portinit_flax.initialize import initialize
+from portinit_flax.inputs import flax_arguments
 from portinit_flax.matching import Names, plans_with_stacks
 from portinit_flax.probing.recording import Recorder, is_float, wrapped
 from portinit_flax.tree import COLLECTIONS, leaves
@@ -41,7 +43,7 @@ def probe(
     limit: float,
 ) -> Probe:
     """See :func:`portinit.probe`."""
-    arguments = arguments_of(inputs, jnp.asarray)
+    arguments = _with_required_flags(model, flax_arguments(inputs))
     if isinstance(model, nnx.Module):
         if variables is not None:
             raise ValueError("variables are for linen modules, got an nnx module with them")
@@ -59,6 +61,12 @@ def probe(
     found = _parameters(parameters, gradients[1], recipe, names)
     ordered = sorted(found, key=lambda one: _place(one.name, layers))
     return Probe("flax", layers, tuple(ordered), tuple(recorder.unseen), limit)
+
+
+def _with_required_flags(model: Any, arguments: Arguments) -> Arguments:
+    """The arguments with inference mode, where a call must name a mode and they do not."""
+    flags = inference_flags(model.__call__, arguments, required=True)
+    return arguments[0], arguments[1] | flags
 
 
 # The two kinds of models as a function of their parameters
@@ -102,10 +110,9 @@ def _drawn(init: Callable[[], Any], recipe: Recipe | None, key: Any, names: Name
     if recipe is None:
         return init()
     shapes = jax.eval_shape(init)
-    filled: Any = initialize(shapes, recipe, key, names)
-    if set(shapes) <= set(COLLECTIONS):
-        return filled
-    return {**init(), **{name: filled[name] for name in COLLECTIONS if name in filled}}
+    known = {name: tree for name, tree in shapes.items() if name in COLLECTIONS}
+    filled = initialize(known, recipe, key, names)
+    return filled if len(known) == len(shapes) else {**init(), **filled}
 
 
 def _as_jax_key(key: Any) -> Any:

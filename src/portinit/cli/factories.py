@@ -1,8 +1,8 @@
-"""Models, inputs and recipes by the names given on the command line."""
+"""Factories of models and inputs by the names given on the command line."""
 
 from __future__ import annotations
 
-import ast
+import difflib
 import importlib
 import importlib.util
 import json
@@ -14,34 +14,49 @@ from typing import Any
 
 import click
 
-from portinit import Layout, Recipe, recipes
+from portinit import Layout
+from portinit.cli.user_code import running
 from portinit.recipes.serialization import layout_from_data
+
+FACTORY = "module:function or file.py:function"
 
 
 def load(target: str) -> tuple[Callable[[], Any], ModuleType]:
     """The callable that ``module:attribute`` or ``file.py:attribute`` names, and its module."""
     where, _, attribute = target.partition(":")
     if not where or not attribute:
-        raise click.BadParameter(
-            f"a factory must be module:function or file.py:function, got {target}"
-        )
+        raise click.BadParameter(f"a factory must be {FACTORY}, got {target}")
     module = _module(where)
     try:
         factory = getattr(module, attribute)
     except AttributeError:
-        raise click.BadParameter(f"{where} must define {attribute}, got none") from None
+        names = [name for name, value in vars(module).items() if callable(value)]
+        raise click.BadParameter(
+            f"{where} has no {attribute}{did_you_mean(attribute, names)}"
+        ) from None
     if not callable(factory):
         raise click.BadParameter(f"{target} must be callable, got {type(factory).__name__}")
     return factory, module
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """A hint at the words that are nearly the given one; "" if there are none."""
+    close = difflib.get_close_matches(word, known, 3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def _module(where: str) -> ModuleType:
     if not where.endswith(".py"):
         sys.path.insert(0, "")  # as `python -m` does: modules of the current folder
         try:
-            return importlib.import_module(where)
-        except ModuleNotFoundError as error:
-            raise click.BadParameter(f"no module {error.name}") from error
+            with running(f"importing {where}"):
+                return importlib.import_module(where)
+        except click.ClickException as error:
+            cause = error.__cause__
+            if not isinstance(cause, ModuleNotFoundError):
+                raise
+            hint = f"; for a file write {where}.py" if Path(f"{where}.py").is_file() else ""
+            raise click.BadParameter(f"no module {cause.name}{hint}") from cause
         finally:
             sys.path.remove("")
     path = Path(where).resolve()
@@ -54,7 +69,8 @@ def _module(where: str) -> ModuleType:
     sys.modules[path.stem] = module
     sys.path.insert(0, str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        with running(f"importing {where}"):
+            spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(path.parent))
     return module
@@ -63,70 +79,53 @@ def _module(where: str) -> ModuleType:
 def example_input(module: ModuleType, target: str | None) -> Any:
     """The input that ``target`` names, or the factory's module's own ``example_input()``."""
     factory = load(target)[0] if target else getattr(module, "example_input", None)
-    return None if factory is None else factory()
-
-
-def make_torch_model(factory: Callable[[], Any], target: str) -> Any:
-    """The PyTorch module that a factory makes; ``target`` is how the user named it."""
-    torch = importlib.import_module("torch")
-    model = factory()
-    if not isinstance(model, torch.nn.Module):
+    if factory is None:
+        return None
+    where = target or f"{module.__name__}:example_input"
+    with running(where):
+        given = factory()
+    if given is None:
         raise click.ClickException(
-            f"{target} must return a torch.nn.Module, got {type(model).__name__}"
+            f"{where} must return an array, a tuple of positional arguments or a mapping of "
+            "keyword arguments, got None"
         )
-    return model
-
-
-def is_recipe(text: str) -> bool:
-    """Whether a text names a recipe rather than a factory: ``vit`` or ``gpt2:layers=12``."""
-    name, _, arguments = text.partition(":")
-    ready = name in READY_RECIPES and (not arguments or "=" in arguments)
-    return ready or text.endswith(".json")
-
-
-def load_recipe(text: str) -> Recipe:
-    """A recipe from a JSON file, or a ready one: ``vit``, ``gpt2:layers=12``."""
-    if text.endswith(".json"):
-        try:
-            return Recipe.from_json(Path(text).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise click.BadParameter(f"{text}: {error}") from error
-    name, _, arguments = text.partition(":")
-    ready = {f: getattr(recipes, f) for f in READY_RECIPES}
-    if name not in ready:
-        raise click.BadParameter(
-            f"a recipe must be a .json file or one of {', '.join(ready)}; got {name}"
-        )
-    try:
-        made: Recipe = ready[name](**_keywords(arguments))
-    except (TypeError, ValueError) as error:
-        raise click.BadParameter(f"{text}: {error}") from error
-    return made
-
-
-READY_RECIPES = (
-    *("torch_defaults", "flax_defaults", "gpt2", "vit", "resnet"),
-    *("lstm", "chrono_lstm", "gru", "rnn", "irnn"),
-)
-
-
-def _keywords(text: str) -> dict[str, Any]:
-    pairs = [item.partition("=") for item in text.split(",") if item]
-    try:
-        return {key.strip(): ast.literal_eval(value.strip()) for key, _, value in pairs}
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"arguments must be such as layers=12, got {text!r}") from error
+    return given
 
 
 def load_names(path: str | None) -> dict[str, str | tuple[str, Layout | str]]:
     """A table of names from a JSON file: from Flax paths to names, or to [name, layout]."""
     if path is None:
         return {}
+    form = 'a JSON object from Flax paths to PyTorch names, {"Dense_0/kernel": "fc.weight"}'
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {
-            key: value if isinstance(value, str) else (value[0], layout_from_data(value[1]))
-            for key, value in table.items()
-        }
-    except (OSError, ValueError, AttributeError, TypeError, IndexError, KeyError) as error:
-        raise click.BadParameter(f"{path} must map Flax paths to names: {error}") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise click.BadParameter(
+            f"{path}: {reason}; --names takes a file with {form}", param_hint="--names"
+        ) from error
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{path} must be {form}, got what is no JSON: {error}", param_hint="--names"
+        ) from error
+    if not isinstance(table, dict):
+        kind = "a list" if isinstance(table, list) else f"{table!r:.40}"
+        raise click.BadParameter(f"{path} must be {form}, got {kind}", param_hint="--names")
+    return {key: _target(path, key, value) for key, value in table.items()}
+
+
+def _target(path: str, key: str, value: Any) -> str | tuple[str, Layout | str]:
+    """What one line of a table says: a name, or a name and a layout."""
+    if isinstance(value, str):
+        return value
+    try:
+        name, layout = value
+        if not isinstance(value, list) or not isinstance(name, str):
+            raise ValueError(f"got {value!r}")
+        return name, layout_from_data(layout)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise click.BadParameter(
+            f'{path}: {key} must have a PyTorch name, "fc.weight", or a name and a layout, '
+            f'["fc.weight", "torch"]: {error}',
+            param_hint="--names",
+        ) from error

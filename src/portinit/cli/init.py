@@ -18,8 +18,10 @@ from portinit import Recipe, RecipeError, checkpoints, key
 from portinit.arrays.dtypes import FORMATS as DTYPES
 from portinit.checkpoints.write import FORMATS, parse_size
 from portinit.cli.app import CONSOLE, portinit
-from portinit.cli.factories import example_input, load, load_names, load_recipe
+from portinit.cli.factories import example_input, load, load_names
 from portinit.cli.models import SEED
+from portinit.cli.named_recipes import load_recipe
+from portinit.cli.user_code import running
 
 
 def _size(context: click.Context, option: click.Parameter, value: str) -> int:
@@ -84,13 +86,18 @@ def _entries(
     if model is None:
         return checkpoints.entries(recipe, dtype), {"format": "pt"}
     factory, module = load(model)
-    built = _without_data(factory)
+    with running(model):
+        built = _without_data(factory)
     if _is_torch(built):
         adapter = importlib.import_module("portinit_torch")
         return adapter.entries(built, recipe, dtype), {"format": "pt"}
-    from portinit.cli.flax_models import abstract  # jax: seconds to import
+    if sys.modules.get("flax") is None:
+        raise click.ClickException(
+            f"{model} must return a torch.nn.Module or a Flax module, got {type(built).__name__}"
+        )
+    from portinit.cli.flax_models import flax_model  # jax: seconds to import
 
-    tree = abstract(factory, built, example_input(module, flax_input))
+    tree = flax_model(factory, model, example_input(module, flax_input)).empty
     adapter = importlib.import_module("portinit_flax")
     return adapter.entries(tree, recipe, dtype, load_names(names)), {"format": "flax"}
 

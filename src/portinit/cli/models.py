@@ -2,130 +2,198 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from portinit import RecipeError
 from portinit.cli.app import CONSOLE, portinit
-from portinit.cli.factories import (
-    READY_RECIPES,
-    example_input,
-    load,
-    load_names,
-    load_recipe,
-    make_torch_model,
-)
+from portinit.cli.factories import example_input, load, load_names
 from portinit.cli.files import writable, write_tensors
+from portinit.cli.named_recipes import READY_RECIPES, load_recipe
 from portinit.cli.tables import print_port
 
 if TYPE_CHECKING:
-    from portinit.cli.porting import Port
+    from portinit.cli.porting import Port, Task
 
 SEED = click.IntRange(0, 2**64 - 1)
 
 
-@dataclass(frozen=True)
-class Task:
-    """What to port, and how."""
-
-    torch_factory: str
-    flax_factory: str
-    recipe: str = "torch_defaults"
-    seed: int = 0
-    trace: bool = False
-    replay: int | None = None
-    names: str | None = None
-    torch_input: str | None = None
-    flax_input: str | None = None
+def _axes(
+    context: click.Context, option: click.Parameter, given: tuple[str, ...]
+) -> dict[str, int] | None:
+    """A click callback: ``layers`` or ``layers=1`` to the axis that a stack's layers lie along."""
+    axes: dict[str, int] = {}
+    for text in given:
+        path, _, axis = text.partition("=")
+        try:
+            axes[path] = int(axis or 0)
+        except ValueError:
+            raise click.BadParameter(
+                f"must be a Flax path and an axis, such as layers=0, got {text}"
+            ) from None
+    return axes or None
 
 
 @portinit.command()
 @click.argument("torch_factory")
 @click.argument("flax_factory")
-@click.option("--recipe", default="torch_defaults", show_default=True, help=(
-    "A recipe's JSON file, or one of " + ", ".join(READY_RECIPES)
-    + ", with arguments as in gpt2:layers=12."))  # fmt: skip
-@click.option("--trace", is_flag=True, help="Read the recipe off PyTorch's constructor instead.")
+@click.option("--recipe", help=(
+    "Draw from this recipe instead of what PyTorch's constructor draws from: a JSON file, or one "
+    "of " + ", ".join(READY_RECIPES) + ", with arguments as in gpt2:layers=12."))  # fmt: skip
+@click.option("--trace", is_flag=True, help="Trace PyTorch's constructor, as is the default.")
 @click.option("--replay", type=int, metavar="SEED", help=(
-    "With --trace: the weights of torch.manual_seed(SEED) instead of a key's."))  # fmt: skip
-@click.option("--names", help="JSON: Flax paths to PyTorch names, or to [name, layout].")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="The key's.")
-@click.option("--out", callback=writable, help="Write the Flax weights here, by path.")
-@click.option("--torch-input", help="module:function giving PyTorch's example input.")
-@click.option("--flax-input", help="module:function giving Flax's example input.")
-@click.option("--tolerance", default=1e-5, show_default=True, help="On the outputs.")
-def port(out: Path | None, tolerance: float, **options: Any) -> None:
+    "Take the weights that torch.manual_seed(SEED) gives, instead of a key's draws."))  # fmt: skip
+@click.option("--seed", type=SEED, default=0, show_default=True,
+              help="The seed of the key that the weights are drawn with.")  # fmt: skip
+@click.option("--names", metavar="FILE", help=(
+    "JSON table from Flax paths to PyTorch names, or to [name, layout], for those that differ; "
+    "* stands for a layer's number."))  # fmt: skip
+@click.option("--stacked", multiple=True, metavar="PATH=AXIS", callback=_axes, help=(
+    "A Flax path whose arrays hold all layers, and the axis that they lie along."))  # fmt: skip
+@click.option("--torch-input", metavar="FACTORY",
+              help="Factory of PyTorch's example input.")  # fmt: skip
+@click.option("--flax-input", metavar="FACTORY", help="Factory of Flax's example input.")
+@click.option("--channels-last", is_flag=True, help=(
+    "Give Flax PyTorch's example input, with axis 1, the channels', moved last."))  # fmt: skip
+@click.option("--tolerance", type=click.FloatRange(0), help=(
+    "Largest difference of the outputs, as a share of their largest value: 1e-5, or more for "
+    "narrow dtypes, by default."))  # fmt: skip
+@click.option("--out", metavar="FILE", callback=writable, help=(
+    "Write the Flax weights to a safetensors file, by path."))  # fmt: skip
+@click.option("--verbose", "-v", is_flag=True, help="Print a table of all parameters.")
+def port(
+    torch_factory: str,
+    flax_factory: str,
+    out: Path | None,
+    tolerance: float | None,
+    verbose: bool,
+    recipe: str | None,
+    trace: bool,
+    **options: Any,
+) -> None:
     """Give a PyTorch model and its Flax twin the same weights, and prove it.
 
-    TORCH_FACTORY and FLAX_FACTORY are module:function or file.py:function. Every parameter is
-    compared bit for bit, and the outputs on the example inputs, which each factory's module gives
-    as example_input(). Any difference makes the exit status 1.
+    TORCH_FACTORY and FLAX_FACTORY are module:function or file.py:function. The weights are drawn
+    as PyTorch's constructor draws them. Every parameter is compared bit for bit, and the outputs in
+    inference mode on the example inputs, which example_input() gives beside each factory: an array,
+    a tuple of positional arguments, or a mapping of keyword arguments. Any difference makes the
+    exit status 1.
     """
-    task = Task(**options)
-    if task.replay is not None and not task.trace:
-        raise click.UsageError("--replay needs --trace: a replay follows a traced constructor")
-    done = _port(task)
-    print_port(CONSOLE, f"{task.torch_factory} and {task.flax_factory}", done, tolerance)
-    if not done.same(tolerance):
+    if recipe is not None and trace:
+        raise click.UsageError("--trace and --recipe exclude each other: give one of them")
+    _check_seeds(options["replay"])
+    task = _task(torch_factory, flax_factory, recipe, **options)
+    done = _port(task, tolerance)
+    print_port(CONSOLE, "", done, verbose)
+    if not done.same:
         raise SystemExit(1)
     if out is not None:
-        _save(done, out, task)
+        _save(done, out, task, recipe)
         CONSOLE.print("wrote", str(out), markup=False)
+    else:
+        _print_next(task, recipe)
 
 
-def _port(task: Task) -> Port:
+def _check_seeds(replay: int | None) -> None:
+    """Refuse --seed beside --replay, which would not look at it."""
+    context = click.get_current_context()
+    given = context.get_parameter_source("seed") is not ParameterSource.DEFAULT
+    if replay is not None and given:
+        raise click.UsageError(
+            "--seed is the seed of a key and --replay that of torch.manual_seed: give one of them"
+        )
+
+
+def _task(
+    torch_factory: str,
+    flax_factory: str,
+    recipe: str | None,
+    *,
+    seed: int = 0,
+    replay: int | None = None,
+    names: str | None = None,
+    stacked: dict[str, int] | None = None,
+    torch_input: str | None = None,
+    flax_input: str | None = None,
+    channels_last: bool = False,
+) -> Task:
     from portinit.cli import porting  # both frameworks: seconds to import
 
-    (make_torch, torch_module), (make_flax, flax_module) = (
-        load(task.torch_factory),
-        load(task.flax_factory),
-    )
-    ours = example_input(torch_module, task.torch_input)
-    theirs = example_input(flax_module, task.flax_input)
-    inputs = None if ours is None or theirs is None else (ours, theirs)
+    chosen = None if recipe is None else load_recipe(recipe)
+    table = load_names(names)
+    (make_torch, torch_module), (make_flax, flax_module) = load(torch_factory), load(flax_factory)
+    ours = example_input(torch_module, torch_input)
+    theirs = None if channels_last else example_input(flax_module, flax_input)
+    if channels_last and ours is None:
+        raise click.UsageError(
+            f"--channels-last needs PyTorch's example input: define example_input() beside "
+            f"{torch_factory}, or name one with --torch-input"
+        )
+    return porting.Task(
+        make_torch, make_flax, torch_factory, flax_factory, chosen, seed, replay, table, stacked,
+        ours, porting.channels_last(ours) if channels_last else theirs,
+    )  # fmt: skip
+
+
+def _port(task: Task, tolerance: float | None = None) -> Port:
+    from portinit.cli import porting
+
     with CONSOLE.status("initialising both sides"):
         try:
-            pair = porting.fill(
-                lambda: make_torch_model(make_torch, task.torch_factory),
-                make_flax(),
-                None if task.trace else load_recipe(task.recipe),
-                task.seed,
-                task.replay,
-                load_names(task.names),
-                None if inputs is None else inputs[1],
-            )
-            return porting.compare(pair, inputs)
+            return porting.port(task, tolerance)
         except RecipeError as error:
             raise click.ClickException(str(error)) from error
 
 
-def _save(done: Port, path: Path, task: Task) -> None:
+def _save(done: Port, path: Path, task: Task, recipe: str | None) -> None:
     from portinit.cli.porting import flat_arrays
 
     metadata = {
         "seed": str(task.seed if task.replay is None else task.replay),
-        "recipe": "trace" if task.trace else task.recipe,
+        "recipe": "trace" if recipe is None else recipe,
     }
     write_tensors(path, flat_arrays(done.pair.values), metadata)
 
 
+def _print_next(task: Task, recipe: str | None) -> None:
+    """What to do with twins that agree."""
+    made = task.torch_name.rpartition(":")[2]
+    source = f"portinit_torch.trace({made})" if recipe is None else "recipe"
+    verb, key = "draw", f"portinit.key({task.seed})"
+    if task.replay is not None:
+        verb, key = "replay", "portinit.key(0)"
+        source = f"recipe.with_values(recipe.replay({task.replay}))"
+    CONSOLE.print(
+        f"To write these weights for Flax, add --out weights.safetensors. To {verb} them in "
+        f"Python:\n  portinit_flax.initialize(model, {source}, {key})",
+        style="dim", markup=False, highlight=False,
+    )  # fmt: skip
+
+
 _SIDES = ("torch", "flax")
-_TWINS = {"convnet": "torch_defaults", "gpt": "gpt2:layers=2", "lstm": "torch_defaults"}
+_TWINS = ("convnet", "gpt", "lstm")
 
 
 @portinit.command()
-@click.option("--seed", type=SEED, default=0, show_default=True)
-def demo(seed: int) -> None:
+@click.option("--seed", type=SEED, default=0, show_default=True,
+              help="The seed of the key that the weights are drawn with.")  # fmt: skip
+@click.option("--verbose", "-v", is_flag=True, help="Print a table of all parameters.")
+def demo(seed: int, verbose: bool) -> None:
     """Port the bundled twins: a convolutional net, a GPT and an LSTM classifier."""
+    CONSOLE.print(
+        "Three PyTorch models and their Flax twins are drawn from one key, compared bit for bit, "
+        "and run."
+    )
     failed = []
-    for name, recipe in _TWINS.items():
+    for name in _TWINS:
         ours, theirs = (f"portinit_examples.{name}_{side}:make_model" for side in _SIDES)
-        done = _port(Task(ours, theirs, recipe=recipe, seed=seed))
-        print_port(CONSOLE, f"{name}: {ours} and {theirs}, {recipe}", done, 1e-5)
-        if not done.same(1e-5):
+        done = _port(_task(ours, theirs, None, seed=seed))
+        print_port(CONSOLE, name, done, verbose)
+        if not done.same:
             failed.append(name)
     if failed:
         raise click.ClickException(f"{', '.join(failed)} did not port")
+    CONSOLE.print("Port your own: portinit port net_torch.py:make_model net_flax.py:make_model")

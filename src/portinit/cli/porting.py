@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,14 +16,55 @@ from flax import nnx
 import portinit
 import portinit_flax
 import portinit_torch
-from portinit import Layout, Recipe
-from portinit.cli.flax_models import variables
+from portinit import Recipe, RecipeError
+from portinit.arrays.convert import to_numpy
+from portinit.cli.first_difference import first_difference
+from portinit.cli.flax_models import FlaxModel, flax_model
+from portinit.cli.outputs import compare_outputs, output_leaves
+from portinit.cli.torch_models import torch_forward, torch_model
+from portinit.cli.user_code import running
+from portinit.probes.inputs import Arguments, map_arrays
 from portinit.recipes.names import split_name
+from portinit.recipes.packed import is_recurrent_bias
 from portinit.testing.arrays import differing
-from portinit.testing.sides import flax_side
 from portinit.testing.weights import in_torchs_order
+from portinit_flax.matching import Plan, plans_with_stacks
+from portinit_flax.tree import leaves, tree_of
+from portinit_torch.inputs import torch_arguments
 
 Names = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to port, and how.
+
+    Attributes:
+        torch_factory: makes the PyTorch module.
+        flax_factory: makes its Flax twin: linen, nnx, or a library's wrapper of a linen module.
+        torch_name: what the user calls the first factory.
+        flax_name: what the user calls the second.
+        recipe: rules for PyTorch's names; none reads them off the first factory.
+        seed: of the key that both sides draw with.
+        replay: instead of a key's, the weights that ``torch.manual_seed(replay)`` gives.
+        names: as for ``portinit_flax.initialize``.
+        stacked: as for ``portinit_flax.initialize``.
+        torch_input: PyTorch's example input: an array, a tuple of positional arguments, or a
+            mapping of keyword arguments; none if there is none.
+        flax_input: Flax's.
+    """
+
+    torch_factory: Callable[[], Any]
+    flax_factory: Callable[[], Any]
+    torch_name: str = "the PyTorch factory"
+    flax_name: str = "the Flax factory"
+    recipe: Recipe | None = None
+    seed: int = 0
+    replay: int | None = None
+    names: Names | None = None
+    stacked: Mapping[str, int] | None = None
+    torch_input: Any = None
+    flax_input: Any = None
 
 
 @dataclass(frozen=True)
@@ -46,10 +88,12 @@ class Pair:
     """The two models, filled, and how their parameters correspond."""
 
     torch_model: torch.nn.Module
-    flax_model: Any
+    flax: FlaxModel
     values: Any  # linen's variables, or the nnx module itself
     recipe: Recipe
-    matched: Mapping[str, tuple[str, Layout]]
+    plans: Sequence[Plan]  # what each array of the Flax model holds, or each layer of a stack
+    initializers: Mapping[str, str]  # by PyTorch's names
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -59,103 +103,183 @@ class Port:
     pair: Pair
     rows: list[Row]
     forward: float | None = None  # largest absolute difference of the outputs
+    excess: float = 0.0  # the same, as a multiple of what is allowed
+    constant: bool = False  # whether the outputs say nothing
+    missing_input: str = ""  # why the outputs were not compared
+    notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def same(self, tolerance: float) -> bool:
-        """Whether all bits agree, and the outputs to within the tolerance."""
-        outputs = self.forward is None or self.forward <= tolerance
-        return not self.problems and outputs and all(row.same for row in self.rows)
+    @property
+    def same(self) -> bool:
+        """Whether all bits agree, and the outputs to within their tolerance."""
+        return not self.problems and self.excess <= 1 and all(row.same for row in self.rows)
+
+    @property
+    def proved(self) -> bool:
+        """Whether outputs were compared that tell one weight from another."""
+        return self.forward is not None and not self.constant
 
 
-def fill(
-    make_torch: Callable[[], torch.nn.Module],
-    flax_model: Any,
-    recipe: Recipe | None,
-    seed: int = 0,
-    replay: int | None = None,
-    names: Names | None = None,
-    flax_input: Any = None,
-) -> Pair:
-    """Fill a PyTorch model and its Flax twin with the same weights.
+def port(task: Task, tolerance: float | None = None) -> Port:
+    """Fill a PyTorch model and its Flax twin with the same weights, and compare them.
 
     Args:
-        make_torch: makes the PyTorch module.
-        flax_model: its Flax twin, linen or nnx.
-        recipe: rules for PyTorch's names; none reads them off ``make_torch``.
-        seed: of the key that both sides draw with.
-        replay: instead of a key's, the weights that ``torch.manual_seed(replay)`` gives.
-        names: as for ``portinit_flax.initialize``.
-        flax_input: an example input; linen modules need it to have parameters.
+        task: the models and how to fill them.
+        tolerance: for the outputs; as for :func:`portinit.cli.outputs.compare_outputs`.
 
     Raises:
         portinit.RecipeError: listing everything that does not match.
     """
-    chosen = portinit_torch.trace(make_torch) if recipe is None else recipe
-    if replay is None:
-        torch_model = make_torch()
+    done = compare(fill(task))
+    missing = [
+        f"{side} has no example_input() (name one with {option})"
+        for side, option, given in (
+            (task.torch_name, "--torch-input", task.torch_input),
+            (task.flax_name, "--flax-input", task.flax_input),
+        )
+        if given is None
+    ]
+    if missing:
+        done.missing_input = " and ".join(missing)
     else:
-        torch.manual_seed(replay)
-        torch_model = make_torch()
-        chosen = chosen.with_values(chosen.replay(replay))
-    key = portinit.key(seed)
-    bound = portinit_torch.bind(torch_model, chosen)
-    is_nnx = isinstance(flax_model, nnx.Module)
-    empty = flax_model if is_nnx else variables(flax_model, flax_input)
-    matched = portinit_flax.match(empty, bound, names)
-    if replay is None:
-        portinit_torch.initialize(torch_model, bound, key)
-    values = portinit_flax.initialize(empty, bound, key, names)
-    return Pair(torch_model, flax_model, values, bound, matched)
-
-
-def compare(pair: Pair, inputs: tuple[Any, Any] | None = None) -> Port:
-    """Compare every parameter bit for bit, and the outputs on an example input for either side."""
-    done = Port(pair, _rows(pair))
-    if inputs is not None:
-        _compare_outputs(done, inputs)
+        _compare_outputs(done, task, tolerance)
     return done
+
+
+def channels_last(inputs: Any) -> Any:
+    """An example input with the second axis of its floating arrays of 3 axes or more moved last."""
+
+    def moved(array: Any) -> Any:
+        values = to_numpy(array)
+        kind = values.dtype.kind in "fV"  # V: bfloat16
+        return np.moveaxis(values, 1, -1) if kind and values.ndim >= 3 else array
+
+    return map_arrays(inputs, moved)
+
+
+def fill(task: Task) -> Pair:
+    """Fill both models, as :func:`port` does."""
+    chosen, notes = _recipe(task)
+    key = portinit.key(task.seed)
+    with running(task.torch_name):
+        if task.replay is not None:
+            torch.manual_seed(task.replay)
+        ours = torch_model(task.torch_factory, task.torch_name)
+    bound = portinit_torch.bind(ours, chosen)
+    initializers = {str(rule.name): str(rule.initializer) for rule in bound.rules}
+    if task.replay is not None:
+        bound = bound.with_values(chosen.replay(task.replay))
+    flax = flax_model(task.flax_factory, task.flax_name, task.flax_input)
+    bound, summed = _with_one_bias(flax.empty, bound, key, task)
+    plans = plans_with_stacks(tree_of(flax.empty), bound, task.names, task.stacked)
+    if task.replay is None or summed:
+        portinit_torch.initialize(ours, bound, key)
+    values = portinit_flax.initialize(flax.empty, bound, key, task.names, stacked=task.stacked)
+    notes += [*summed, *flax.notes]
+    return Pair(ours, flax, values, bound, plans, initializers, tuple(notes))
+
+
+def _recipe(task: Task) -> tuple[Recipe, list[str]]:
+    """The recipe that was given or is read off PyTorch's constructor, and what to say of it."""
+    if task.recipe is not None:
+        return task.recipe, []
+    try:
+        with running(task.torch_name), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # parameters that cannot be carried are refused below
+            return portinit_torch.trace(
+                lambda: torch_model(task.torch_factory, task.torch_name)
+            ), []
+    except portinit_torch.TraceError as error:
+        if task.replay is not None:
+            raise RecipeError(f"a replay needs a constructor that can be traced: {error}") from None
+        reason = str(error).splitlines()[0]
+        return portinit.recipes.torch_defaults(), [
+            f"{task.torch_name} cannot be traced ({reason}): PyTorch's defaults were used instead; "
+            "--recipe names another recipe"
+        ]
+
+
+def _with_one_bias(
+    empty: Any, bound: Recipe, key: portinit.Key, task: Task
+) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe with a recurrent layer's two biases in one, where Flax's cells have one."""
+    if not any(is_recurrent_bias(name) for name in bound.names):
+        return bound, ()
+    try:
+        portinit_flax.match(empty, bound, task.names, stacked=task.stacked)
+    except RecipeError as error:
+        if "sum_biases" not in str(error):
+            raise
+        note = "Flax's recurrent cells have one bias: bias_ih + bias_hh is bias_ih on both sides"
+        return portinit.sum_biases(bound, key), (note,)
+    return bound, ()
+
+
+def compare(pair: Pair) -> Port:
+    """Compare every parameter bit for bit."""
+    return Port(pair, _rows(pair), notes=list(pair.notes))
 
 
 def flat_arrays(values: Any) -> dict[str, jax.Array]:
     """The arrays of a filled Flax model by path, its collection left out."""
-    return {"/".join(path): array for path, array in flax_side(values).arrays.items()}
+    found, arrays, _ = leaves(tree_of(values))
+    return {"/".join(leaf.path): arrays[leaf.position] for leaf in found}
 
 
 def _rows(pair: Pair) -> list[Row]:
+    """A row for each parameter, in the PyTorch model's own order."""
     state = pair.torch_model.state_dict()
-    rules = {rule.name: (i, rule) for i, rule in enumerate(pair.recipe.rules)}
+    places = {name: place for place, name in enumerate(pair.recipe.names)}
+    _, arrays, _ = leaves(tree_of(pair.values))
     rows = []
-    for path, array in flat_arrays(pair.values).items():
-        label, layout = pair.matched[path]
-        name = split_name(label)[0]
-        ours, theirs = in_torchs_order(label, state[name], array, layout)
+    for plan in pair.plans:
+        leaf, name = plan.leaf, split_name(plan.name)[0]
+        array = arrays[leaf.position]
+        if leaf.axis is not None:
+            array = jnp.take(array, leaf.layer, leaf.axis)
+        ours, theirs = in_torchs_order(plan.name, state[name], array, plan.layout)
         count = int(np.count_nonzero(differing(ours, theirs)))
-        place, rule = rules[name]
-        rows.append((place, Row(label, path, ours.shape, str(rule.initializer), count)))
-    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]  # in the model's own order
+        path, text = "/".join(leaf.path), pair.initializers[name]
+        rows.append((places[name], Row(plan.name, path, ours.shape, text, count)))
+    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
 
-def _compare_outputs(done: Port, inputs: tuple[Any, Any]) -> None:
-    done.pair.torch_model.eval()
-    with torch.no_grad():
-        ours = done.pair.torch_model(torch.from_numpy(np.asarray(inputs[0])))
-    theirs = _flax_forward(done, jnp.asarray(inputs[1]))
-    left, right = (
-        [np.asarray(x) for x in jax.tree_util.tree_leaves(jax.tree_util.tree_map(np.asarray, out))]
-        for out in (ours, theirs)
+def _compare_outputs(done: Port, task: Task, tolerance: float | None) -> None:
+    pair = done.pair
+    arguments, note = torch_arguments(task.torch_input)
+    with running(f"the forward pass of {task.torch_name}"):
+        ours = output_leaves(torch_forward(pair.torch_model, arguments))
+    with running(f"the forward pass of {task.flax_name}"):
+        theirs = pair.flax.forward(pair.values)
+    found = compare_outputs(ours, theirs, tolerance)
+    done.forward, done.excess, done.constant = found.gap, found.excess, found.constant
+    done.notes += [*([note] if note else []), *found.notes]
+    done.problems += found.problems
+    if found.constant and found.excess <= 1:
+        done.notes.append(
+            "the outputs are one constant, whatever the weights before: they prove nothing. "
+            "Compare an earlier output, or let the last layer start from other values than zeros"
+        )
+    if not found.excess <= 1 or found.problems:
+        done.problems += _where(done, arguments)
+
+
+def _where(done: Port, arguments: Arguments) -> list[str]:
+    """The first layer that differs, where both models can be probed."""
+    pair, inputs = done.pair, done.pair.flax.as_mapping()
+    if inputs is None:
+        return []
+    owners: dict[str, list[str]] = {}
+    for plan in pair.plans:
+        owner = split_name(plan.name)[0].rpartition(".")[0]
+        owners.setdefault(owner, []).append("/".join(plan.leaf.path[:-1]))
+    given = (
+        {} if isinstance(pair.values, nnx.Module) else {"variables": pair.flax.whole(pair.values)}
     )
-    shapes = [x.shape for x in left], [x.shape for x in right]
-    if shapes[0] != shapes[1]:
-        done.problems.append(f"outputs must have the same shapes, got {shapes[0]} and {shapes[1]}")
-        return
-    gaps = [
-        np.abs(a.astype(np.float64) - b).max(initial=0) for a, b in zip(left, right, strict=True)
-    ]
-    done.forward = float(max(gaps, default=0.0))
-
-
-def _flax_forward(done: Port, example: Any) -> Any:
-    if isinstance(done.pair.values, nnx.Module):
-        nnx.Module.eval(done.pair.values)  # type: ignore[no-untyped-call]
-        return done.pair.values(example)
-    return done.pair.flax_model.apply(done.pair.values, example)
+    try:
+        ours = portinit.probe(pair.torch_model, arguments[1] or arguments[0])
+        theirs = portinit.probe(pair.flax.probed(pair.values), inputs, **given)
+    except Exception:  # the models run, as the outputs show; differentiating them may not
+        return []
+    text = first_difference(ours, theirs, owners)
+    return [] if text is None else [text]

@@ -9,9 +9,10 @@ import click
 
 from portinit import Recipe
 from portinit.cli.app import CONSOLE, portinit
-from portinit.cli.factories import READY_RECIPES, example_input, load, load_names, load_recipe
+from portinit.cli.factories import example_input, load, load_names
 from portinit.cli.files import writable, write_atomically
 from portinit.cli.models import SEED
+from portinit.cli.named_recipes import READY_RECIPES, load_recipe
 from portinit.report import page, study
 from portinit.report.schemes import SCHEMES
 

@@ -6,31 +6,58 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from portinit import Recipe
 from portinit.recipes.display import in_shape, rounded, table_of
 
 if TYPE_CHECKING:
-    from portinit.cli.porting import Port
+    from collections.abc import Sequence
+
+    from portinit.cli.porting import Port, Row
 
 
-def print_port(console: Console, title: str, done: Port, tolerance: float) -> None:
-    """The comparison of a port, a row a parameter, and its outcome in a line."""
-    table = _table(title, ["PyTorch", "Flax", "shape", "initializer", "bits"])
-    for row in done.rows:
+def print_port(console: Console, title: str, done: Port, verbose: bool) -> None:
+    """The outcome of a port in a line, what was decided, and what differs."""
+    mark = "[green]✓[/]" if done.same and done.proved else "[yellow]![/]"
+    mark = mark if done.same else "[red]✗[/]"
+    same, total = sum(row.same for row in done.rows), len(done.rows)
+    line = f"{same} of {total} parameters identical in PyTorch and Flax; {_outputs(done)}"
+    head = f"{title}: " if title else ""
+    console.print(f"{mark} {escape(head + line)}", highlight=False, soft_wrap=True)
+    for note in done.notes:
+        _print_below(console, note, "dim")
+    for problem in done.problems:
+        _print_below(console, problem, "red")
+    odd = done.rows if verbose else [row for row in done.rows if not row.same]
+    if odd:
+        console.print(_rows(odd))
+
+
+def _outputs(done: Port) -> str:
+    if done.missing_input:
+        return f"outputs not compared, since {done.missing_input}"
+    if done.forward is None or (done.problems and done.excess <= 1):
+        return "outputs cannot be compared"
+    if done.excess <= 1:
+        return f"outputs within {done.forward:.1e}"
+    return f"outputs differ by {done.forward:.1e}, {done.excess:.2g} times what is allowed"
+
+
+def _print_below(console: Console, text: str, style: str) -> None:
+    """Text of several lines under the line that it belongs to."""
+    console.print(Padding(escape(text), (0, 0, 0, 2), expand=False), style=style, highlight=False)
+
+
+def _rows(rows: Sequence[Row]) -> Table:
+    """A table of parameters, a row each, that breaks names between their parts only."""
+    table = _table("", ["PyTorch", "Flax", "shape", "initializer", "bits"])
+    for row in rows:
         verdict = "[green]same[/]" if row.same else f"[red]{row.differing} differ[/]"
         call = escape(rounded(row.initializer))
         table.add_row(escape(row.name), escape(row.path), in_shape(row.shape), call, verdict)
-    console.print(table)
-    same = sum(row.same for row in done.rows)
-    outputs = "outputs not compared (no example input)"
-    if done.forward is not None:
-        outputs = f"outputs differ by at most {done.forward:.1e} (allowed: {tolerance:.0e})"
-    mark = "[green]ok[/]" if done.same(tolerance) else "[red]FAILED[/]"
-    console.print(f"{mark}  {same} of {len(done.rows)} parameters bit-identical; {outputs}")
-    for problem in done.problems:
-        console.print(f"[red]{escape(problem)}[/]")
+    return table
 
 
 def print_recipe(console: Console, title: str, recipe: Recipe) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from portinit import Recipe, RecipeError
 from portinit.cli.app import CONSOLE, portinit
 from portinit.cli.code import as_code
-from portinit.cli.factories import READY_RECIPES, is_recipe, load, load_recipe, make_torch_model
+from portinit.cli.factories import load
 from portinit.cli.files import writable, write_atomically, write_tensors
+from portinit.cli.named_recipes import READY_RECIPES, is_recipe, load_recipe
 from portinit.cli.tables import print_recipe
+from portinit.cli.user_code import running
 
 _AS_CODE = click.option(
     "--as-code", is_flag=True, help="Print the Flax initializers to paste instead of a table."
@@ -34,8 +38,8 @@ def show(recipe_or_factory: str, recipe: str, as_code: bool) -> None:
         return
     factory, _ = load(title)
     chosen = load_recipe(recipe)
+    model = _torch_models().torch_model(_shielded(factory, title), title)
     try:
-        model = make_torch_model(factory, title)
         bound = importlib.import_module("portinit_torch").bind(model, chosen)
     except RecipeError as error:
         raise click.ClickException(str(error)) from error
@@ -56,10 +60,12 @@ def trace(factory: str, out: Path | None, as_code: bool) -> None:
     build, _ = load(factory)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        make = _torch_models().torch_model
         try:
-            recipe: Recipe = torch_adapter.trace(build)
-        except (torch_adapter.TraceError, TypeError) as error:
-            raise click.ClickException(str(error)) from error
+            with running(factory):
+                recipe: Recipe = torch_adapter.trace(lambda: make(build, factory))
+        except torch_adapter.TraceError as error:
+            raise click.ClickException(f"{factory} cannot be traced: {error}") from error
     _print(factory, recipe, as_code)
     if out is not None:
         write_atomically(out, recipe.to_json().encode())
@@ -82,6 +88,20 @@ def replay(recipe: str, seed: int, torch_version: str | None, out: Path) -> None
         raise click.ClickException(str(error)) from error
     write_tensors(out, values, {"seed": str(seed)})
     CONSOLE.print(f"wrote {len(values)} tensors to", str(out), markup=False)
+
+
+def _torch_models() -> Any:
+    return importlib.import_module("portinit.cli.torch_models")  # torch: seconds to import
+
+
+def _shielded(factory: Callable[[], Any], target: str) -> Callable[[], Any]:
+    """A factory whose errors are told by the user's own frames."""
+
+    def make() -> Any:
+        with running(target):
+            return factory()
+
+    return make
 
 
 def _print(title: str, recipe: Recipe, code: bool) -> None:

@@ -108,17 +108,6 @@ def framework_of(model: Any) -> str:
     )
 
 
-def arguments_of(inputs: Any, convert: Callable[[Any], Any]) -> tuple[tuple[Any, ...], Any]:
-    """The positional and the keyword arguments that inputs are, NumPy's arrays converted."""
-
-    def made(x: Any) -> Any:
-        return convert(x) if isinstance(x, np.ndarray) else x
-
-    if isinstance(inputs, Mapping):
-        return (), {name: made(x) for name, x in inputs.items()}
-    return tuple(map(made, inputs if isinstance(inputs, tuple) else (inputs,))), {}
-
-
 def cotangent(place: int, shape: Shape) -> np.ndarray[Any, Any]:
     """The weights of one of the model's outputs in the default loss: N(0, 1), float32."""
     drawn: np.ndarray[Any, Any] = normal()(_COTANGENTS.fold_in(place), shape, layout="torch")

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from portinit.probes.probing import arguments_of, framework_of, probe
+from portinit.probes.inputs import arguments_of, inference_flags
+from portinit.probes.probing import framework_of, probe
 from portinit.probes.result import Probe, ProbedParameter
 from portinit.random.keys import key as make_key
 from portinit.recipes import flax_defaults, torch_defaults
@@ -186,8 +187,10 @@ def _linen_variables(model: Any, inputs: Any, seed: int) -> Any:
     if framework_of(model) == "torch" or not hasattr(model, "apply"):
         return None
     jax = importlib.import_module("jax")
-    arguments, keywords = arguments_of(inputs, jax.numpy.asarray)
-    return model.init(jax.random.key(seed), *arguments, **keywords)
+    flax_arguments = importlib.import_module("portinit_flax.inputs").flax_arguments
+    arguments, keywords = flax_arguments(inputs)
+    flags = inference_flags(model.__call__, (arguments, keywords), required=True)
+    return model.init(jax.random.key(seed), *arguments, **keywords, **flags)
 
 
 def _in_words(inputs: Any) -> str:
