@@ -12,7 +12,7 @@ from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import as_layout
 from portinit.recipes.names import match_names, split_name
 from portinit.recipes.packed import may_lack
-from portinit.recipes.pretrained import unused
+from portinit.recipes.pretrained import unused, used_tensors
 from portinit.recipes.rule import RecipeError, raise_misfits
 from portinit_flax.recurrent import names_of_cells
 from portinit_flax.stacked_layers import Stacks
@@ -136,8 +136,9 @@ def _tables(names: Names | None) -> tuple[dict[str, str], dict[str, Layout]]:
 
 def _missing(recipe: Recipe, found: Mapping[Path, str]) -> Iterator[str]:
     claimed = {split_name(name)[0] for name in found.values()}
+    used = used_tensors(recipe, claimed)
     for rule in recipe.rules:
-        wanted = rule.name is not None and rule.name not in claimed
+        wanted = rule.name is not None and rule.name not in claimed and rule.initializer not in used
         if wanted and not rule.buffer and not may_lack(rule):
             yield str(rule.name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,10 +18,11 @@ from portinit.random.keys import Key
 from portinit.recipes.pretrained import unused
 from portinit.recipes.rule import raise_misfits
 from portinit_torch.init import fill_
-from portinit_torch.materialize import materialize
+from portinit_torch.materialize import materialized
 from portinit_torch.modules import Names, Pairs, all_names, lazy, pairs_of
-from portinit_torch.naming import plain_name, unfit_names
+from portinit_torch.naming import unfit_names
 from portinit_torch.sharded import require_placements
+from portinit_torch.sharing import contradictions
 
 
 def initialize(
@@ -34,8 +36,8 @@ def initialize(
     """Fill a module's parameters, and the buffers a recipe knows, in place.
 
     A parameter draws with ``key.fold_in(its name)``, so neither order nor device nor what else
-    the module holds changes it. A shared (tied) parameter is filled once, by its first name.
-    Everything is checked before anything is written.
+    the module holds changes it. A shared (tied) parameter is filled once, with the key of its first
+    name; a rule may name it by any. Everything is checked before anything is written.
 
     Of parameters that are DTensors (FSDP2, tensor parallelism) each rank fills what it holds, with
     the bytes that an unsharded model has there, and nothing is sent. Fans are of the whole shape.
@@ -58,8 +60,9 @@ def initialize(
 
     Raises:
         portinit.RecipeError: listing every parameter that no rule matches, or that is on the meta
-            device with no other given, lazy, or of another shape than the recipe's; and every
-            buffer on the meta device that no rule speaks of.
+            device with no other given, lazy, of another shape than the recipe's, or of a dtype that
+            cannot hold what a file gives; every buffer on the meta device that no rule speaks of;
+            and parameters that share memory without being one.
         ValueError: ``device`` is the meta device.
 
     >>> import portinit, torch
@@ -75,12 +78,14 @@ def initialize(
     bare = _unknown_buffers(module, pairs) if target else _meta(pairs)
     raise_misfits("every parameter must hold values", [*lazy(pairs), *bare])
     rules = recipe.bind(described for described, _ in pairs).rules
-    raise_misfits("every parameter must suit its rule", [*_unsuited(rules, pairs)])
-    if target and any(tensor.is_meta for _, tensor in pairs):
-        materialize(module, target)
-        pairs = pairs_of(module, recipe, names)
-    for rule, (described, tensor) in zip(rules, pairs, strict=True):
-        fill_(tensor, rule.initializer, key=root.fold_in(described.name), layout=rule.torch_layout)
+    unsuited = [*_unsuited(rules, pairs), *contradictions(recipe, rules, pairs)]
+    raise_misfits("every parameter must suit its rule", unsuited)
+    made = target is not None and any(tensor.is_meta for _, tensor in pairs)
+    with materialized(module, target) if made and target else nullcontext():
+        pairs = pairs_of(module, recipe, names) if made else pairs
+        for rule, (described, tensor) in zip(rules, pairs, strict=True):
+            key = root.fold_in(described.name)
+            fill_(tensor, rule.initializer, key=key, layout=rule.torch_layout)
     return module
 
 
@@ -92,8 +97,7 @@ def _with_memory(device: Any) -> torch.device | None:
 
 
 def _misnamed(module: nn.Module, names: Names) -> Iterator[str]:
-    everything = [*module.named_parameters(), *module.named_buffers()]
-    return unfit_names([plain_name(module, name) for name, _ in everything], names)
+    return unfit_names(sorted(all_names(module, {})), names)
 
 
 def _meta(pairs: Pairs) -> Iterator[str]:

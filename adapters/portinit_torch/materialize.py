@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 
-def materialize(module: nn.Module, device: torch.device) -> None:
-    """Give memory on a device to all that a module has on the meta device, and to nothing else.
+@contextlib.contextmanager
+def materialized(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Give memory to all that a module has on the meta device; take it back if an error is raised.
 
     Of a DTensor only the local shard is made. What is in the memory is undefined.
     """
+    before = {name: tensor for name, tensor in _tensors(module) if tensor.is_meta}
+    try:
+        _materialize(module, device)
+        yield
+    except BaseException:
+        for name, tensor in before.items():
+            _put(module, name, tensor)
+        module._apply(lambda tensor: tensor)  # type: ignore[no-untyped-call]
+        raise
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The parameters and buffers, by each of their names."""
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
+def _materialize(module: nn.Module, device: torch.device) -> None:
     made: dict[Tensor, Tensor] = {}
 
     def real(tensor: Tensor) -> Tensor:
@@ -36,7 +58,7 @@ def _tied(module: nn.Module) -> list[tuple[str, list[str]]]:
     return [(first, others) for first, *others in names.values() if others]
 
 
-def _put(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+def _put(module: nn.Module, name: str, parameter: Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     owner = module.get_submodule(path)
     if getattr(owner, leaf) is not parameter:

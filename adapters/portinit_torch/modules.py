@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from portinit import Parameter, Recipe
 from portinit.initializers.fans import torch_fans
@@ -15,7 +19,11 @@ from portinit.recipes.pretrained import unused
 from portinit.recipes.rule import raise_misfits
 from portinit_torch.naming import plain_name, renamed
 
+WeightNorm = importlib.import_module("torch.nn.utils.weight_norm").WeightNorm
+"""Its module shares its name with a function."""
+
 _KINDS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...] = (
+    (ParametrizationList, "parametrized"),
     (nn.Bilinear, "bilinear"),
     (nn.Linear, "linear"),
     ((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), "conv_transpose"),
@@ -30,13 +38,24 @@ _KINDS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...] = 
 
 def kind_of(module: nn.Module) -> str | None:
     """The kind of layer a module is, as :class:`portinit.Parameter` names it."""
-    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):
+    own = _class_of(module)
+    if own.__name__ == "Conv1D" and hasattr(module, "nf"):
         return "transposed_linear"  # transformers' GPT-2: a Linear whose weight is (in, out)
-    return next((kind for types, kind in _KINDS if isinstance(module, types)), None)
+    return next((kind for types, kind in _KINDS if issubclass(own, types)), None)
+
+
+def _class_of(module: nn.Module) -> type:
+    """The class that a module is of, or was of before ``torch.jit.script``."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        return type(module)
+    own = getattr(nn, str(module.original_name), None)
+    # Only its own type, which nothing public gives, tells torch's Linear from another class Linear.
+    from_torch = str(module._c._type()).startswith("__torch__.torch.nn.modules.")
+    return own if from_torch and isinstance(own, type) else type(module)
 
 
 def parameters(module: nn.Module) -> list[Parameter]:
-    """What the module tells recipes of its parameters; a shared one once, by its first name."""
+    """Describe a module's parameters to recipes; a shared one once, by its first name."""
     return [described for described, _ in _described(module, module.named_parameters, {})]
 
 
@@ -45,16 +64,20 @@ Pairs = list[tuple[Parameter, Tensor]]
 
 
 def _described(module: nn.Module, named: Any, names: Names) -> Iterator[tuple[Parameter, Tensor]]:
+    shared: dict[int, list[str]] = {}
+    for name, tensor in named(remove_duplicate=False):
+        shared.setdefault(id(tensor), []).append(renamed(plain_name(module, name), names))
     for name, tensor in named():
         described = describe(module, name, tensor)
-        yield replace(described, name=renamed(described.name, names)), tensor
+        first, *others = shared[id(tensor)]
+        yield replace(described, name=first, other_names=tuple(others)), tensor
 
 
 def describe(module: nn.Module, name: str, tensor: Tensor) -> Parameter:
-    """What a recipe is told of one of the module's tensors, by its name without wrappers."""
+    """Describe one of a module's tensors to recipes, by its name without wrappers."""
     path, _, leaf = name.rpartition(".")
-    owner = module.get_submodule(path)
-    kind = kind_of(owner)
+    owner = _submodule(module, path)
+    kind = "parametrized" if _is_of_weight_norm(owner, leaf) else kind_of(owner)
     if leaf == "bias" and _is_attention_output(module, name):
         kind = "attention"
     padding = getattr(owner, "padding_idx", None) if kind == "embedding" else None
@@ -62,11 +85,22 @@ def describe(module: nn.Module, name: str, tensor: Tensor) -> Parameter:
     return Parameter(plain_name(module, name), shape, kind, _fan_in(owner, kind), padding)
 
 
+def _submodule(module: nn.Module, path: str) -> nn.Module:
+    """Like ``module.get_submodule(path)``, of scripted modules too."""
+    return reduce(getattr, path.split("."), module) if path else module
+
+
 def _is_attention_output(module: nn.Module, name: str) -> bool:
     """MultiheadAttention zeroes the bias of the Linear that it projects its output with."""
     path = name.split(".")
-    parent = module.get_submodule(".".join(path[:-2])) if len(path) > 1 else module
-    return isinstance(parent, nn.MultiheadAttention) and path[-2] == "out_proj"
+    parent = _submodule(module, ".".join(path[:-2]))
+    return issubclass(_class_of(parent), nn.MultiheadAttention) and path[-2] == "out_proj"
+
+
+def _is_of_weight_norm(owner: nn.Module, leaf: str) -> bool:
+    """Whether a parameter is what ``torch.nn.utils.weight_norm``, a hook, stores for a weight."""
+    hooks: list[Any] = [h for h in owner._forward_pre_hooks.values() if type(h) is WeightNorm]
+    return any(leaf in (f"{hook.name}_g", f"{hook.name}_v") for hook in hooks)
 
 
 def _fan_in(owner: nn.Module, kind: str | None) -> int | None:
@@ -74,10 +108,26 @@ def _fan_in(owner: nn.Module, kind: str | None) -> int | None:
         return int(owner.hidden_size)  # type: ignore[arg-type]
     if kind == "bilinear":
         return int(owner.in1_features)  # type: ignore[arg-type]
-    weight = getattr(owner, "weight", None)
+    weight = _weight_of(owner)
     if isinstance(weight, Tensor) and not is_lazy(weight) and weight.ndim > 1:
         return torch_fans(weight.shape)[0]
     return None
+
+
+def _weight_of(owner: nn.Module) -> Any:
+    """A layer's weight; one that is parametrized is computed, changing nothing."""
+    if not is_parametrized(owner, "weight"):
+        return getattr(owner, "weight", None)
+    parts = [*owner.get_submodule("parametrizations.weight").modules()]
+    training = [part.training for part in parts]
+    try:
+        for part in parts:
+            part.training = False  # or spectral norm renews its vectors
+        with torch.no_grad():
+            return owner.weight
+    finally:
+        for part, mode in zip(parts, training, strict=True):
+            part.training = mode
 
 
 def bind(module: nn.Module, recipe: Recipe) -> Recipe:

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 # torch.compile's, activation checkpointing's and FSDP1's own attribute for what they wrap.
 _WRAPPED = {"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"}
-_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_AROUND_MODULE = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 
 
 def plain_name(module: nn.Module, name: str) -> str:
@@ -21,7 +22,7 @@ def plain_name(module: nn.Module, name: str) -> str:
     kept: list[str] = []
     owner: object = module
     for part in name.split("."):
-        wrapper = part == "module" and isinstance(owner, _PARALLEL)
+        wrapper = part == "module" and isinstance(owner, _AROUND_MODULE)
         if part not in _WRAPPED and not wrapper:
             kept.append(part)
         owner = getattr(owner, part, None)

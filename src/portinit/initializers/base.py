@@ -26,9 +26,11 @@ class Parameter:
         shape: its shape in PyTorch.
         kind: the kind of layer that owns it: ``"linear"``, ``"conv"``, ``"conv_transpose"``,
             ``"bilinear"``, ``"embedding"``, ``"norm"``, ``"recurrent"``, ``"attention"``,
-            ``"prelu"``, ``"transposed_linear"`` (GPT-2's Conv1D); none if unknown.
+            ``"prelu"``, ``"transposed_linear"`` (GPT-2's Conv1D), ``"parametrized"`` (what a
+            parametrization stores in a weight's place); None if unknown.
         fan_in: the fan_in of the kernel beside it, or a recurrent layer's hidden size.
         padding_idx: the padding row of an embedding.
+        other_names: the other names of a shared (tied) parameter.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Parameter:
     kind: str | None = None
     fan_in: int | None = None
     padding_idx: int | None = None
+    other_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

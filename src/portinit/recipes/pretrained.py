@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from portinit.arrays.layouts import LAYOUTS, Layout, as_layout
-from portinit.arrays.weight_files import StoredTensor, stored_tensors
+from portinit.arrays.weight_files import StoredTensor, shared_names, stored_tensors
 from portinit.initializers.assigned import from_file
+from portinit.initializers.base import Initializer
 from portinit.recipes.names import flax_layout, torch_name
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule, raise_misfits
@@ -39,6 +40,9 @@ def pretrained(
     Put it in front of a recipe for the rest: ``pretrained("backbone.safetensors", without="head.*")
     + recipes.torch_defaults()``. Shapes come from headers, and every one that differs from the
     model's is listed before anything is written. Values are read when the model is filled.
+
+    A tensor that the file notes other names of (``safetensors.torch.save_model`` stores a tied
+    tensor once) is given to each of them.
 
     Args:
         file: safetensors, NumPy's ``.npz``, ``torch.save``'s, or an index of shards,
@@ -72,7 +76,9 @@ def pretrained(
     if layout not in ("torch", "flax"):
         raise ValueError(f"layout must be 'torch' or 'flax', got {layout!r}")
     held = stored_tensors(os.fspath(file), section)
-    found = [*_named(held, names, strip, prefix, layout)]
+    noted = shared_names(os.fspath(file), section)
+    held |= {name: held[kept] for name, kept in noted.items()}
+    found = [*dict.fromkeys(_named(held, names, strip, prefix, layout))]
     asked = {"only": _several(only), "without": _several(without), "layouts": [*(layouts or {})]}
     chosen = [
         (name, tensor)
@@ -95,14 +101,35 @@ def unused(recipe: Recipe, names: Collection[str]) -> list[str]:
     """
     if all(rule.name is not None for rule in recipe.rules):
         return []
+    given = [rule for rule in recipe.rules if isinstance(rule.initializer, from_file) and rule.name]
+    used = used_tensors(recipe, names)
     return [
         f"{rule.name}: no such parameter in the model, and {rule.initializer} is for it"
-        for rule in recipe.rules
-        if rule.name is not None
-        and not rule.buffer
-        and isinstance(rule.initializer, from_file)
-        and rule.name not in names
+        f"{_strip_hint(str(rule.name))}"
+        for rule in given
+        if not rule.buffer and rule.name not in names and rule.initializer not in used
     ]
+
+
+def used_tensors(recipe: Recipe, names: Collection[str]) -> set[Initializer]:
+    """The tensors of files that a recipe gives to parameters of these names.
+
+    A file may give a tensor to several names, of which a model has one.
+    """
+    return {
+        rule.initializer
+        for rule in recipe.rules
+        if isinstance(rule.initializer, from_file) and rule.name in names
+    }
+
+
+_WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
+
+
+def _strip_hint(name: str) -> str:
+    """Say how to read a file of a wrapped model: names are of what is within the wrapper."""
+    found = next((prefix for prefix in _WRAPPERS if name.startswith(prefix)), None)
+    return f"; pretrained(..., strip={found!r}) takes a wrapper's name off" if found else ""
 
 
 def _named(

@@ -88,7 +88,7 @@ class Recipe:
                 misfits.append(f"{parameter.name} {parameter.shape}: {error}")
                 continue
             if rule is None:
-                misfits.append(f"{parameter.name} {parameter.shape}: no rule matches it")
+                misfits.append(f"{parameter.name} {parameter.shape}: {_unmatched(parameter)}")
             elif rule.shape != parameter.shape:
                 misfits.append(
                     f"{parameter.name}: the recipe has {rule.shape}, got {parameter.shape}"
@@ -193,6 +193,15 @@ class Recipe:
             RecipeError: not a recipe, or one of a newer schema.
         """
         return cls(*from_text(text))
+
+
+def _unmatched(parameter: Parameter) -> str:
+    if parameter.kind != "parametrized":
+        return "no rule matches it"
+    return (
+        "no rule names it, and a parametrization stores it in a weight's place, which patterns for "
+        "weights say nothing of; trace the model, or name it in a rule"
+    )
 
 
 def _as_recipe_errors(values: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:

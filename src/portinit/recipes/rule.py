@@ -6,7 +6,7 @@ import fnmatch
 import glob
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -82,12 +82,27 @@ class Rule:
         return Layout(roles=self.layout.roles) if self.layout else Layout()
 
     def matches(self, parameter: Parameter) -> bool:
-        """Whether the rule applies to a parameter."""
-        if self.kind is not None and self.kind != parameter.kind:
+        """Whether the rule applies to a parameter, by any name of a shared one.
+
+        A rule for a kind of layer asks for the kind by the parameter's first name. A pattern for
+        weights says nothing of the tensors that a parametrization stores in a weight's place (the
+        magnitudes of weight norm have a sign to keep): it must name them, or their kind.
+        """
+        if self.kind is not None:
+            return self.kind == parameter.kind and self._has(parameter.name)
+        names = (parameter.name, *parameter.other_names)
+        if parameter.kind == "parametrized" and not self._names_stored(names):
             return False
+        return any(map(self._has, names))
+
+    def _has(self, name: str) -> bool:
         if self.name is not None:
-            return self.name == parameter.name
-        return fnmatch.fnmatchcase(parameter.name, self.pattern)
+            return self.name == name
+        return fnmatch.fnmatchcase(name, self.pattern)
+
+    def _names_stored(self, names: Iterable[str]) -> bool:
+        leaves = {name.rpartition(".")[2] for name in names}
+        return any(word in self.pattern for word in (*leaves, "parametrizations"))
 
     def bound(self, parameter: Parameter) -> Rule:
         """The rule for one parameter, with all that the model tells filled in."""
@@ -125,10 +140,10 @@ class RuleIndex:
     def first(self, parameter: Parameter) -> Rule | None:
         """The first rule that matches a parameter; None if none does."""
         limit, found = math.inf, None
-        for number, rule in self.by_name.get(parameter.name, ()):
-            if rule.matches(parameter):
-                limit, found = number, rule
-                break
+        for name in (parameter.name, *parameter.other_names):
+            for number, rule in self.by_name.get(name, ()):
+                if number < limit and rule.matches(parameter):
+                    limit, found = number, rule
         for number, rule in self.patterns:
             if number > limit:
                 break
