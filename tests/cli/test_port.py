@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
+from rich.console import Console
 
 import portinit
 from portinit import Layout, Recipe, RecipeError, recipes
 from portinit.cli import porting
+from portinit.cli.tables import print_port
+from portinit.replay.torch_math import mkl
 
 DEFAULTS = recipes.torch_defaults()
 X = np.random.default_rng(0).standard_normal((16, 3)).astype(np.float32)
@@ -254,3 +257,53 @@ def test_dropout_and_batch_norm_are_compared_as_in_evaluation():
             return torch.nn.functional.dropout(super().forward(x), training=self.training)
 
     assert port(Noisy(), NnxTwin, DEFAULTS, inputs=(X, X)).same
+
+
+class Near(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(3, 4)
+        self.dt = torch.nn.Parameter(torch.exp(torch.rand(500) * 4 - 7))
+
+
+class NearTwin(nnx.Module):
+    def __init__(self) -> None:
+        self.fc = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
+        self.dt = nnx.Param(jnp.zeros(500))
+
+
+NEAR = porting.Task(Near, NearTwin, replay=3)
+
+
+def test_a_replay_with_mkl_is_the_same() -> None:
+    if mkl.find((2, 13)) is None:
+        pytest.skip("no MKL of PyTorch's version here")
+    assert all(row.same for row in porting.port(NEAR).rows)
+
+
+def test_a_replay_without_mkl_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mkl, "find", lambda version: None)
+    done = porting.port(NEAR)
+    assert {row.name: row.near for row in done.rows if not row.same} == {"dt": "within 1 ulp (exp)"}
+    assert done.same
+    console = Console(record=True, width=200)
+    print_port(console, "", done, verbose=False)
+    text = console.export_text()
+    assert "2 of 3 parameters identical in PyTorch and Flax, 1 nearly" in text
+    assert "within 1 ulp (exp)" in text
+
+
+@pytest.mark.parametrize(("name", "factor"), [("dt", 1.001), ("fc.weight", 1 + 2**-23)])
+def test_a_replay_that_is_not_near_fails(
+    name: str, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a difference near where every bit is promised."""
+    monkeypatch.setattr(mkl, "find", lambda version: None)
+    pair = porting.fill(NEAR)
+    with torch.no_grad():
+        pair.torch_model.get_parameter(name).mul_(factor)
+    done = porting.compare(pair)
+    (row,) = (row for row in done.rows if row.name == name)
+    assert not row.same
+    assert row.near is None
+    assert not done.same

@@ -18,6 +18,7 @@ import torch
 import portinit
 from portinit import Recipe
 from portinit.cli.commands import portinit as command
+from portinit.replay.torch_math import mkl
 
 NETS = """
 import torch
@@ -46,6 +47,12 @@ class Tied(nn.Module):
         self.head = nn.Linear(4, 7, bias=False)
         self.head.weight = self.table.weight
         self.copy = nn.Parameter(self.table.weight.data)
+
+class Near(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+        self.dt = nn.Parameter(torch.exp(torch.rand(500) * 4 - 7))
 
 def reads():
     return nn.Linear(3, 2 + int(torch.rand(()) > 2))
@@ -193,6 +200,15 @@ def test_replay_writes_what_torch_gives(seed):
             assert found.dtype == tensor.dtype, name
             assert torch.equal(found, tensor), name
         assert file.metadata()["seed"] == str(seed)
+
+
+def test_replay_says_which_digits_to_expect(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("replay", traced(), "--out", "w.safetensors")
+    assert "every bit is PyTorch's" in result.output
+    monkeypatch.setattr(mkl, "find", lambda version: None)
+    result = run("replay", traced("Near"), "--out", "w.safetensors")
+    assert ended_well(result)
+    assert "every bit of 2 is PyTorch's; the last bits of 1 may differ (exp): dt" in result.output
 
 
 def test_replay_of_transposed_values():

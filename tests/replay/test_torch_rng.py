@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from portinit.backends import threads
 from portinit.replay import torch_rng as ts
-from portinit.replay.torch_rng import cephes, compiled, generator, libm, loops, sleef
-from portinit.replay.torch_rng.arithmetic import fma64, fma_exact
+from portinit.replay.torch_math.arithmetic import fma64, fma_exact
+from portinit.replay.torch_rng import cephes, compiled, generator, libm, loops
 
 SIZES = (0, 1, 7, 15, 16, 17, 31, 32, 33, 100, 1000, 65537)
 REAL = ("float32", "float64", "bfloat16", "float16")
@@ -676,37 +676,3 @@ def test_temporaries_stay_small(draw: Callable[..., NDArray[Any]]) -> None:
     finally:
         tracemalloc.stop()
     assert peak - values.nbytes < 6 << 20
-
-
-# Functions of tensors
-
-
-def tensors_function(name: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    return getattr(torch, name)(torch.from_numpy(x)).numpy()
-
-
-@pytest.mark.parametrize("name", ["expm1", "log1p"])
-def test_expm1_and_log1p_are_torchs(name: str, bits: Bits) -> None:
-    random = np.random.default_rng(0)
-    special = [0, -0.0, np.inf, -np.inf, np.nan, -1, -1.5, 1e37, 1e-40, -1e-40, 88.73, -16.7, -200]
-    values = [random.uniform(-1, 1, 100_000), random.uniform(-20, 90, 100_000), special]
-    x = np.concatenate(values).astype(np.float32)
-    wanted = tensors_function(name, x)
-    ours = getattr(sleef, name)(x)
-    np.testing.assert_array_equal(np.isnan(ours), np.isnan(wanted))
-    assert bits(ours[~np.isnan(ours)]) == bits(wanted[~np.isnan(ours)])
-    for size in range(1, 40):  # the ends of vectors
-        assert bits(getattr(sleef, name)(x[:size])) == bits(tensors_function(name, x[:size]))
-
-
-@pytest.mark.parametrize(
-    ("name", "low", "high", "share"),
-    [("exp", -10, 0, 0.985), ("log", 1e-4, 1, 0.9), ("erfinv", -1, 1, 0.999)],
-)
-def test_what_mkl_computes_is_at_most_one_unit_off(
-    name: str, low: float, high: float, share: float
-) -> None:
-    x = np.random.default_rng(0).uniform(low, high, 200_000).astype(np.float32)
-    ours, wanted = getattr(sleef, name)(x), tensors_function(name, x)
-    np.testing.assert_array_max_ulp(ours, wanted, 1)
-    assert np.mean(ours == wanted) > share

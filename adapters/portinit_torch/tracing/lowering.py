@@ -13,7 +13,13 @@ from portinit.arrays.dtypes import dtype_name
 from portinit_torch.tracing.calls import Named, arguments_of, mutated, tensors_in
 from portinit_torch.tracing.draws import lower_draw, read_scalar
 from portinit_torch.tracing.modes import DECIDED_BY_VALUES, TraceError, on_real_tensors, source_line
-from portinit_torch.tracing.recorder import CONCRETE, RecordedNode, Recorder, real_result
+from portinit_torch.tracing.recorder import (
+    CONCRETE,
+    RecordedNode,
+    Recorder,
+    memory_order,
+    real_result,
+)
 
 Maybe = RecordedNode | None
 
@@ -278,7 +284,10 @@ def _reduction(op: str) -> Callable[..., Maybe]:
             return None
         axes = named.get("dim")
         axes = [axes] if isinstance(axes, int) else axes or None
-        return r.add(op, inputs[:1], t, axes=axes, keepdims=bool(named.get("keepdim")))
+        x = named["self"]
+        order = memory_order(x.shape, x.stride())  # which decides in what order is added
+        a = {} if order == sorted(order) else {"order": order}
+        return r.add(op, inputs[:1], t, axes=axes, keepdims=bool(named.get("keepdim")), **a)
 
     return make
 

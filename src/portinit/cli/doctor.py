@@ -18,6 +18,8 @@ from portinit import __version__
 from portinit.backends.threads import find_numba, thread_count
 from portinit.cli.app import CONSOLE, portinit
 from portinit.cli.tables import print_rows
+from portinit.replay.torch_math import mkl
+from portinit.replay.torch_rng import LATEST
 from portinit.verify.devices import found, installed
 
 _MODULES = {  # where it differs from the package's name
@@ -25,6 +27,7 @@ _MODULES = {  # where it differs from the package's name
     "ml-dtypes": "ml_dtypes",
     "orbax-checkpoint": "orbax.checkpoint",
 }
+_NOT_MODULES = ("mkl",)  # a library, without a Python module
 _NOT_LISTED = ("all", "test", "docs")  # made of the others, or for those who work on portinit
 
 
@@ -103,6 +106,8 @@ def _need(package: str, wanted: str, extras: tuple[str, ...]) -> Need:
         version = metadata.version(package)
     except metadata.PackageNotFoundError:
         return Need(package, wanted, extras, None)
+    if package in _NOT_MODULES:
+        return Need(package, wanted, extras, version)
     try:
         importlib.import_module(_MODULES.get(package, package))
     except Exception as error:  # whatever an installation that broke may raise
@@ -128,8 +133,20 @@ def _paths() -> Iterator[FastPath]:
         else "pip install 'portinit[fast]'",
     )
     yield _triton()
+    yield _digits()
     x64 = installed("jax") and bool(importlib.import_module("jax").config.jax_enable_x64)
     yield FastPath("float64 in JAX", x64, "jax.config.update('jax_enable_x64', True)")
+
+
+def _digits() -> FastPath:
+    name = "PyTorch's own digits (replay)"
+    version = ".".join(map(str, LATEST))
+    library = mkl.find(LATEST)
+    if library is not None:
+        return FastPath(name, True, f"MKL {library.version} of torch {version}: {library.path}")
+    if not mkl.is_supported():
+        return FastPath(name, False, "MKL is for Linux on x86-64; exp, log, erfinv and QR are near")
+    return FastPath(name, False, "pip install 'portinit[mkl]'; exp, log, erfinv and QR are near")
 
 
 def _triton() -> FastPath:

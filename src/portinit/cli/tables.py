@@ -23,7 +23,9 @@ def print_port(console: Console, title: str, done: Port, verbose: bool) -> None:
     mark = "[green]✓[/]" if done.same and done.proved else "[yellow]![/]"
     mark = mark if done.same else "[red]✗[/]"
     same, total = sum(row.same for row in done.rows), len(done.rows)
-    line = f"{same} of {total} parameters identical in PyTorch and Flax; {_outputs(done)}"
+    near = sum(row.near is not None for row in done.rows)
+    nearly = f", {near} nearly" if near else ""
+    line = f"{same} of {total} parameters identical in PyTorch and Flax{nearly}; {_outputs(done)}"
     head = f"{title}: " if title else ""
     console.print(f"{mark} {escape(head + line)}", highlight=False, soft_wrap=True)
     for note in done.notes:
@@ -54,7 +56,8 @@ def _rows(rows: Sequence[Row]) -> Table:
     """A table of parameters, a row each, that breaks names between their parts only."""
     table = _table("", ["PyTorch", "Flax", "shape", "initializer", "bits"])
     for row in rows:
-        verdict = "[green]same[/]" if row.same else f"[red]{row.differing} differ[/]"
+        verdict = f"[yellow]{row.near}[/]" if row.near else f"[red]{row.differing} differ[/]"
+        verdict = "[green]same[/]" if row.same else verdict
         call = escape(rounded(row.initializer))
         table.add_row(escape(row.name), escape(row.path), in_shape(row.shape), call, verdict)
     return table

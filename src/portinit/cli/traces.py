@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,26 @@ def trace(factory: str, out: Path | None, as_code: bool) -> None:
 @click.option("--out", required=True, callback=writable, help="Write a safetensors file here.")
 def replay(recipe: str, seed: int, torch_version: str | None, out: Path) -> None:
     """Write the weights that torch.manual_seed and a traced constructor give, without torch."""
+    loaded = load_recipe(recipe)
     try:
-        values = load_recipe(recipe).replay(seed, torch_version)
+        values, inexact = loaded.replay(seed, torch_version), loaded.inexact(torch_version)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     write_tensors(out, values, {"seed": str(seed)})
     CONSOLE.print(f"wrote {len(values)} tensors to", str(out), markup=False)
+    CONSOLE.print(_digits(len(values), inexact), markup=False, soft_wrap=True)
+
+
+def _digits(count: int, inexact: Mapping[str, tuple[str, ...]]) -> str:
+    """Which digits to expect of a replay."""
+    if not inexact:
+        return "every bit is PyTorch's (on a CPU, in one thread)"
+    operations = ", ".join(sorted({op for ops in inexact.values() for op in ops}))
+    named = ", ".join([*inexact][:3]) + (", and others" if len(inexact) > 3 else "")
+    return (
+        f"every bit of {count - len(inexact)} is PyTorch's; the last bits of {len(inexact)} may "
+        f"differ ({operations}): {named}. See portinit doctor for PyTorch's own digits"
+    )
 
 
 def _torch_models() -> Any:

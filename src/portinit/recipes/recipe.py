@@ -13,7 +13,7 @@ from portinit.initializers.base import Parameter
 from portinit.recipes.display import SHOWN, as_html, as_text
 from portinit.recipes.rule import RecipeError, Rule, RuleIndex, raise_misfits
 from portinit.recipes.serialization import from_text, to_text
-from portinit.replay.program import Program, opaque_in
+from portinit.replay.program import Program, opaque_in, parse_version
 
 
 @dataclass(frozen=True, repr=False)
@@ -172,6 +172,36 @@ class Recipe:
             return _as_recipe_errors(replay(self.program, numbers, seed, torch_version))
         except ValueError as error:
             raise RecipeError(str(error)) from error
+
+    def inexact(self, torch_version: str | None = None) -> dict[str, tuple[str, ...]]:
+        """The parameters whose last bits a replay may miss on this machine, and why.
+
+        PyTorch's ``exp``, ``log`` and ``erfinv`` of float32, its QR factorisations and its matrix
+        products are Intel MKL's. They are bit for bit PyTorch's where a copy of the version that
+        it was built with is at hand: the package of the extra ``mkl``, or the one inside an
+        installed PyTorch.
+
+        Args:
+            torch_version: as for :meth:`replay`.
+
+        Returns:
+            The names, each with the operations whose last bits may differ. Parameters that are
+            not named are bit for bit what PyTorch gives.
+
+        Raises:
+            RecipeError: the recipe was not traced.
+        """
+        if self.program is None:
+            raise RecipeError("a replay needs a traced recipe; this one has rules only")
+        from portinit.replay.digits import inexact_operations
+
+        version = parse_version(torch_version or self.program.torch)
+        inexact = inexact_operations(self.program.nodes, version)
+        return {
+            rule.name or rule.pattern: tuple(sorted(inexact[rule.value]))
+            for rule in self.rules
+            if rule.value is not None and inexact[rule.value]
+        }
 
     def _lost(self, program: Program) -> Iterator[str]:
         """The parameters that the program does not give, and why."""

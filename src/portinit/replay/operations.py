@@ -1,8 +1,9 @@
 """What the operations of a program compute, in NumPy, rounded as PyTorch rounds on a CPU.
 
-Sums, products and quotients of float32 round the same everywhere. Of the functions, expm1 and
-log1p are PyTorch's own bits; exp, log and sqrt are within one unit in the last place, as PyTorch
-calls MKL for them: see portinit.replay.torch_rng.sleef.
+Sums, products and quotients of float32 round the same everywhere, and expm1 and log1p are
+PyTorch's own bits. The other functions, and sums along axes, are computed in float64 and rounded,
+so that they are the same on every machine. Replays want PyTorch's digits instead, which depend on
+the machine: see :mod:`portinit.replay.digits`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from portinit.arrays.dtypes import numpy_dtype
 
 Array = np.ndarray[Any, Any]
 Attributes = Mapping[str, Any]
+Operation = Callable[..., Array]
+"""Computes an operation from its attributes and the values of its inputs."""
 
 
 def _operands(arguments: tuple[Array, ...], a: Attributes, exact: bool = True) -> tuple[Any, Any]:
@@ -42,14 +45,14 @@ def _is_float(x: Any) -> bool:
     return x.dtype.kind in "fV"  # V: the formats of ml_dtypes
 
 
-def _binary(function: Callable[[Any, Any], Any]) -> Callable[..., Array]:
+def _binary(function: Callable[[Any, Any], Any]) -> Operation:
     def apply(a: Attributes, *arguments: Array) -> Array:
         return np.asarray(function(*_operands(arguments, a)))
 
     return apply
 
 
-def _sum(sign: float) -> Callable[..., Array]:
+def _sum(sign: float) -> Operation:
     def apply(a: Attributes, *arguments: Array) -> Array:
         x, y = _operands(arguments, a, exact=False)
         alpha = sign * a.get("alpha", 1)
@@ -64,7 +67,7 @@ def _sum(sign: float) -> Callable[..., Array]:
     return apply
 
 
-def _unary(function: Callable[[Any], Any]) -> Callable[..., Array]:
+def _unary(function: Callable[[Any], Any]) -> Operation:
     def apply(a: Attributes, x: Array) -> Array:
         wide = _wide(x)
         return np.asarray(function(wide.reshape(-1))).reshape(x.shape).astype(x.dtype)
@@ -72,17 +75,26 @@ def _unary(function: Callable[[Any], Any]) -> Callable[..., Array]:
     return apply
 
 
-def _sleef(name: str, double: Callable[[Any], Any] | None = None) -> Callable[..., Array]:
-    """A function as PyTorch computes it in float32, and ``double``'s in other dtypes."""
+def _rounded(name: str) -> Operation:
+    """A function computed in float64 and rounded."""
 
-    def apply(x: Any) -> Any:
-        from portinit.replay.torch_rng import sleef  # loaded by those who evaluate a program
+    def function(x: Array) -> Array:
+        from portinit.replay.torch_math.functions import rounded  # for those who evaluate a program
 
-        if double is not None and x.dtype != np.float32:
-            return double(x)
-        return getattr(sleef, name)(x)
+        return rounded(name, x)
 
-    return _unary(apply)
+    return _unary(function)
+
+
+def _sleef(name: str, double: Callable[[Any], Any]) -> Operation:
+    """A function that PyTorch computes in its own way in float32; ``double`` in other dtypes."""
+
+    def function(x: Array) -> Any:
+        from portinit.replay.torch_math import sleef
+
+        return getattr(sleef, name)(x) if x.dtype == np.float32 else double(x)
+
+    return _unary(function)
 
 
 def _power(a: Attributes, *arguments: Array) -> Array:
@@ -146,17 +158,17 @@ def _index_put(a: Attributes, x: Array, index: Array, value: Array | None = None
     return x
 
 
-def _qr(part: int) -> Callable[..., Array]:
+def _qr(part: int) -> Operation:
     def apply(a: Attributes, x: Array) -> Array:
         return np.linalg.qr(x.astype(np.float64))[part].astype(x.dtype)
 
     return apply
 
 
-def _reduce(function: Callable[..., Any]) -> Callable[..., Array]:
+def _reduce(function: Callable[..., Any]) -> Operation:
     def apply(a: Attributes, x: Array) -> Array:
         axes = None if a.get("axes") is None else tuple(a["axes"])
-        wide = x.astype(np.float64) if x.dtype.kind == "f" else x
+        wide = x.astype(np.float64) if _is_float(x) else x
         return np.asarray(function(wide, axis=axes, keepdims=a.get("keepdims", False)))
 
     return apply
@@ -166,7 +178,7 @@ def _norm(x: Array, axis: Any, keepdims: bool) -> Array:
     return np.asarray(np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims)))
 
 
-OPERATIONS: dict[str, Callable[..., Array]] = {
+OPERATIONS: dict[str, Operation] = {
     "add": _sum(1),
     "sub": _sum(-1),
     "mul": _binary(np.multiply),
@@ -191,11 +203,11 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
     "sqrt": _unary(np.sqrt),
     "rsqrt": _unary(lambda x: 1 / np.sqrt(x)),
     "reciprocal": _unary(lambda x: 1 / x),
-    "exp": _sleef("exp", np.exp),
-    "log": _sleef("log", np.log),
+    "exp": _rounded("exp"),
+    "log": _rounded("log"),
     "expm1": _sleef("expm1", np.expm1),
     "log1p": _sleef("log1p", np.log1p),
-    "erfinv": _sleef("erfinv"),
+    "erfinv": _rounded("erfinv"),
     "sin": _unary(np.sin),
     "cos": _unary(np.cos),
     "tanh": _unary(np.tanh),
@@ -226,6 +238,12 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
 }
 """Functions of an operation's attributes and inputs."""
 
+INEXACT = frozenset(
+    {"exp", "log", "erfinv", "sin", "cos", "tanh", "sqrt", "sigmoid", "pow"}
+    | {"sum", "mean", "norm", "qr_q", "qr_r", "matmul"}
+)
+"""Those whose last bits may not be PyTorch's; the others are bit for bit."""
+
 _SIZED = ("broadcast", "reshape", "strided")
 
 CONSTANTS: dict[str, Callable[[Attributes, tuple[int, ...], Any], Array]] = {
@@ -237,17 +255,22 @@ CONSTANTS: dict[str, Callable[[Attributes, tuple[int, ...], Any], Array]] = {
 
 
 def apply(
-    op: str, attributes: Attributes, arguments: list[Array], shape: tuple[int, ...], dtype: str
+    op: str,
+    attributes: Attributes,
+    arguments: list[Array],
+    shape: tuple[int, ...],
+    dtype: str,
+    operations: Mapping[str, Operation] = OPERATIONS,
 ) -> Array:
     """The value of one operation, checked against the shape it was recorded with."""
     if op in CONSTANTS:
         return CONSTANTS[op](attributes, shape, numpy_dtype(dtype))
     if op in _SIZED and tuple(attributes["size"]) != shape:
         raise ValueError(f"{op} must give shape {shape}, got {attributes['size']}")
-    if op not in OPERATIONS:
-        raise ValueError(f"an operation must be one of {', '.join(OPERATIONS)}; got {op!r}")
+    if op not in operations:
+        raise ValueError(f"an operation must be one of {', '.join(operations)}; got {op!r}")
     with np.errstate(all="ignore"):  # as PyTorch: an infinity is a value
-        value = OPERATIONS[op](attributes, *arguments)
+        value = operations[op](attributes, *arguments)
         wanted = numpy_dtype(dtype)
         value = value if value.dtype == wanted else value.astype(wanted)
     if value.shape != shape:

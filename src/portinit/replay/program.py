@@ -18,7 +18,7 @@ import numpy as np
 
 from portinit.arrays.dtypes import numpy_dtype
 from portinit.arrays.layouts import Shape, as_shape
-from portinit.replay.operations import CONSTANTS, OPERATIONS, apply
+from portinit.replay.operations import CONSTANTS, OPERATIONS, Operation, apply
 
 Array = np.ndarray[Any, Any]
 Version = tuple[int, int]
@@ -88,7 +88,10 @@ class Source(Protocol):
 
 
 def evaluate(
-    nodes: Sequence[Node], wanted: Iterable[int], source: Source
+    nodes: Sequence[Node],
+    wanted: Iterable[int],
+    source: Source,
+    operations: Mapping[str, Operation] = OPERATIONS,
 ) -> Iterator[tuple[int, Array]]:
     """The values of some nodes, each as soon as it is known.
 
@@ -99,6 +102,7 @@ def evaluate(
         nodes: the program.
         wanted: positions of nodes.
         source: of the draws.
+        operations: what computes each operation; the same everywhere by default.
 
     Yields:
         Positions and values, in the program's order.
@@ -124,7 +128,9 @@ def evaluate(
                 arguments = [values[i] for i in node.inputs]
                 for i in node.inputs:
                     use(i)
-                values[number] = apply(node.op, node.attributes, arguments, node.shape, node.dtype)
+                values[number] = apply(
+                    node.op, node.attributes, arguments, node.shape, node.dtype, operations
+                )
         except _MEANINGLESS as error:
             raise ValueError(f"node {number} ({node.op}): {error}") from error
         if number in outputs:

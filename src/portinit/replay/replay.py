@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from portinit.replay import torch_rng
+from portinit.replay.digits import operations_of
 from portinit.replay.program import Node, Program, Version, evaluate, parse_version
 from portinit.sampling.truncated_normal import TruncatedNormal
 
@@ -29,8 +30,9 @@ def replay(
     Yields:
         Positions and values, in the program's order.
     """
-    stream = TorchStream(seed, parse_version(torch_version or program.torch), program.nodes)
-    return evaluate(program.nodes, wanted, stream)
+    version = parse_version(torch_version or program.torch)
+    stream = TorchStream(seed, version, program.nodes)
+    return evaluate(program.nodes, wanted, stream, operations_of(version))
 
 
 class TorchStream:

@@ -6,7 +6,7 @@ of torch shows, each sampler's docstring says. With numba installed large draws 
 bits are the same.
 """
 
-from portinit.replay.torch_rng import sleef as sleef
+from portinit.replay.torch_math import sleef as sleef
 from portinit.replay.torch_rng.formats import LATEST as LATEST
 from portinit.replay.torch_rng.formats import Version as Version
 from portinit.replay.torch_rng.generator import STATE_SIZE as STATE_SIZE

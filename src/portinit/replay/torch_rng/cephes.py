@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from portinit.replay.torch_rng.arithmetic import (
+from portinit.replay.torch_math.arithmetic import (
     Floats,
     as_float,
     as_int,

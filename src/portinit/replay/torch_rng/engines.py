@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from portinit.replay.torch_rng.arithmetic import fma_exact
+from portinit.replay.torch_math.arithmetic import fma_exact
 from portinit.replay.torch_rng.cephes import box_muller, unit
 
 Words = NDArray[np.uint32]

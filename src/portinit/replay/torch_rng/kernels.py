@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from portinit.replay.torch_rng.arithmetic import fma64, fma_exact
+from portinit.replay.torch_math.arithmetic import fma64, fma_exact
 from portinit.replay.torch_rng.cephes import unit
 from portinit.replay.torch_rng.engines import Engine, Values, Words
 from portinit.replay.torch_rng.formats import Version, is_low, rounded, scalar, stepwise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from portinit.replay.torch_rng.arithmetic import fma
+from portinit.replay.torch_math.arithmetic import fma
 from portinit.replay.torch_rng.cephes import box_muller, unit
 
 Words = NDArray[np.uint32]

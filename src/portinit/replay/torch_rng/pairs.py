@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from portinit.replay.torch_rng.arithmetic import fma64
+from portinit.replay.torch_math.arithmetic import fma64
 from portinit.replay.torch_rng.engines import Values
 from portinit.replay.torch_rng.formats import rounded
 from portinit.replay.torch_rng.generator import Generator

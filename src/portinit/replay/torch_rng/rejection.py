@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from portinit.replay.torch_math.functions import function
+from portinit.replay.torch_math.functions import rounded as rounded_function
 from portinit.replay.torch_rng.engines import Values, block_sizes
-from portinit.replay.torch_rng.formats import Version, rounded, scalar
+from portinit.replay.torch_rng.formats import Version, is_low, rounded, scalar
 from portinit.replay.torch_rng.generator import Generator
 from portinit.replay.torch_rng.normals import ROW, NormalDraw
 from portinit.replay.torch_rng.uniforms import uniform_words, uniforms_of
@@ -55,6 +57,10 @@ class Truncated:
     def step(self, x: Values) -> Values:
         """The result of one operation, rounded to the dtype, ready for the next."""
         return rounded(x, self.real).astype(self.work, copy=False)
+
+    def function(self, name: str, x: Values) -> Values:
+        """A function of numbers of the dtype, before it is rounded to it."""
+        return rounded_function(name, x) if is_low(self.real) else function(name, x, self.version)
 
     def outside(self, x: Values) -> NDArray[np.bool_]:
         """Where numbers of the dtype are beyond the bounds, these rounded to it."""
@@ -135,6 +141,6 @@ def _rejected(u: Values, x: Values, law: Truncated) -> NDArray[np.bool_]:
     density = law.step(law.step(density * density) * law.work(-0.5))
     density = law.step(density - law.term(peak))
     with np.errstate(divide="ignore"):
-        logarithm = law.step(np.log(u.astype(np.float64)))
+        logarithm = law.step(law.function("log", u))
     rejected: NDArray[np.bool_] = logarithm > density
     return rejected

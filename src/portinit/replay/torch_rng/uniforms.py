@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from portinit.replay.torch_rng.arithmetic import fma64
+from portinit.replay.torch_math.arithmetic import fma64
 from portinit.replay.torch_rng.engines import Engine, Values, Words, block_sizes
 from portinit.replay.torch_rng.formats import (
     LATEST,

@@ -45,9 +45,9 @@ def fma_exact(x: Floats, y: Floats, z: Floats) -> Floats:
     return total.astype(np.float32)
 
 
-def fma64(x: Floats, y: float, z: float) -> Floats:
+def fma64(x: Floats, y: Floats, z: Floats) -> Floats:
     """The float64 x * y + z, rounded once."""
-    if z == 0:
+    if np.ndim(z) == 0 and z == 0:
         return x * y + z
     product = x * y
     product_rest = _product_error(x, np.float64(y), product)

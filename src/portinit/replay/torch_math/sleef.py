@@ -1,10 +1,7 @@
-"""float32 functions of tensors as torch's CPU kernels compute them, or as nearly as is known.
+"""expm1 and log1p of float32 as torch's CPU kernels compute them: SLEEF's (u10, with FMA).
 
-``expm1`` and ``log1p`` are SLEEF's (u10, compiled with FMA), in pairs of float32 whose sum is the
-number meant; a vector's last elements go through the same code as the others. ``exp``, ``log`` and
-``erfinv`` torch leaves to Intel's MKL, whose source is not public: here they are rounded from
-float64, and each says how often the two agree. NumPy's square root is correctly rounded, and MKL's
-is not always.
+They work in pairs of float32 whose sum is the number meant. A vector's last elements go through
+the same code as the others.
 """
 
 from __future__ import annotations
@@ -12,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from portinit.replay.torch_rng import quantiles
-from portinit.replay.torch_rng.arithmetic import Floats, fma_exact
+from portinit.replay.torch_math.arithmetic import Floats, fma_exact
+from portinit.replay.torch_math.functions import rounded
 
 Singles = NDArray[np.float32]
 Pair = tuple[Floats, Floats]
@@ -47,38 +44,11 @@ def log1p(x: Singles) -> Singles:
     """log(1 + x); bit for bit up to 1e38, tried on all floats in [1e-4, 1]."""
     with np.errstate(all="ignore"):
         values = _log1p(x)
-    values = np.where(x > _LOG1P_LARGEST, log(x), values)
+    values = np.where(x > _LOG1P_LARGEST, rounded("log", x), values)
     values = np.where(x < -_ONE, np.float32(np.nan), values)
     values = np.where(x == -_ONE, np.float32(-np.inf), values)
     result: Singles = np.where(x == 0, x, values)
     return result
-
-
-def exp(x: Singles) -> Singles:
-    """The exponential, rounded to nearest: 98.9 % of all floats in [-10, -0.01] are torch's.
-
-    The rest are next to them.
-    """
-    return _of_double(np.exp, x)
-
-
-def log(x: Singles) -> Singles:
-    """The natural logarithm, rounded to nearest: 96.7 % of all floats in [1e-4, 1] are torch's.
-
-    Of uniform numbers in (0, 2] 91.8 % are. The rest are next to them.
-    """
-    return _of_double(np.log, x)
-
-
-def erfinv(x: Singles) -> Singles:
-    """The inverse error function, rounded to nearest: 99.97 % are torch's."""
-    return _of_double(quantiles.erfinv, x)
-
-
-def _of_double(function: Floats, x: Singles) -> Singles:
-    with np.errstate(all="ignore"):
-        values: Singles = np.asarray(function(x.astype(np.float64))).astype(np.float32)
-    return values
 
 
 def _exp(d: Pair) -> Pair:

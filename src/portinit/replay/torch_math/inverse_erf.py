@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from portinit.replay.torch_rng.engines import Values
+Values = NDArray[Any]
 
 _CENTRE = (
     (
@@ -86,7 +88,7 @@ def erfinv(x: Values) -> Values:
     finite = np.minimum(r, 1e3)
     tail = np.where(r <= 5.0, _ratio(_TAIL, finite - 1.6), _ratio(_FAR, finite - 5.0))
     values[outer] = np.copysign(np.where(np.isinf(r), np.inf, tail), x[outer])
-    return values / math.sqrt(2.0)
+    return np.where(x == 0, x, values / math.sqrt(2.0))  # of -0 too
 
 
 def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], r: Values) -> Values:

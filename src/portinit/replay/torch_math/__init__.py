@@ -1,0 +1,1 @@
+"""PyTorch's CPU kernels in NumPy, bit for bit: functions, sums, factorisations."""
