@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from examples import deep_linear
-from examples.deep_linear import example_input as example_input
 from flax import linen as nn
 
 import portinit
+from examples import deep_linear
+from examples.deep_linear import example_input as example_input
 
 ACTIVATIONS = {"none": lambda x: x, "relu": nn.relu, "tanh": jnp.tanh}
 

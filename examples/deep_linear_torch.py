@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from examples import deep_linear
-from examples.deep_linear import example_input as example_input
 from torch import nn
 
 import portinit
+from examples import deep_linear
+from examples.deep_linear import example_input as example_input
 
 ACTIVATIONS = {"none": lambda x: x, "relu": torch.relu, "tanh": torch.tanh}
 

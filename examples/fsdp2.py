@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from examples import llama_torch
 from torch import multiprocessing, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 import portinit
 import portinit_torch
+from examples import llama_torch
 
 
 def build(mesh: DeviceMesh) -> nn.Module:

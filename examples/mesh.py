@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from examples.llama_flax import Llama
 from flax import linen as nn
 from jax.sharding import AxisType
 
 import portinit
 import portinit_flax
+from examples.llama_flax import Llama
 
 RECIPE = portinit.Recipe([("*norm.weight", portinit.ones), ("*", portinit.normal(std=0.02))])
 

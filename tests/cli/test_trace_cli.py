@@ -1,6 +1,7 @@
 """The commands on traced recipes: trace, replay, port --trace."""
 
 import ast
+import math
 import re
 import subprocess
 import sys
@@ -151,6 +152,52 @@ def test_trace_as_code_can_be_pasted():
     assert ended_well(result)
     ast.parse(result.output)
     assert "trunc_normal" in result.output
+
+
+RAW = """
+import math
+from torch import nn
+
+class Raw(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.empty(12, 24))
+        nn.init.kaiming_uniform_(self.w, a=math.sqrt(5))
+        self.gain = nn.Parameter(torch.full((3,), 2.0))
+        self.linear = nn.Linear(12, 24)
+        self.conv = nn.Conv2d(6, 4, 3)
+        self.up = nn.ConvTranspose2d(5, 3, 2)
+        self.norm = nn.LayerNorm(24)
+        self.embed = nn.Embedding(30, 4)
+        nn.init.kaiming_normal_(self.embed.weight)
+        self.attn = nn.MultiheadAttention(8, 2)
+"""
+
+
+def test_what_is_pasted_draws_from_what_pytorch_draws_from():
+    Path("raw.py").write_text("import torch" + RAW)
+    result = run("trace", "raw.py:Raw", "--as-code")
+    assert ended_well(result)
+    lines = [line.split(",  # ") for line in result.output.splitlines()]
+    code = {name: text for text, name in lines}
+    labels = {name: text.partition("=")[0] for name, text in code.items()}
+    assert {name: labels[name] for name in ("w", "gain", "norm.weight", "embed.weight")} == {
+        "w": "init",
+        "gain": "init",
+        "norm.weight": "scale_init",
+        "embed.weight": "embedding_init",
+    }
+    shapes = {  # in Flax, with the std of PyTorch's documentation
+        "w": ((12, 24), 1 / math.sqrt(3 * 24)),
+        "linear.weight": ((12, 24), 1 / math.sqrt(3 * 12)),
+        "conv.weight": ((3, 3, 6, 4), 1 / math.sqrt(3 * 6 * 9)),
+        "up.weight": ((2, 2, 5, 3), 1 / math.sqrt(3 * 3 * 4)),  # fan_in is of axis 1: (in, out)
+        "embed.weight": ((30, 4), math.sqrt(2 / 4)),
+        "attn.in_proj_weight": ((8, 24), math.sqrt(2 / (8 + 24))),
+    }
+    for name, (shape, std) in shapes.items():
+        initializer = eval(code[name].partition("=")[2], {"portinit": portinit})
+        assert initializer.distribution_of(shape).std == pytest.approx(std, rel=1e-6), name
 
 
 def test_what_is_lost_is_named():
@@ -304,15 +351,19 @@ def verdicts(result: click.testing.Result) -> list[str]:
 
 @pytest.mark.parametrize("name", TWINS)
 def test_twins_port_by_their_own_constructors(name):
-    result = port(name, "--trace")
+    result = port(name, "--trace", "--verbose")
     assert ended_well(result)
     assert set(verdicts(result)) == {"same"}
 
 
 def test_a_replay_ports_the_weights_of_manual_seed():
-    result = port("gpt", "--trace", "--replay", "9", "--out", "w.safetensors")
+    result = port("gpt", "--replay", "9", "--out", "w.safetensors", "--verbose")
     assert ended_well(result)
     assert set(verdicts(result)) == {"same"}
+    assert (
+        "kaiming_uniform(a=2.236)" in result.output
+    )  # what the trace knows, not that values are given
+    assert "assigned" not in result.output
     torch.manual_seed(9)
     from portinit_examples import gpt_torch
 
@@ -335,4 +386,13 @@ def test_a_key_and_a_replay_differ():
 
 
 def test_a_replay_needs_a_trace():
-    assert refused(port("gpt", "--replay", "9"), "--replay needs --trace")
+    result = port("gpt", "--replay", "9", "--recipe", "gpt2:layers=2")
+    assert refused(result, "a replay needs a traced recipe")
+
+
+def test_a_seed_beside_a_replay_is_refused():
+    assert refused(port("gpt", "--replay", "9", "--seed", "0"), "give one of them")
+
+
+def test_a_recipe_beside_a_trace_is_refused():
+    assert refused(port("gpt", "--trace", "--recipe", "vit"), "give one of them")

@@ -97,6 +97,7 @@ def _rule(
         buffer=is_buffer,
         source=_short(node.source),
         value=value,
+        layer=described.kind,
     )
 
 

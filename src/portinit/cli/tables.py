@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 
@@ -34,7 +35,7 @@ def print_port(console: Console, title: str, done: Port, verbose: bool) -> None:
         _print_below(console, problem, "red")
     odd = done.rows if verbose else [row for row in done.rows if not row.same]
     if odd:
-        console.print(_rows(odd))
+        _print_table(console, _rows(odd))
 
 
 def _outputs(done: Port) -> str:
@@ -53,7 +54,7 @@ def _print_below(console: Console, text: str, style: str) -> None:
 
 
 def _rows(rows: Sequence[Row]) -> Table:
-    """A table of parameters, a row each, that breaks names between their parts only."""
+    """A table of parameters, a row each."""
     table = _table("", ["PyTorch", "Flax", "shape", "initializer", "bits"])
     for row in rows:
         verdict = f"[yellow]{row.near}[/]" if row.near else f"[red]{row.differing} differ[/]"
@@ -73,11 +74,25 @@ def print_rows(console: Console, title: str, headings: list[str], rows: list[lis
     table = _table(title, headings)
     for row in rows:
         table.add_row(*map(escape, row))
-    console.print(table)
+    _print_table(console, table)
 
 
 def _table(title: str, headings: list[str]) -> Table:
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=escape(title) or None, title_justify="left")
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=True, overflow="ignore")
     return table
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """Print a table as wide as it is: names stay whole, to be searched for and copied.
+
+    A terminal that is too narrow breaks its lines, and so is spared the lines between columns.
+    """
+    unlimited = console.options.update(width=10_000)
+    width = Measurement.get(console, unlimited, table).maximum
+    if console.is_terminal and width > console.width:
+        table.box, table.pad_edge = None, False
+        width = Measurement.get(console, unlimited, table).maximum
+    wide = console if width <= console.width else Console(width=width)
+    wide.print(table)

@@ -32,7 +32,7 @@ _COLUMNS = ("name", "of", "shape", "initializer", "layout in Flax", "std", "fans
 def _row(rule: Rule) -> dict[str, str]:
     cells = (
         rule.name or rule.pattern,
-        rule.kind or "",
+        rule.kind or rule.layer or "",
         "" if rule.shape is None else in_shape(rule.shape),
         in_words(rule.initializer),
         "" if rule.layout is None else str(layout_to_data(rule.layout)),

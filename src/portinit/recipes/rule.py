@@ -7,7 +7,7 @@ import glob
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from portinit.arrays.layouts import LAYOUTS, Layout, Shape, as_layout
@@ -46,6 +46,8 @@ class Rule:
         buffer: whether it is no parameter but a buffer, which a Flax tree may lack.
         source: the line that last wrote it, in a traced recipe.
         value: the node of the program that gives it, in a traced recipe.
+        layer: the kind of layer that owns the parameter, in the recipe of one model; None if it is
+            none of PyTorch's. See :class:`Parameter`.
     """
 
     pattern: str
@@ -56,6 +58,7 @@ class Rule:
     buffer: bool = False
     source: str | None = None
     value: int | None = None
+    layer: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str) or not isinstance(self.initializer, Initializer):
@@ -65,8 +68,9 @@ class Rule:
             )
         if isinstance(self.layout, str):
             object.__setattr__(self, "layout", as_layout(self.layout))
-        if not isinstance(self.kind, str | None) or not isinstance(self.source, str | None):
-            raise TypeError(f"kind and source must be text, got {self.kind!r}, {self.source!r}")
+        for name in ("kind", "source", "layer"):
+            if not isinstance(getattr(self, name), str | None):
+                raise TypeError(f"{name} must be text, got {getattr(self, name)!r}")
 
     @cached_property
     def name(self) -> str | None:
@@ -112,6 +116,7 @@ class Rule:
             initializer=self.initializer.bound(parameter),
             layout=self.layout or usual_layout(parameter),
             kind=None,
+            layer=parameter.kind or self.layer,
             shape=parameter.shape if self.shape is None else self.shape,
         )
 

@@ -290,6 +290,8 @@ def _rule_to_data(rule: Rule, program: Program | None) -> dict[str, Any]:
     data: dict[str, Any] = {"name": rule.pattern}
     if rule.kind is not None:
         data["kind"] = rule.kind
+    if rule.layer is not None:
+        data["layer"] = rule.layer
     if rule.shape is not None:
         data["shape"] = list(rule.shape)
     if rule.layout is not None:
@@ -303,7 +305,8 @@ def _rule_to_data(rule: Rule, program: Program | None) -> dict[str, Any]:
 
 
 def _rule_from_data(number: int, data: Any, program: Program | None) -> Rule:
-    allowed = {"name", "kind", "shape", "layout", "buffer", "source", "value", "initializer"}
+    allowed = {"name", "kind", "layer", "shape", "layout", "buffer", "source", "value"}
+    allowed |= {"initializer"}
     try:
         known = isinstance(data, dict) and {"name", "initializer"} <= set(data) <= allowed
         if not known:
@@ -318,6 +321,7 @@ def _rule_from_data(number: int, data: Any, program: Program | None) -> Rule:
             bool(data.get("buffer", False)),
             data.get("source"),
             None if data.get("value") is None else _value_of(data["value"], program),
+            data.get("layer"),
         )
     except (ValueError, TypeError, RecursionError) as error:
         raise RecipeError(f"rule {number}: {error}") from error
