@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -29,11 +28,16 @@ CheckpointError.__module__ = "portinit.checkpoints"
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; what was written there is moved to ``path`` at the end."""
-    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as folder:
-        temporary = Path(folder) / path.name
-        yield temporary
-        publish(temporary, path)
+    """A temporary path beside ``path``; what was written there is moved to ``path`` at the end.
+
+    Another run that writes the same file is waited for. What a killed run left is removed.
+    """
+    directory = path.absolute().parent
+    with claimed(directory, path.name, wait=True) as work:
+        assert work is not None  # it was waited for
+        yield work / path.name
+        publish(work / path.name, path)
+    sweep(directory)
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -62,24 +66,81 @@ def _umask() -> int:
 
 @contextlib.contextmanager
 def claimed(directory: Path, name: str, wait: bool) -> Iterator[Path | None]:
-    """An empty folder to write one of a checkpoint's files in, while no other run does.
+    """An empty folder to write one of a directory's files in, while no other run does.
 
-    The claim is a lock on an open file, which a killed process loses. None is given if another
-    process has the claim and ``wait`` is not set.
+    None is given if another process has the claim and ``wait`` is not set.
     """
     scratch = directory / SCRATCH
-    scratch.mkdir(exist_ok=True)
-    with (scratch / f"{name}.lock").open("wb") as lock:
-        if not locked(lock, wait):
+    with exclusive(scratch / f"{name}.lock", wait) as held:
+        if not held:
             yield None
             return
         work = scratch / name
         shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
-        work.mkdir()
+        work.mkdir(parents=True)
         try:
             yield work
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def sweep(directory: Path) -> None:
+    """Remove what killed runs left of the files that they were writing in a directory."""
+    scratch = directory / SCRATCH
+    try:
+        left = {path.name.removesuffix(".lock") for path in scratch.iterdir()}
+    except FileNotFoundError:
+        return
+    for name in left:
+        with exclusive(scratch / f"{name}.lock", wait=False) as held:
+            if held:
+                shutil.rmtree(scratch / name, ignore_errors=True)
+
+
+_ATTEMPTS = 100
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, wait: bool) -> Iterator[bool]:
+    """Hold a lock file, which is made if need be, with its folder; False if another process does.
+
+    The lock is on an open file, so that a killed process loses it. In the end the file is removed,
+    and its folder where nothing else is in it. A process that waited for a file that is gone by
+    then makes a new one: whoever holds the lock holds the file at this path.
+    """
+    for attempt in range(_ATTEMPTS):
+        path.parent.mkdir(exist_ok=True)
+        try:
+            file = path.open("ab")
+        except FileNotFoundError:  # another process has removed the folder meanwhile
+            continue
+        with file:
+            if not locked(file, wait):
+                yield False
+                return
+            # Somebody who removes every file at once is no process of ours: that is not awaited.
+            if _is_at(path, file) or attempt == _ATTEMPTS - 1:
+                try:
+                    yield True
+                finally:
+                    _remove(path, file)
+                return
+    raise CheckpointError(f"{path} could not be made: its folder is removed again and again")
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    """Whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _remove(path: Path, file: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # Windows removes no open file, and nobody an open folder
+        if _is_at(path, file):
+            path.unlink()
+        path.parent.rmdir()
 
 
 def locked(file: IO[bytes], wait: bool = False) -> bool:
@@ -94,6 +155,14 @@ def locked(file: IO[bytes], wait: bool = False) -> bool:
         if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
             raise
     return True  # also on a file system without locks, for one run at a time
+
+
+def require_unicode(name: str) -> None:
+    """Raise a CheckpointError for a name that cannot be written as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"a tensor's name must be Unicode text, got {name!r}") from error
 
 
 def require_space(directory: Path, needed: int, what: str) -> None:

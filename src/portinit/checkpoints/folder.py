@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,14 @@ import numpy as np
 from portinit.arrays.dtypes import numpy_dtype
 from portinit.checkpoints.entries import Array
 from portinit.checkpoints.files import (
-    SCRATCH,
     CheckpointError,
     atomic,
     claimed,
     explained,
     publish,
     require_space,
+    require_unicode,
+    sweep,
 )
 from portinit.checkpoints.shards import INDEX, OURS, Shard, index_of
 from portinit.checkpoints.values import Progress, Values
@@ -41,7 +41,6 @@ def write_folder(
 ) -> None:
     """Write the files that are not there yet, and the index when all are."""
     folder = Folder(directory, shards, metadata)
-    _require_dtypes(shards)
     missing = folder.prepare(overwrite)
     progress(sum(shard.nbytes for shard in shards if shard not in missing))
     for wait in (False, True):  # first what no other run is at, then what another has left
@@ -76,7 +75,7 @@ class Folder:
             (self.directory / INDEX).unlink(missing_ok=True)  # first: nothing may look whole
         for path in others:
             path.unlink(missing_ok=True)
-        self._drop_what_was_killed(missing)
+        sweep(self.directory)
         require_space(self.directory, sum(map(_size, missing)), f"{len(missing)} files")
         return missing
 
@@ -87,16 +86,10 @@ class Folder:
             if not OURS.fullmatch(path.name):
                 continue
             if path.name == INDEX:
-                if len(known) == 1 or path.read_bytes() != index_of(self.shards):
+                if len(known) == 1 or _bytes_of(path) not in (None, index_of(self.shards)):
                     yield path
             elif path.name not in known or not self._holds(path):
                 yield path
-
-    def _drop_what_was_killed(self, missing: Sequence[Shard]) -> None:
-        for shard in missing:
-            if (self.directory / SCRATCH / shard.file).exists():
-                with claimed(self.directory, shard.file, wait=False):
-                    pass  # a claim clears its folder
 
     def missing(self) -> list[Shard]:
         """The shards whose files are not there."""
@@ -131,7 +124,15 @@ class Folder:
         if len(self.shards) > 1 and not (self.directory / INDEX).exists():
             with explained(self.directory / INDEX, 0), atomic(self.directory / INDEX) as temporary:
                 temporary.write_bytes(index_of(self.shards))
-        shutil.rmtree(self.directory / SCRATCH, ignore_errors=True)
+        sweep(self.directory)
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    """The bytes of a file; None if another run has removed it meanwhile."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def job_metadata(metadata: Mapping[str, str], job: str) -> dict[str, str]:
@@ -140,7 +141,12 @@ def job_metadata(metadata: Mapping[str, str], job: str) -> dict[str, str]:
 
 
 def save_file(tensors: Mapping[str, Array], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file of NumPy arrays, without a copy of those that are contiguous."""
+    """Write a safetensors file of NumPy arrays, without a copy of those that are contiguous.
+
+    Raises:
+        CheckpointError: a name that the format keeps for itself.
+    """
+    require_names(tensors)
     numpy = importlib.import_module("safetensors.numpy")
     contiguous = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     numpy.save_file(contiguous, path, dict(metadata))
@@ -169,11 +175,20 @@ def _size(shard: Shard) -> int:
     return shard.nbytes + _ROOM_FOR_A_NAME * len(shard.entries)
 
 
-def _require_dtypes(shards: Sequence[Shard]) -> None:
-    """Let the library say now what it would say of a dtype at the end of a shard."""
+def require_storable(shards: Sequence[Shard]) -> None:
+    """Raise a CheckpointError for a name or a dtype that a safetensors file cannot hold."""
+    require_names(entry.name for shard in shards for entry in shard.entries)
     probe: Any = importlib.import_module("safetensors.numpy").save
     for name in {entry.dtype for shard in shards for entry in shard.entries}:
         try:
             probe({"probe": np.zeros(0, numpy_dtype(name))})
         except Exception as error:
             raise CheckpointError(f"safetensors takes no {name}: {error}") from error
+
+
+def require_names(names: Iterable[str]) -> None:
+    """Raise a CheckpointError for a name that a safetensors file cannot hold."""
+    for name in names:
+        if name == "__metadata__":
+            raise CheckpointError("safetensors keeps the name __metadata__ for its texts")
+        require_unicode(name)

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from portinit.checkpoints.files import (
     CheckpointError,
     atomic,
     explained,
-    locked,
+    exclusive,
     require_space,
+    require_unicode,
 )
 from portinit.checkpoints.values import Progress, Values
 
@@ -39,12 +40,13 @@ def write_session(
 ) -> None:
     """Save the groups that are not there yet into a session beside ``directory``; then move it."""
     orbax = _orbax()
-    if _job_of(orbax, directory) == job:
-        progress(sum(map(_size, groups)))
-        return
-    _require_free(directory, overwrite)
+    _require_tree(entry.path for group in groups for entry in group)
     work = directory.parent / f".{directory.name}{SCRATCH}"
     with _alone(work), _lean(orbax):
+        if _job_of(orbax, directory) == job:  # an earlier run's
+            progress(sum(map(_size, groups)))
+            return
+        _require_free(directory, overwrite)
         session = Session(orbax, work, job)
         done = session.resume(overwrite)
         progress(sum(map(_size, groups[:done])))
@@ -60,6 +62,7 @@ def write_session(
                 session.save(tree, number)
         with explained(directory, 0, ValueError):
             session.finish(directory)
+            session.clear()
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,14 @@ class Session:
             shutil.rmtree(directory)
         self._path.rename(directory)
 
+    def clear(self) -> None:
+        """Remove all that the session has beside its checkpoint, but for the lock."""
+        for path in self.work.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+
 
 def _orbax() -> Any:
     name = "orbax.checkpoint.experimental.v1"
@@ -166,17 +177,34 @@ def _require_free(directory: Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def _alone(work: Path) -> Iterator[None]:
-    """Hold a folder that no other run holds, and remove it if all goes well."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("wb") as lock:
-        if not locked(lock):
+    """Hold a folder that no other run holds; it stays where something is left in it."""
+    work.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(work / "lock", wait=False) as held:
+        if not held:
             raise CheckpointError(f"{work} must be this run's alone, got another run in it")
         yield
-        shutil.rmtree(work)
 
 
 def _size(group: Group) -> int:
     return sum(entry.nbytes for entry in group)
+
+
+def _require_tree(paths: Iterable[Sequence[str]]) -> None:
+    """Raise a CheckpointError for tensors that cannot be the leaves of one tree."""
+    leaves: dict[str, Sequence[str]] = {}
+    inner: dict[Sequence[str], Sequence[str]] = {}
+    for path in paths:
+        require_unicode("".join(path))
+        other = leaves.setdefault(".".join(path), path)  # Orbax joins the names like this
+        if other is not path:
+            raise CheckpointError(f"Orbax has one place for the tensors {other} and {path}")
+        inner |= {tuple(path[:end]): path for end in range(1, len(path))}
+    for path in leaves.values():
+        if tuple(path) in inner:
+            raise CheckpointError(
+                f"a tree of nested dicts cannot hold a tensor at {'.'.join(path)} and another "
+                f"within it, {'.'.join(inner[tuple(path)])}; safetensors files can"
+            )
 
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: Array) -> None:

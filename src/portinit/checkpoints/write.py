@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from portinit.backends.base import key_words
 from portinit.checkpoints.entries import Entry, entries, require_suited
 from portinit.checkpoints.files import CheckpointError
-from portinit.checkpoints.folder import job_metadata, write_folder
+from portinit.checkpoints.folder import job_metadata, require_storable, write_folder
 from portinit.checkpoints.session import write_session
 from portinit.checkpoints.shards import fingerprint, groups_of, shards_of
 from portinit.checkpoints.values import Drawn, Replay, Values
@@ -70,11 +71,12 @@ def write(
     found = entries(what, dtype) if isinstance(what, Recipe) else list(what)
     require_suited(found)
     values: Values = key if isinstance(key, Replay) else Drawn(Key(*key_words(key)))
-    found, limit, folder = values.arranged(found), parse_size(shard_size), Path(directory)
+    found, limit, folder = values.arranged(found), parse_size(shard_size), _path(directory)
     report = _counted(progress, sum(entry.nbytes for entry in found))
     texts = {"format": "pt"} if metadata is None else dict(metadata)
     if file_format == "safetensors":
         shards = shards_of(found, limit)
+        require_storable(shards)
         job = fingerprint([shard.entries for shard in shards], values, texts)
         _make_folder(folder)
         headers = job_metadata(texts, job)
@@ -85,6 +87,14 @@ def write(
         write_session(folder.absolute(), groups, values, job, overwrite=overwrite, progress=report)
     else:
         raise ValueError(f"file_format must be one of {', '.join(FORMATS)}; got {file_format!r}")
+
+
+def _path(directory: str | Path) -> Path:
+    if not str(directory).strip():  # which Path takes for the current folder
+        raise CheckpointError(
+            "directory must be a folder's path, got an empty one; '.' is this one"
+        )
+    return Path(directory)
 
 
 def _make_folder(folder: Path) -> None:
@@ -119,10 +129,10 @@ def parse_size(size: int | str) -> int:
     >>> parse_size("1.5GB")
     1500000000
     """
-    found = re.fullmatch(r"\s*([\d_]+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(size))
-    if found is None or found[2].upper() not in _UNITS:
-        raise ValueError(f"a size must be such as 500MB or 2GiB, got {size!r}")
-    count = int(float(found[1]) * _UNITS[found[2].upper()])
-    if count < 1:
-        raise ValueError(f"a size must be 1 byte or more, got {size!r}")
+    parts = re.fullmatch(r"\s*(\d[\d_]{0,30}(?:\.\d{1,30})?)\s*([a-zA-Z]*)\s*", str(size), re.ASCII)
+    if parts is None or parts[2].upper() not in _UNITS:
+        raise ValueError(f"a size must be such as 500MB or 2GiB, got {str(size)[:40]!r}")
+    count = int(Fraction(parts[1].replace("_", "")) * _UNITS[parts[2].upper()])
+    if not 1 <= count < 1 << 63:
+        raise ValueError(f"a size must be 1 byte or more, and less than 2**63, got {size!r}")
     return count
