@@ -1,5 +1,6 @@
 """Whole Flax models, linen or nnx, filled from recipes."""
 
+from portinit_flax.checkpoints import checkpoint_tensors as checkpoint_tensors
 from portinit_flax.checkpoints import entries as entries
 from portinit_flax.initialize import Compiled as Compiled
 from portinit_flax.initialize import CompiledProgram as CompiledProgram

@@ -1,5 +1,6 @@
 """torch.nn.init's functions, from portinit's stream: ``import portinit_torch as init``."""
 
+from portinit_torch.checkpoints import checkpoint_tensors as checkpoint_tensors
 from portinit_torch.checkpoints import entries as entries
 from portinit_torch.init import calculate_gain as calculate_gain
 from portinit_torch.init import constant as constant

@@ -1,4 +1,4 @@
-"""What PyTorch modules tell recipes of their parameters and buffers."""
+"""The parameters and buffers of PyTorch modules, described to recipes."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def all_names(module: nn.Module, names: Names) -> set[str]:
 
 
 def pairs_of(module: nn.Module, recipe: Recipe, names: Names) -> Pairs:
-    """What a recipe fills: the parameters, then the buffers that it speaks of."""
+    """List the tensors that a recipe fills: the parameters, then the buffers that it names."""
     buffers = _described(module, module.named_buffers, names)
     known = [pair for pair in buffers if _speaks_of(recipe, pair[0])]
     return [*_described(module, module.named_parameters, names), *known]

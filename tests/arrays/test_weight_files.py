@@ -2,7 +2,7 @@
 
 import argparse
 import collections
-import datetime
+import datetime as dt
 import io
 import os
 import pathlib
@@ -120,9 +120,10 @@ def test_an_array_that_its_header_does_not_fit_is_refused(damage, tmp_path):
 
 
 def test_archives_that_cannot_be_trusted_are_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "w.npz", "w") as made, pytest.warns(UserWarning, match="Dupl"):
-        for array in (EYE, EYE + 1):
-            made.writestr("a.npy", member(array))
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as made:
+        made.writestr("a.npy", member(EYE))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            made.writestr("a.npy", member(EYE + 1))
     with pytest.raises(ValueError, match=r"must hold each name once, got a\.npy twice"):
         stored_tensors(str(tmp_path / "w.npz"))
     np.savez(tmp_path / "l.npz", a=np.ones(2, np.longdouble))
@@ -199,7 +200,7 @@ BESIDE: dict[str, Any] = {
     "Namespace": argparse.Namespace(lr=0.1, inner=argparse.Namespace(a=[1, 2])),
     "SimpleNamespace": types.SimpleNamespace(lr=np.float32(0.1)),
     "paths": [pathlib.Path("a/b"), pathlib.PurePosixPath("c")],
-    "times": [datetime.datetime(2020, 1, 1), datetime.timedelta(3), datetime.date(2020, 1, 2)],
+    "times": [dt.datetime(2020, 1, 1), dt.timedelta(3), dt.date(2020, 1, 2)],
     "defaultdict": collections.defaultdict(list, {"loss": [1.0, 2.0]}),
     "counters": [collections.Counter("ab"), collections.OrderedDict(a=1)],
     "torch": [torch.__version__, torch.float16, torch.Size([2]), torch.device("cpu")],
@@ -322,5 +323,5 @@ def test_verifying_reads_nothing_that_reading_would_refuse(tmp_path):
     file = str(tmp_path / "w.safetensors")
     verify_tensor(file, "a")
     for ask in (verify_tensor, read_tensor):
-        with pytest.raises(ValueError, match="b must be of one of the dtypes .* got F8_E4M3"):
+        with pytest.raises(ValueError, match=r"b must be of one of the dtypes .* got F8_E4M3"):
             ask(file, "b")

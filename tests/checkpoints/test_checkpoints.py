@@ -84,7 +84,7 @@ def test_a_module_s_file_is_what_initialize_gives(tmp_path, dtype, bits):
     native = getattr(torch, dtype)
     with torch.device("meta"):
         module = Net(native)
-    write(portinit_torch.entries(module, recipes.torch_defaults()), KEY, tmp_path)
+    write(portinit_torch.checkpoint_tensors(module, recipes.torch_defaults()), KEY, tmp_path)
     read = safetensors.torch.load_file(tmp_path / "model.safetensors")
     filled = portinit_torch.initialize(Net(native), recipes.torch_defaults(), KEY).state_dict()
     assert {*filled} - {*read} == {"head.weight"}  # tied: once, by its first name
@@ -95,7 +95,7 @@ def test_a_module_s_file_is_what_initialize_gives(tmp_path, dtype, bits):
 
 
 def test_a_shared_parameter_is_tied_again_by_safetensors(tmp_path):
-    write(portinit_torch.entries(Net(), recipes.torch_defaults()), KEY, tmp_path)
+    write(portinit_torch.checkpoint_tensors(Net(), recipes.torch_defaults()), KEY, tmp_path)
     module = Net()
     safetensors.torch.load_model(module, tmp_path / "model.safetensors")  # strict
     filled = portinit_torch.initialize(Net(), recipes.torch_defaults(), KEY)
@@ -158,7 +158,7 @@ def flat(tree: object) -> dict[str, object]:
 
 
 def test_a_linen_model_s_file_has_its_paths_and_layouts(tmp_path, bits):
-    write(portinit_flax.entries(LINEN, recipes.flax_defaults()), KEY, tmp_path)
+    write(portinit_flax.checkpoint_tensors(LINEN, recipes.flax_defaults()), KEY, tmp_path)
     with safetensors.safe_open(tmp_path / "model.safetensors", "flax") as file:
         read = {name: bits(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     filled = portinit_flax.initialize(LINEN, recipes.flax_defaults(), KEY)
@@ -180,7 +180,7 @@ class Stack(flax.linen.Module):
 def test_stacked_layers_are_one_tensor(tmp_path, bits):
     tree = jax.eval_shape(Stack().init, jax.random.key(0), jnp.zeros((2, 4)))
     recipe = Recipe([("*.1.*", portinit.uniform()), ("*", portinit.normal())])
-    write(portinit_flax.entries(tree, recipe, stacked={"layers": 1}), KEY, tmp_path)
+    write(portinit_flax.checkpoint_tensors(tree, recipe, stacked={"layers": 1}), KEY, tmp_path)
     with safetensors.safe_open(tmp_path / "model.safetensors", "flax") as file:
         read = {name: bits(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     filled = portinit_flax.initialize(tree, recipe, KEY, stacked={"layers": 1})
@@ -190,7 +190,7 @@ def test_stacked_layers_are_one_tensor(tmp_path, bits):
 
 def test_an_nnx_model_s_checkpoint_is_restored_by_orbax(tmp_path, bits):
     model = nnx.eval_shape(lambda: Nnx(nnx.Rngs(0)))
-    entries = portinit_flax.entries(model, recipes.flax_defaults())
+    entries = portinit_flax.checkpoint_tensors(model, recipes.flax_defaults())
     write(entries, KEY, tmp_path / "out", file_format="orbax")
     read = flat(orbax_v1.load(tmp_path / "out"))
     filled = portinit_flax.initialize(Nnx(nnx.Rngs(0)), recipes.flax_defaults(), KEY)
@@ -218,7 +218,7 @@ def test_the_index_is_the_hub_s(tmp_path):
 
 
 def test_groups_keep_the_order_and_the_limit():
-    entries = checkpoints.entries(small(7))
+    entries = checkpoints.checkpoint_tensors(small(7))
     groups = groups_of(entries, 25_000)
     assert [entry for group in groups for entry in group] == entries
     assert [len(group) for group in groups] == [2, 2, 2, 1]
@@ -228,7 +228,7 @@ def test_transformers_loads_the_folder(tmp_path):
     config = transformers.GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=90, n_positions=16)
     recipe = recipes.gpt2(layers=2)
     with torch.device("meta"):
-        entries = portinit_torch.entries(transformers.GPT2LMHeadModel(config), recipe)
+        entries = portinit_torch.checkpoint_tensors(transformers.GPT2LMHeadModel(config), recipe)
     write(entries, KEY, tmp_path, shard_size="40KB")
     config.save_pretrained(tmp_path)
     assert (tmp_path / INDEX).exists()
@@ -445,7 +445,7 @@ def test_a_disk_that_fills_up_is_one_line(small_disk, monkeypatch):
 
 def test_both_of_orbax_s_faces_restore_what_was_written(tmp_path, bits):
     with torch.device("meta"):
-        entries = portinit_torch.entries(Net(torch.bfloat16), recipes.torch_defaults())
+        entries = portinit_torch.checkpoint_tensors(Net(torch.bfloat16), recipes.torch_defaults())
     write(entries, KEY, tmp_path / "out", file_format="orbax", shard_size="1KB")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     filled = portinit_torch.initialize(Net(torch.bfloat16), recipes.torch_defaults(), KEY)
@@ -466,7 +466,7 @@ def test_a_killed_session_is_taken_up(tmp_path, bits):
     write(small(), KEY, out, **options, progress=lambda done, _: reports.append(done))
     assert reports[:2] == [20_000, 30_000]  # a group was there
     read = flat(orbax_v1.load(out))
-    filled = {e.path: e.drawn(KEY) for e in checkpoints.entries(small())}
+    filled = {e.path: e.draw(KEY) for e in checkpoints.checkpoint_tensors(small())}
     assert {p: bits(v) for p, v in read.items()} == {
         "/".join(p): bits(v) for p, v in filled.items()
     }
@@ -476,7 +476,7 @@ def test_a_killed_session_is_taken_up(tmp_path, bits):
         write(small(), portinit.key(4), out, **options)
     write(small(), portinit.key(4), out, **options, overwrite=True)
     again = flat(orbax_v1.load(out))["layers/0/weight"]
-    assert bits(again) == bits(checkpoints.entries(small())[0].drawn(portinit.key(4)))
+    assert bits(again) == bits(checkpoints.checkpoint_tensors(small())[0].draw(portinit.key(4)))
 
 
 def test_a_group_that_orbax_has_is_not_saved_twice(tmp_path):
@@ -533,13 +533,13 @@ def test_what_cannot_be_drawn_or_stored_is_refused_before_anything_is_written(tm
         write(small(), KEY, out, dtype="int8")
     with pytest.raises(ValueError, match="file_format must be one of safetensors, orbax"):
         write(small(), KEY, out, file_format="pickle")
-    entry = checkpoints.entries(small())[0]
+    entry = checkpoints.checkpoint_tensors(small())[0]
     with pytest.raises(portinit.RecipeError, match="named 2 times"):
         write([entry, entry], KEY, out)
     assert not out.exists()
     with pytest.raises(CheckpointError, match="safetensors takes no complex128"):
         write(small(), KEY, out, dtype="complex128")
-    assert not [*out.iterdir()]
+    assert not out.exists()
 
 
 def test_a_file_is_no_folder(tmp_path):

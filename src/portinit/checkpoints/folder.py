@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from portinit.arrays.dtypes import numpy_dtype
-from portinit.checkpoints.entries import Array
 from portinit.checkpoints.files import (
     CheckpointError,
     atomic,
@@ -24,6 +23,7 @@ from portinit.checkpoints.files import (
     sweep,
 )
 from portinit.checkpoints.shards import INDEX, OURS, Shard, index_of
+from portinit.checkpoints.tensors import Array
 from portinit.checkpoints.values import Progress, Values
 
 _JOB = "portinit.job"
@@ -45,7 +45,7 @@ def write_folder(
     progress(sum(shard.nbytes for shard in shards if shard not in missing))
     for wait in (False, True):  # first what no other run is at, then what another has left
         missing = folder.missing()
-        values.begin(entry for shard in missing for entry in shard.entries)
+        values.begin(spec for shard in missing for spec in shard.specs)
         for shard in missing:
             with claimed(directory, shard.file, wait) as work:
                 if work is not None:
@@ -113,9 +113,9 @@ class Folder:
         with explained(path, _size(shard), _safetensors_error()):
             require_space(self.directory, _size(shard), str(path))
             tensors = {}
-            for entry in shard.entries:
-                tensors[entry.name] = values.of(entry)
-                progress(entry.nbytes)
+            for spec in shard.specs:
+                tensors[spec.name] = values.take(spec)
+                progress(spec.nbytes)
             save_file(tensors, temporary, self.metadata)
             publish(temporary, path)
 
@@ -172,14 +172,14 @@ def _safetensors_error() -> type[Exception]:
 
 
 def _size(shard: Shard) -> int:
-    return shard.nbytes + _ROOM_FOR_A_NAME * len(shard.entries)
+    return shard.nbytes + _ROOM_FOR_A_NAME * len(shard.specs)
 
 
 def require_storable(shards: Sequence[Shard]) -> None:
     """Raise a CheckpointError for a name or a dtype that a safetensors file cannot hold."""
-    require_names(entry.name for shard in shards for entry in shard.entries)
+    require_names(spec.name for shard in shards for spec in shard.specs)
     probe: Any = importlib.import_module("safetensors.numpy").save
-    for name in {entry.dtype for shard in shards for entry in shard.entries}:
+    for name in {spec.dtype for shard in shards for spec in shard.specs}:
         try:
             probe({"probe": np.zeros(0, numpy_dtype(name))})
         except Exception as error:

@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from portinit.checkpoints.entries import Array, Entry
 from portinit.checkpoints.files import (
     SCRATCH,
     CheckpointError,
     atomic,
-    explained,
     exclusive,
+    explained,
     require_space,
     require_unicode,
 )
+from portinit.checkpoints.tensors import Array, TensorSpec
 from portinit.checkpoints.values import Progress, Values
 
 _CHECKPOINT = "_CHECKPOINT_METADATA"  # what every Orbax checkpoint has
 _JOB = "portinit_job"
 
-Group = Sequence[Entry]
+Group = Sequence[TensorSpec]
 
 
 def write_session(
@@ -40,7 +40,7 @@ def write_session(
 ) -> None:
     """Save the groups that are not there yet into a session beside ``directory``; then move it."""
     orbax = _orbax()
-    _require_tree(entry.path for group in groups for entry in group)
+    _require_tree(spec.path for group in groups for spec in group)
     work = directory.parent / f".{directory.name}{SCRATCH}"
     with _alone(work), _lean(orbax):
         if _job_of(orbax, directory) == job:  # an earlier run's
@@ -52,12 +52,12 @@ def write_session(
         progress(sum(map(_size, groups[:done])))
         left = groups[done:]
         require_space(directory.parent, sum(map(_size, left)), str(directory))
-        values.begin(entry for group in left for entry in group)
+        values.begin(spec for group in left for spec in group)
         for number, group in enumerate(left, done + 1):
             tree: dict[str, Any] = {}
-            for entry in group:
-                _put(tree, entry.path, values.of(entry))
-                progress(entry.nbytes)
+            for spec in group:
+                _put(tree, spec.path, values.take(spec))
+                progress(spec.nbytes)
             with explained(directory, _size(group), ValueError):  # TensorStore's
                 session.save(tree, number)
         with explained(directory, 0, ValueError):
@@ -186,7 +186,7 @@ def _alone(work: Path) -> Iterator[None]:
 
 
 def _size(group: Group) -> int:
-    return sum(entry.nbytes for entry in group)
+    return sum(spec.nbytes for spec in group)
 
 
 def _require_tree(paths: Iterable[Sequence[str]]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import portinit
-from portinit.checkpoints.entries import Entry
+from portinit.checkpoints.tensors import TensorSpec
 from portinit.checkpoints.values import Values
 from portinit.recipes.serialization import initializer_to_data
 
@@ -25,30 +25,30 @@ class Shard:
     """A file of a checkpoint, and what goes into it."""
 
     file: str
-    entries: tuple[Entry, ...]
+    specs: tuple[TensorSpec, ...]
 
     @property
     def nbytes(self) -> int:
         """The bytes of its tensors."""
-        return sum(entry.nbytes for entry in self.entries)
+        return sum(spec.nbytes for spec in self.specs)
 
 
-def groups_of(entries: Iterable[Entry], limit: int) -> list[tuple[Entry, ...]]:
-    """The entries in order, in groups of at most ``limit`` bytes; a larger one is alone."""
-    groups: list[list[Entry]] = [[]]
+def groups_of(specs: Iterable[TensorSpec], limit: int) -> list[tuple[TensorSpec, ...]]:
+    """The specs in order, in groups of at most ``limit`` bytes; a larger one is alone."""
+    groups: list[list[TensorSpec]] = [[]]
     filled = 0
-    for entry in entries:
-        if groups[-1] and filled + entry.nbytes > limit:
+    for spec in specs:
+        if groups[-1] and filled + spec.nbytes > limit:
             groups.append([])
             filled = 0
-        groups[-1].append(entry)
-        filled += entry.nbytes
+        groups[-1].append(spec)
+        filled += spec.nbytes
     return [tuple(group) for group in groups]
 
 
-def shards_of(entries: Iterable[Entry], limit: int) -> list[Shard]:
+def shards_of(specs: Iterable[TensorSpec], limit: int) -> list[Shard]:
     """The files, named as the Hugging Face libraries name them."""
-    groups = groups_of(entries, limit)
+    groups = groups_of(specs, limit)
     count = len(groups)
     names = [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
     return [Shard(*pair) for pair in zip(names if count > 1 else [_SINGLE], groups, strict=True)]
@@ -56,29 +56,29 @@ def shards_of(entries: Iterable[Entry], limit: int) -> list[Shard]:
 
 def index_of(shards: Sequence[Shard]) -> bytes:
     """The index file of several shards."""
-    places = {entry.name: shard.file for shard in shards for entry in shard.entries}
+    places = {spec.name: shard.file for shard in shards for spec in shard.specs}
     total = sum(shard.nbytes for shard in shards)
     data = {"metadata": {"total_size": total}, "weight_map": places}
     return (json.dumps(data, indent=2, sort_keys=True) + "\n").encode()
 
 
 def fingerprint(
-    groups: Iterable[Sequence[Entry]], values: Values, metadata: Mapping[str, str]
+    groups: Iterable[Sequence[TensorSpec]], values: Values, metadata: Mapping[str, str]
 ) -> str:
     """A digest of everything that the files' bytes follow from."""
     digest = hashlib.sha256()
     start = {"portinit": portinit.__version__, **values.identity(), "metadata": dict(metadata)}
     digest.update(json.dumps(start, sort_keys=True).encode())
     for number, group in enumerate(groups):
-        for entry in group:
-            line = json.dumps([number, *_data(entry)], sort_keys=True)
+        for spec in group:
+            line = json.dumps([number, *_data(spec)], sort_keys=True)
             digest.update(line.encode())
     return digest.hexdigest()
 
 
-def _data(entry: Entry) -> list[Any]:
+def _data(spec: TensorSpec) -> list[Any]:
     parts = [
         [part.source, initializer_to_data(part.initializer), repr(part.grid), part.value]
-        for part in entry.parts
+        for part in spec.parts
     ]
-    return [entry.name, entry.dtype, entry.axis, entry.path, parts]
+    return [spec.name, spec.dtype, spec.axis, spec.path, parts]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from portinit.checkpoints.entries import Array, Entry
+from portinit.checkpoints.tensors import Array, TensorSpec
 from portinit.random.keys import Key
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import RecipeError, raise_misfits
@@ -22,40 +22,40 @@ class Values(Protocol):
     """A source of tensors, one at a time."""
 
     def identity(self) -> dict[str, Any]:
-        """What sets these values apart from others, as JSON data."""
+        """The data that sets these values apart from others, for JSON."""
 
-    def arranged(self, entries: Iterable[Entry]) -> list[Entry]:
-        """The entries in the order in which their values come."""
+    def in_order(self, specs: Iterable[TensorSpec]) -> list[TensorSpec]:
+        """The specs in the order in which their values come."""
 
-    def begin(self, entries: Iterable[Entry]) -> None:
-        """Get ready to give some entries' values, in the order of :meth:`arranged`."""
+    def begin(self, specs: Iterable[TensorSpec]) -> None:
+        """Get ready to give some specs' values, in the order of :meth:`in_order`."""
 
-    def of(self, entry: Entry) -> Array:
-        """The values of the next entry."""
+    def take(self, spec: TensorSpec) -> Array:
+        """The values of the next spec."""
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What a key gives: each tensor by itself, in any order."""
+class KeyValues:
+    """The values that a key gives: each tensor by itself, in any order."""
 
     key: Key
 
     def identity(self) -> dict[str, Any]:
         return {"key": self.key.words}
 
-    def arranged(self, entries: Iterable[Entry]) -> list[Entry]:
-        return list(entries)
+    def in_order(self, specs: Iterable[TensorSpec]) -> list[TensorSpec]:
+        return list(specs)
 
-    def begin(self, entries: Iterable[Entry]) -> None:
+    def begin(self, specs: Iterable[TensorSpec]) -> None:
         pass
 
-    def of(self, entry: Entry) -> Array:
-        return entry.drawn(self.key)
+    def take(self, spec: TensorSpec) -> Array:
+        return spec.draw(self.key)
 
 
 @dataclass
 class Replay:
-    """What ``torch.manual_seed(seed)`` and a traced constructor give, in place of a key.
+    """The values that ``torch.manual_seed(seed)`` and a traced constructor give, for a key's.
 
     PyTorch's generator is one stream, so the tensors come in the order of the constructor, and a
     checkpoint that goes on where it was passes over the draws before.
@@ -83,25 +83,25 @@ class Replay:
         version = self.torch_version or (program.torch if program else "")
         return {"replay": self.seed, "torch": version, "program": digest.hexdigest()}
 
-    def arranged(self, entries: Iterable[Entry]) -> list[Entry]:
-        numbers = {entry: entry.value for entry in entries}
+    def in_order(self, specs: Iterable[TensorSpec]) -> list[TensorSpec]:
+        numbers = {spec: spec.value for spec in specs}
         absent = [
-            f"{entry.name}: of stacked layers, or not traced"
-            for entry in numbers
-            if numbers[entry] is None
+            f"{spec.name}: of stacked layers, or not traced"
+            for spec in numbers
+            if numbers[spec] is None
         ]
         raise_misfits("a replay gives one traced parameter at a time", absent)
-        return sorted(numbers, key=lambda entry: numbers[entry] or 0)
+        return sorted(numbers, key=lambda spec: numbers[spec] or 0)
 
-    def begin(self, entries: Iterable[Entry]) -> None:
-        wanted = {entry.value for entry in entries if entry.value is not None}
+    def begin(self, specs: Iterable[TensorSpec]) -> None:
+        wanted = {spec.value for spec in specs if spec.value is not None}
         self._stream = self.recipe.iter_replay(self.seed, self.torch_version, wanted)
         self._last = None
 
-    def of(self, entry: Entry) -> Array:
-        while self._last is None or self._last[0] != entry.value:
+    def take(self, spec: TensorSpec) -> Array:
+        while self._last is None or self._last[0] != spec.value:
             self._last = None  # before the next is computed: one value at a time
             self._last = next(self._stream, None)
             if self._last is None:
-                raise RecipeError(f"the replay must give {entry.name}; it has ended before")
-        return entry.placed(self._last[1])
+                raise RecipeError(f"the replay must give {spec.name}; it has ended before")
+        return spec.place(self._last[1])

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from portinit.backends.base import key_words
-from portinit.checkpoints.entries import Entry, entries, require_suited
 from portinit.checkpoints.files import CheckpointError
 from portinit.checkpoints.folder import job_metadata, require_storable, write_folder
 from portinit.checkpoints.session import write_session
 from portinit.checkpoints.shards import fingerprint, groups_of, shards_of
-from portinit.checkpoints.values import Drawn, Replay, Values
+from portinit.checkpoints.tensors import TensorSpec, checkpoint_tensors, require_suited
+from portinit.checkpoints.values import KeyValues, Replay, Values
 from portinit.random.keys import Key
 from portinit.recipes.recipe import Recipe
 
@@ -25,7 +25,7 @@ FORMATS = ("safetensors", "orbax")
 
 
 def write(
-    what: Recipe | Iterable[Entry],
+    what: Recipe | Iterable[TensorSpec],
     key: Key | Replay,
     directory: str | Path,
     *,
@@ -45,10 +45,11 @@ def write(
 
     Args:
         what: a recipe with a rule and a shape for each parameter, traced or bound to a model, or
-            the entries of a model (``portinit_torch.entries``, ``portinit_flax.entries``).
+            the tensors of a model (``portinit_torch.checkpoint_tensors``,
+            ``portinit_flax.checkpoint_tensors``).
         key: a key, or a :class:`Replay`.
         directory: the folder; made if need be. Other files in it (``config.json``) are left.
-        dtype: of a recipe's floating tensors; see :func:`entries`.
+        dtype: of a recipe's floating tensors; see :func:`checkpoint_tensors`.
         shard_size: bytes of tensors in a file, such as ``5_000_000_000`` or ``"5GB"``. A larger
             tensor is alone in its file.
         file_format: ``"safetensors"``, with Hugging Face's index where there are several files;
@@ -59,7 +60,9 @@ def write(
 
     Raises:
         portinit.RecipeError: the recipe is not of one model, or does not suit the dtypes.
-        CheckpointError: the folder holds another checkpoint, or the disk is full.
+        CheckpointError: the folder holds another checkpoint, the disk is full, or a name or dtype
+            is none that the format holds.
+        ValueError: ``shard_size`` is no size, or ``file_format`` none of the formats.
 
     >>> import portinit, tempfile
     >>> recipe = portinit.Recipe([portinit.Rule("bias", portinit.zeros, shape=(3,))])
@@ -68,16 +71,16 @@ def write(
     ...     [path.name for path in Path(folder).iterdir()]
     ['model.safetensors']
     """
-    found = entries(what, dtype) if isinstance(what, Recipe) else list(what)
+    found = checkpoint_tensors(what, dtype) if isinstance(what, Recipe) else list(what)
     require_suited(found)
-    values: Values = key if isinstance(key, Replay) else Drawn(Key(*key_words(key)))
-    found, limit, folder = values.arranged(found), parse_size(shard_size), _path(directory)
-    report = _counted(progress, sum(entry.nbytes for entry in found))
+    values: Values = key if isinstance(key, Replay) else KeyValues(Key(*key_words(key)))
+    found, limit, folder = values.in_order(found), parse_size(shard_size), _path(directory)
+    report = _counted(progress, sum(spec.nbytes for spec in found))
     texts = {"format": "pt"} if metadata is None else dict(metadata)
     if file_format == "safetensors":
         shards = shards_of(found, limit)
         require_storable(shards)
-        job = fingerprint([shard.entries for shard in shards], values, texts)
+        job = fingerprint([shard.specs for shard in shards], values, texts)
         _make_folder(folder)
         headers = job_metadata(texts, job)
         write_folder(folder, shards, values, headers, overwrite=overwrite, progress=report)
@@ -91,9 +94,7 @@ def write(
 
 def _path(directory: str | Path) -> Path:
     if not str(directory).strip():  # which Path takes for the current folder
-        raise CheckpointError(
-            "directory must be a folder's path, got an empty one; '.' is this one"
-        )
+        raise CheckpointError("directory must be a folder's path, such as '.', got an empty one")
     return Path(directory)
 
 

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -33,7 +32,7 @@ def _size(context: click.Context, option: click.Parameter, value: str) -> int:
 
 @portinit.command()
 @click.argument("recipe")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False),
+@click.option("--out", required=True, type=click.Path(file_okay=False),
               help="The checkpoint's folder.")  # fmt: skip
 @click.option("--seed", type=SEED, default=0, show_default=True, help="The key's.")
 @click.option("--model", help="module:factory of a PyTorch or Flax model; run without data.")
@@ -50,7 +49,7 @@ def _size(context: click.Context, option: click.Parameter, value: str) -> int:
 @click.option("--overwrite", is_flag=True, help="Remove another checkpoint from the folder.")
 def init(
     recipe: str,
-    out: Path,
+    out: str,
     seed: int,
     model: str | None,
     replay: bool,
@@ -67,30 +66,28 @@ def init(
     """
     try:
         chosen = load_recipe(recipe)
-        entries, metadata = _entries(chosen, model, dtype, names, flax_input)
+        tensors, metadata = _tensors(chosen, model, dtype, names, flax_input)
         source = checkpoints.Replay(chosen, seed) if replay else key(seed)
         with _bar() as progress:
-            checkpoints.write(entries, source, out, metadata=metadata, progress=progress, **options)
+            checkpoints.write(tensors, source, out, metadata=metadata, progress=progress, **options)
     except (RecipeError, checkpoints.CheckpointError, ImportError) as error:
         raise click.ClickException(str(error)) from error
-    total = sum(entry.nbytes for entry in entries)
-    CONSOLE.print(
-        f"wrote {len(entries)} tensors, {total / 1e6:,.1f} MB, to", str(out), markup=False
-    )
+    total = sum(tensor.nbytes for tensor in tensors)
+    CONSOLE.print(f"wrote {len(tensors)} tensors, {total / 1e6:,.1f} MB, to", out, markup=False)
 
 
-def _entries(
+def _tensors(
     recipe: Recipe, model: str | None, dtype: str | None, names: str | None, flax_input: str | None
-) -> tuple[list[checkpoints.Entry], dict[str, str]]:
+) -> tuple[list[checkpoints.TensorSpec], dict[str, str]]:
     """What to write, and the text for the files' headers."""
     if model is None:
-        return checkpoints.entries(recipe, dtype), {"format": "pt"}
+        return checkpoints.checkpoint_tensors(recipe, dtype), {"format": "pt"}
     factory, module = load(model)
     with running(model):
         built = _without_data(factory)
     if _is_torch(built):
         adapter = importlib.import_module("portinit_torch")
-        return adapter.entries(built, recipe, dtype), {"format": "pt"}
+        return adapter.checkpoint_tensors(built, recipe, dtype), {"format": "pt"}
     if sys.modules.get("flax") is None:
         raise click.ClickException(
             f"{model} must return a torch.nn.Module or a Flax module, got {type(built).__name__}"
@@ -99,7 +96,7 @@ def _entries(
 
     tree = flax_model(factory, model, example_input(module, flax_input)).empty
     adapter = importlib.import_module("portinit_flax")
-    return adapter.entries(tree, recipe, dtype, load_names(names)), {"format": "flax"}
+    return adapter.checkpoint_tensors(tree, recipe, dtype, load_names(names)), {"format": "flax"}
 
 
 def _is_torch(model: Any) -> bool:

@@ -82,7 +82,7 @@ _INERT: Mapping[str, str] = {
     ),
     "torch.torch_version": "TorchVersion",
 }
-"""What else a file may hold: modules, and names in them. None of them is called, or imported."""
+"""Objects that a file may hold besides: modules, and names in them, neither imported nor called."""
 
 _ARRAYS = (
     "numpy.ndarray",

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: its tensors by name, and what each is filled with."""
+"""The tensors of a checkpoint, by name, and the initializers that fill them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Part:
+class ParameterPart:
     """A parameter of a recipe, or some of its rows.
 
     Attributes:
@@ -40,7 +40,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorSpec:
     """One tensor of a checkpoint.
 
     Attributes:
@@ -53,7 +53,7 @@ class Entry:
 
     name: str
     dtype: str
-    parts: tuple[Part, ...]
+    parts: tuple[ParameterPart, ...]
     axis: int | None = None
     path: tuple[str, ...] = ()
 
@@ -75,7 +75,7 @@ class Entry:
         """The node of a traced recipe's program that gives the tensor in a replay."""
         return self.parts[0].value if self.axis is None else None
 
-    def drawn(self, key: Key) -> Array:
+    def draw(self, key: Key) -> Array:
         """The tensor that a model's key gives."""
         layers = (
             part.initializer.evaluate(key.fold_in(part.source), part.grid, self.dtype, xp=np)
@@ -88,7 +88,7 @@ class Entry:
             rows[...] = layer
         return tensor
 
-    def placed(self, values: Array) -> Array:
+    def place(self, values: Array) -> Array:
         """The tensor of a parameter's values in PyTorch's shape."""
         cast = values.astype(numpy_dtype(self.dtype), copy=False)
         return _in_c(place(np, cast, self.parts[0].grid))
@@ -99,7 +99,7 @@ def _in_c(values: Any) -> Array:
     return np.asarray(values, order="C")
 
 
-def entries(recipe: Recipe, dtype: Any = None) -> list[Entry]:
+def checkpoint_tensors(recipe: Recipe, dtype: Any = None) -> list[TensorSpec]:
     """The tensors of a model whose recipe names each parameter and its shape.
 
     Args:
@@ -114,7 +114,7 @@ def entries(recipe: Recipe, dtype: Any = None) -> list[Entry]:
 
     >>> import portinit
     >>> recipe = portinit.Recipe([portinit.Rule("bias", portinit.zeros, shape=(3,))])
-    >>> entries(recipe, "bfloat16")[0].nbytes
+    >>> checkpoint_tensors(recipe, "bfloat16")[0].nbytes
     6
     """
     patterns = [
@@ -123,16 +123,18 @@ def entries(recipe: Recipe, dtype: Any = None) -> list[Entry]:
         if rule.name is None or rule.shape is None
     ]
     raise_misfits("a checkpoint needs a recipe bound to a model", patterns)
-    found = [_entry(rule, _dtype(rule, recipe.program, dtype)) for rule in recipe.rules]
+    found = [_spec(rule, _dtype(rule, recipe.program, dtype)) for rule in recipe.rules]
     require_suited(found)
     return found
 
 
-def _entry(rule: Rule, dtype: str) -> Entry:
+def _spec(rule: Rule, dtype: str) -> TensorSpec:
     name = rule.name or ""
     grid = Grid.whole(rule.shape or (), rule.torch_layout)
     path = tuple(name.split("."))
-    return Entry(name, dtype, (Part(name, rule.initializer, grid, rule.value),), path=path)
+    return TensorSpec(
+        name, dtype, (ParameterPart(name, rule.initializer, grid, rule.value),), path=path
+    )
 
 
 def _dtype(rule: Rule, program: Program | None, wanted: Any) -> str:
@@ -150,19 +152,19 @@ def chosen_dtype(own: str, wanted: Any) -> str:
     return own if wanted is None or own not in FORMATS else float_format(wanted).name
 
 
-def require_suited(found: Iterable[Entry]) -> None:
+def require_suited(found: Iterable[TensorSpec]) -> None:
     """Raise a RecipeError listing the names given twice, and what no initializer can fill."""
     found = list(found)
-    counts = Counter(entry.name for entry in found)
+    counts = Counter(spec.name for spec in found)
     twice = [f"{name}: named {count} times" for name, count in counts.items() if count > 1]
     raise_misfits("every tensor must suit its initializer", [*twice, *_unsuited(found)])
 
 
-def _unsuited(found: list[Entry]) -> Iterator[str]:
-    for entry in found:
+def _unsuited(found: list[TensorSpec]) -> Iterator[str]:
+    for spec in found:
         try:
-            numpy_dtype(entry.dtype)
-            for part in entry.parts:
-                part.initializer.ensure(part.grid, entry.dtype)
+            numpy_dtype(spec.dtype)
+            for part in spec.parts:
+                part.initializer.ensure(part.grid, spec.dtype)
         except (ValueError, TypeError) as error:
-            yield f"{entry.name} {entry.shape}: {error}"
+            yield f"{spec.name} {spec.shape}: {error}"
