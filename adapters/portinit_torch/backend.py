@@ -12,13 +12,13 @@ import torch
 from torch.autograd.graph import increment_version
 
 from portinit.arrays.dtypes import dtype_name
-from portinit.backends.base import Backend, Draw, Evaluable
+from portinit.backends.base import Backend, Draw, Evaluable, Words
 from portinit.backends.kernels import filling
 from portinit.backends.kernels.rows import rows_of
 from portinit.backends.numpy import NUMPY
 from portinit.sampling.transform import Transform
+from portinit_torch.memory import is_plain, is_watched
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)  # other kinds of tensors may have no memory
 _NUMPYS = (torch.float32, torch.float64, torch.float16, torch.complex64, torch.complex128)
 _ON_GPU = frozenset({"float32", "bfloat16", "float16"})
 _NONE: frozenset[str] = frozenset()
@@ -34,8 +34,17 @@ class TorchBackend(Backend):
     def native_dtype(self, name: str) -> Any:
         return getattr(torch, name)
 
+    def known_words(self, words: Words) -> tuple[int, int]:
+        high, low = words
+        if not isinstance(high, int):
+            raise TypeError(
+                "values that are computed in NumPy need a key whose words are known; within a "
+                "transform or a tracer pass key=..., not a generator"
+            )
+        return high, int(low)
+
     def fusible(self, draw: Draw) -> frozenset[str]:
-        if torch.compiler.is_compiling() or not isinstance(draw.key[0], int):
+        if is_watched() or not isinstance(draw.key[0], int):
             return _NONE  # words that are tensors are a graph's, not yet numbers
         device = _device(draw.device)
         if _is_cpu(device):
@@ -50,7 +59,7 @@ class TorchBackend(Backend):
         steps: Transform | None,
         stream: int = 0,
     ) -> bool:
-        if type(out) not in _PLAIN:
+        if not is_plain(out):
             return False
         memory, form = out.detach(), (draw.key, draw.grid, steps, stream)
         if _is_cpu(_device(out.device)):
@@ -62,14 +71,19 @@ class TorchBackend(Backend):
         return done
 
     def fill_by_arrays(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
-        if self._as_numpy(out) and rows_of(draw.grid, out.stride()) is not None:
+        known = isinstance(draw.key[0], int) and self._as_numpy(out)
+        if known and rows_of(draw.grid, out.stride()) is not None:
             host = draw._replace(backend=NUMPY, device=None, threads=torch.get_num_threads())
             settled = initializer.settled(host)
             if settled.elementwise:
                 NUMPY.fill_by_arrays(settled, host, out.detach().numpy())
                 _mark_changed(out)
                 return
-        super().fill_by_arrays(initializer, draw, out.detach())  # outside autograd
+        with torch.no_grad():
+            if is_watched():  # one piece makes a smaller graph than many
+                out.copy_(initializer.values(draw))
+            else:
+                super().fill_by_arrays(initializer, draw, out)
 
     def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
         drawn = [rows()]
@@ -83,13 +97,13 @@ class TorchBackend(Backend):
         return _on_host(out) and out.dtype in _NUMPYS
 
     def complex(self, real: Any, imag: Any, dtype: str) -> Any:
-        return torch.complex(real, imag)
+        made = torch.complex(real, imag)
+        return made.to(torch.complex32) if dtype == "complex32" else made
 
 
 def _on_host(tensor: Any) -> bool:
     """Whether the tensor has memory that NumPy can see."""
-    plain = type(tensor) in _PLAIN and tensor.device.type == "cpu"
-    return plain and not torch.compiler.is_compiling()
+    return is_plain(tensor) and _is_cpu(tensor.device)
 
 
 def _memory(tensor: Any) -> Any:

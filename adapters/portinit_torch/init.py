@@ -25,7 +25,7 @@ from torch.nn.parameter import is_lazy
 
 import portinit
 from portinit import Initializer, Key
-from portinit.arrays.dtypes import dtype_name
+from portinit.arrays.dtypes import FORMATS, dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import as_layout
 from portinit.backends.base import Draw
@@ -34,6 +34,7 @@ from portinit.initializers.gains import NONLINEARITIES
 from portinit_torch import sharded
 from portinit_torch.backend import BACKEND
 from portinit_torch.keys import words_from_generator
+from portinit_torch.memory import has_no_values, lacks_elements, why_unfillable
 
 _R = TypeVar("_R")
 _P = ParamSpec("_P")
@@ -74,14 +75,28 @@ def fill_(
     _refuse_lazy(tensor)
     if tensor.is_meta:
         return tensor
-    grid = Grid.whole(tuple(tensor.shape), as_layout(layout))
+    reason = why_unfillable(tensor)
+    if reason:
+        raise ValueError(reason)
+    grid = Grid.whole(_shape(tensor), as_layout(layout))
     dtype = dtype_name(tensor.dtype)
     initializer.ensure(grid, dtype)  # before a key is drawn, and before anything is written
     sharded.require_placements(tensor)
+    if has_no_values(tensor):
+        return tensor
     words = words_from_generator(generator) if key is None else words_of(key, BACKEND)
     for place, part in sharded.parts(tensor, grid):
         BACKEND.fill(initializer, Draw(BACKEND, words, part, dtype, place.device), place)
     return tensor
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    """The tensor's lengths as numbers, which fixes the shape of what a tracer records."""
+    if all(type(length) is int for length in tensor.shape):
+        return tuple(tensor.shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        return tuple(map(int, tensor.shape))
 
 
 def _refuse_lazy(tensor: Tensor) -> None:
@@ -110,18 +125,34 @@ def _fill(
     """Fill with ``make(*args)``; what torch's samplers refuse is of torch's error types."""
     if tensor.is_meta or is_lazy(tensor):
         return fill_(tensor, portinit.zeros)
-    if not (tensor.is_floating_point() or tensor.is_complex()):
+    _require_fillable(tensor)
+    if dtype_name(tensor.dtype) not in FORMATS:
         raise NotImplementedError(
             f'"{make.__name__}_" needs a floating or complex tensor, got {tensor.dtype}'
         )
+    args = tuple(map(_number, args))
     try:
         known = _KNOWN.issuperset(map(type, args))
         initializer = _made(make, *args) if known else make(*args)
-        if tensor.numel() == 0:  # no fans, and nothing to fill
+        if 0 in _shape(tensor):  # no fans, and nothing to fill
             return tensor
         return fill_(tensor, initializer, generator, key=key)
     except ValueError as error:
         raise RuntimeError(str(error)) from error
+
+
+def _require_fillable(tensor: Tensor) -> None:
+    """Refuse a kind of tensor with torch's error types, before a key is drawn."""
+    reason = why_unfillable(tensor)
+    if reason:
+        raise NotImplementedError(reason) if lacks_elements(tensor) else RuntimeError(reason)
+
+
+def _number(value: Any) -> Any:
+    """An argument as Python's number, if it is a number of NumPy or a tensor of one element."""
+    if type(value) in _KNOWN or callable(value) or not hasattr(value, "__float__"):
+        return value
+    return float(value)
 
 
 _KNOWN = frozenset({float, int, str})
@@ -194,7 +225,9 @@ def ones_(tensor: Tensor) -> Tensor:
 
 def zeros_(tensor: Tensor) -> Tensor:
     """Every element 0."""
-    return constant_(tensor, 0.0)
+    with torch.no_grad():
+        sharded.local(tensor).zero_()  # of sparse and quantised tensors too
+    return tensor
 
 
 def eye_(tensor: Tensor) -> Tensor:
@@ -203,6 +236,7 @@ def eye_(tensor: Tensor) -> Tensor:
         raise ValueError("Only tensors with 2 dimensions are supported")
     if sharded.is_sharded(tensor):
         return fill_(tensor, portinit.eye(), key=_UNUSED)
+    _require_fillable(tensor)
     with torch.no_grad():
         tensor.zero_().diagonal().fill_(1)
     return tensor
@@ -212,7 +246,8 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """The Dirac delta of a convolution; see :class:`portinit.dirac`."""
     if tensor.ndim not in (3, 4, 5):
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
-    if tensor.shape[0] % groups != 0:
+    _require_fillable(tensor)
+    if _shape(tensor)[0] % groups != 0:
         raise ValueError("dim 0 must be divisible by groups")
     return fill_(tensor, portinit.dirac(operator.index(groups)), key=_UNUSED)
 
@@ -252,7 +287,7 @@ def xavier_normal_(
 
 
 def _kaiming_is_no_op(tensor: Tensor) -> bool:
-    if 0 in tensor.shape:
+    if 0 in _shape(tensor):
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return True
     return False
@@ -327,7 +362,7 @@ def sparse_(
     """
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
-    rows = tensor.shape[0]
+    rows = _shape(tensor)[0]
     if tensor.is_meta or rows == 0:
         return tensor
     if not 0 <= sparsity <= 1:

@@ -19,6 +19,7 @@ from portinit.recipes.pretrained import unused
 from portinit.recipes.rule import raise_misfits
 from portinit_torch.init import fill_
 from portinit_torch.materialize import materialized
+from portinit_torch.memory import why_unfillable
 from portinit_torch.modules import Names, Pairs, all_names, lazy, pairs_of
 from portinit_torch.naming import unfit_names
 from portinit_torch.sharded import require_placements
@@ -123,6 +124,10 @@ def _unknown_buffers(module: nn.Module, pairs: Pairs) -> Iterator[str]:
 def _unsuited(rules: tuple[Rule, ...], pairs: Pairs) -> Iterator[str]:
     for rule, (described, tensor) in zip(rules, pairs, strict=True):
         grid = Grid.whole(described.shape, rule.torch_layout)
+        reason = None if tensor.is_meta else why_unfillable(tensor)
+        if reason:
+            yield f"{described.name} {described.shape}: {reason}"
+            continue
         try:
             rule.initializer.check(grid, dtype_name(tensor.dtype))
             require_placements(tensor)

@@ -5,13 +5,23 @@ from __future__ import annotations
 import torch
 
 from portinit import Key
+from portinit.backends.base import Words
+from portinit_torch.memory import is_watched
 
 
-def words_from_generator(generator: torch.Generator | None = None) -> tuple[int, int]:
-    """The words of :func:`key_from_generator`'s key."""
+def words_from_generator(generator: torch.Generator | None = None) -> Words:
+    """The words of :func:`key_from_generator`'s key.
+
+    Within a transform, a tracer or a mode, whose numbers cannot be read, they are tensors of int32.
+    So a graph draws anew each time it runs, and ``torch.func.vmap`` decides by its ``randomness``.
+    """
     device = "cpu" if generator is None else generator.device
-    high, low = torch.randint(1 << 32, (2,), generator=generator, device=device).tolist()
-    return high, low
+    words = torch.randint(1 << 32, (2,), generator=generator, device=device)
+    if not is_watched():
+        high, low = words.tolist()
+        return high, low
+    signed = (words - (words >> 31 << 32)).to(torch.int32)
+    return signed[0], signed[1]
 
 
 def key_from_generator(generator: torch.Generator | None = None) -> Key:
@@ -20,4 +30,5 @@ def key_from_generator(generator: torch.Generator | None = None) -> Key:
     The words are drawn where the generator lives, so with the default generator a seed gives the
     same key, and so the same weights, on every device.
     """
-    return Key(*words_from_generator(generator))
+    high, low = words_from_generator(generator)
+    return Key(int(high) & 0xFFFFFFFF, int(low) & 0xFFFFFFFF)

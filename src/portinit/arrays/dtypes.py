@@ -68,6 +68,12 @@ FORMATS = {
         Format("float16", 32, 11, -14, 65504.0),
         Format("float8_e4m3fn", 32, 4, -6, 448.0),
         Format("float8_e5m2", 32, 3, -14, 57344.0),
+        Format("float8_e4m3fnuz", 32, 4, -7, 240.0),
+        Format("float8_e5m2fnuz", 32, 3, -15, 57344.0),
+        Format("float8_e4m3b11fnuz", 32, 4, -10, 30.0),
+        Format("float8_e4m3", 32, 4, -6, 240.0),
+        Format("float8_e3m4", 32, 5, -2, 15.5),
+        Format("complex32", 32, 11, -14, 65504.0, is_complex=True),
         Format("complex64", 32, 24, -126, _FLOAT32, is_complex=True),
         Format("complex128", 64, 53, -1022, _FLOAT64, is_complex=True),
     )
@@ -75,6 +81,8 @@ FORMATS = {
 
 _INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 _NUMPYS = {"bool", "float16", "float32", "float64", "complex64", "complex128", *_INTEGERS}
+
+_TORCHS_OWN = {"complex32"}
 
 REAL_FORMATS = frozenset(name for name, f in FORMATS.items() if not f.is_complex)
 
@@ -105,16 +113,14 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     """
     if name in _NUMPYS:
         return np.dtype(name)
-    if name not in FORMATS:
-        raise TypeError(
-            f"a dtype must be one of {', '.join(sorted({*FORMATS, *_NUMPYS}))}; got {name!r}"
-        )
+    known = {*FORMATS, *_NUMPYS} - _TORCHS_OWN
+    if name not in known:
+        raise TypeError(f"a dtype must be one of {', '.join(sorted(known))}; got {name!r}")
     try:
-        ml_dtypes = importlib.import_module("ml_dtypes")
-    except ImportError as error:
+        dtype: np.dtype[Any] = np.dtype(getattr(importlib.import_module("ml_dtypes"), name))
+    except (ImportError, AttributeError) as error:
         message = f"{name} in NumPy needs the package ml_dtypes: pip install ml_dtypes"
         raise ImportError(message) from error
-    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
     return dtype
 
 

@@ -15,6 +15,7 @@ are the position within it. From there on everything is integer arithmetic.
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -77,9 +78,15 @@ def _constant(xp: Any, values: Any, like: Any) -> Any:
 
 def _float_code(xp: Any, m: Any, bits: int) -> Any:
     """The bit pattern of a positive integer converted to floating point of the same width."""
-    if hasattr(m, "view"):  # NumPy, torch, JAX, CuPy; not part of the array API
+    if _can_view_bits(m):  # NumPy, torch, JAX, CuPy; not part of the array API
         return xp.astype(m, getattr(xp, f"float{bits}")).view(m.dtype)
     return _float_code_by_integers(xp, m, bits)
+
+
+def _can_view_bits(x: Any) -> bool:
+    """Whether ``x.view(dtype)`` reads x's bits; torch.jit.trace has no way to record that."""
+    torch = sys.modules.get("torch")
+    return hasattr(x, "view") and not (torch is not None and torch.jit.is_tracing())
 
 
 def _float_code_by_integers(xp: Any, m: Any, bits: int) -> Any:
