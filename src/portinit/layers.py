@@ -59,7 +59,7 @@ class fan_in_uniform(Random):
             raise ValueError(
                 f"{parameter.name} needs a kernel beside it for its fan_in, found none"
             )
-        return fan_in_uniform(fan_in)
+        return zeros if fan_in == 0 else fan_in_uniform(fan_in)  # a layer without inputs
 
     def law(self, grid: Grid) -> Uniform:
         if self.fan_in is None:

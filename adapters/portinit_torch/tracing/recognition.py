@@ -14,6 +14,7 @@ from portinit.initializers.base import Random
 from portinit.initializers.combinators import where
 from portinit.layers import fan_in_uniform
 from portinit.sampling.distributions import Distribution
+from portinit_torch.tracing.modes import on_real_tensors
 from portinit_torch.tracing.recorder import RecordedNode
 from portinit_torch.tracing.rectangles import Rectangle, as_index, is_overwritten, writes_of
 
@@ -47,7 +48,7 @@ def recognise(node: RecordedNode, plain: bool = False) -> Initializer | None:
         node: the value of a whole parameter.
         plain: name distributions by their numbers, not by schemes that look at the shape.
     """
-    if node.op == "full" and not isinstance(node.attributes["value"], complex):
+    if node.op == "full" and not _is_complex(node):
         return _constant(node.attributes["value"])
     if node.concrete is not None:
         return _given(node)
@@ -75,6 +76,8 @@ def _given(node: RecordedNode) -> Initializer | None:
     """Known values: a constant, an identity, or data."""
     assert node.concrete is not None
     tensor = node.concrete
+    if tensor.is_complex():
+        return portinit.assign(on_real_tensors(lambda: tensor.resolve_conj().numpy()))
     if tensor.is_floating_point() and tensor.element_size() < 4:
         tensor = tensor.float()
     values = tensor.detach().cpu().resolve_conj().numpy()
@@ -296,6 +299,10 @@ def _sparse(base: RecordedNode, writes: list[tuple[Rectangle, RecordedNode]]) ->
     return portinit.sparse(sparsity, base.attributes["std"])
 
 
+def _is_complex(node: RecordedNode) -> bool:
+    return isinstance(node.attributes["value"], complex) or node.dtype.startswith("complex")
+
+
 def refused(node: RecordedNode, seen: set[int] | None = None) -> str | None:
     """Why a node cannot be carried: the first operation in it that no program has."""
     seen = set() if seen is None else seen
@@ -304,10 +311,12 @@ def refused(node: RecordedNode, seen: set[int] | None = None) -> str | None:
     seen.add(id(node))
     if node.op == "uninitialized":
         return "nothing wrote it: it holds uninitialised memory"
+    if node.op == "lazy":
+        return "it has no shape yet: let the traced function run the model once on an input"
     if node.op == "scatter" and is_overwritten(node):
         writes, _ = writes_of(node)
         return next((why for _, part in writes if (why := refused(part, seen))), None)
-    if node.op == "full" and isinstance(node.attributes["value"], complex):
+    if node.op == "full" and node.concrete is None and _is_complex(node):
         return f"a complex constant at {node.source} has no counterpart in a recipe"
     if node.op.startswith("aten."):
         return f"{node.op} at {node.source} has no counterpart in a recipe"

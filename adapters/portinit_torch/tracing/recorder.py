@@ -8,28 +8,28 @@ in-place operation on any view replaces it, so aliases of every kind are followe
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
 from portinit.arrays.dtypes import dtype_name
-from portinit_torch.tracing.marks import GeneratorMarks
+from portinit_torch.tracing.marks import GeneratorMarks, Stream
 from portinit_torch.tracing.modes import (
     FakeTensor,
     FakeTensorMode,
-    OnCPU,
-    RecordOps,
-    RecordReads,
     TraceError,
+    fake_tensor,
     on_real_tensors,
+    recording,
     source_line,
-    take_over,
+    torch_line,
 )
+from portinit_torch.tracing.witness import Blank, Call, Slot, Witness
 
 CONCRETE = 1 << 20
 """Values that come from no draw are also computed for real, up to this many elements."""
@@ -47,6 +47,10 @@ class RecordedNode:
     source: str = ""
     concrete: Tensor | None = None  # the value, where no draw has a part in it
     random: bool = False  # whether it moves a random stream
+    call: Call | None = None  # torch's own call that gives it, where there was one
+    device: str = "cpu"  # of a draw: other devices' draws move other streams, meta's none
+    stream: Stream | None = None  # that a draw is from
+    number: int = 0  # in the order of recording
 
 
 @dataclass
@@ -59,29 +63,136 @@ class Content:
     storage: Any  # keeps the storage alive, so that its address stays its own
 
 
-class Recorder:
-    """The nodes of one constructor, and what each storage holds."""
+@dataclass(frozen=True)
+class Reading:
+    """A random value that the constructor read."""
 
-    def __init__(self) -> None:
+    line: str  # outside of torch
+    place: str  # in torch or outside of it
+    what: str
+    value: Any
+
+
+Lower = Callable[["Recorder", Any, Any, Any], Any]
+
+
+class Recorder:
+    """The nodes of one run of a constructor, and what each storage holds.
+
+    Args:
+        lower: runs and records one operation.
+        seed: of the values that stand in for random ones where a constructor reads them.
+        contrary: the place of a question that is answered otherwise than these values would.
+        times: how often it is.
+    """
+
+    def __init__(self, lower: Lower, seed: int, contrary: str = "", times: int = 0) -> None:
         self.nodes: list[RecordedNode] = []
         self.contents: dict[int, Content] = {}
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self.marks = GeneratorMarks(on_real_tensors)
+        self.marks = GeneratorMarks(on_real_tensors, seed)
+        self.lock = threading.RLock()
+        self.readings: list[Reading] = []
+        self.refusal: TraceError | None = None
+        self._lower = lower
+        self._contrary, self._times = contrary, times
+        self._witness = Witness(seed)
+        self._drawing_threads: list[threading.Thread] = []
+        self._made = 0
 
-    def run(self, build: Callable[[], Any], lower: Callable[[Any, Any, Any, Any], Any]) -> Any:
-        """Call the constructor on fake tensors; ``lower`` runs and records each operation."""
+    def run(self, build: Callable[[], Any]) -> Any:
+        """Call the constructor on fake tensors.
+
+        Raises:
+            TraceError: also where the constructor caught it, and went on with something else.
+        """
         self.marks.begin(torch.default_generator)
         try:
-            with (
-                mock.patch.object(torch.utils, "swap_tensors", take_over),
-                OnCPU(),
-                self.mode,
-                RecordOps(self, lower),
-                RecordReads(self),
-            ):
-                return build()
+            with recording(self):
+                module = build()
+        except Exception as error:
+            if self.refusal is None or error is self.refusal:
+                raise
+            raise self.refusal from error
         finally:
             self.marks.restore()
+        if self.refusal is not None:
+            raise self.refusal
+        return module
+
+    def lower(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run and record one operation."""
+        return self._lower(self, func, args, kwargs)
+
+    def refuse(self, message: str) -> TraceError:
+        """The error to raise; it is remembered, so that no one can pass over it."""
+        self.refusal = self.refusal or TraceError(message)
+        return self.refusal
+
+    # Random values that are read
+
+    def is_settled(self, node: RecordedNode) -> bool:
+        """Whether a value is the same for every seed."""
+        return self._witness.is_settled(node)
+
+    def value_of(self, node: RecordedNode, what: str) -> Tensor:
+        """A node's value; where it is random, one that stands in for it, which is noted."""
+        value: Tensor = self._ask([node], lambda witness: witness.value(node), what)
+        return value
+
+    def answer(self, node: RecordedNode, question: Callable[[Tensor], Any], what: str) -> Any:
+        """A number or truth that is asked of a node's value."""
+
+        def answered(witness: Witness) -> Any:
+            return on_real_tensors(lambda: question(witness.value(node)))
+
+        return self._ask([node], answered, what)
+
+    def results(self, call: Call, what: str) -> Any:
+        """What a call gives whose operands' values decide its answer, or its shape."""
+        return self._ask(call.nodes, lambda witness: witness.results(call), what)
+
+    def _ask(self, nodes: list[RecordedNode], compute: Callable[[Witness], Any], what: str) -> Any:
+        try:
+            value = compute(self._witness)
+        except (TraceError, ValueError) as error:
+            raise self.refuse(
+                f"the constructor reads {what} at {source_line()}: {error}"
+            ) from error
+        if all(self._witness.is_settled(node) for node in nodes):
+            return value
+        place = torch_line()
+        self.readings.append(Reading(source_line(), place, what, value))
+        if self._times and place == self._contrary:
+            self._times -= 1
+            return on_real_tensors(lambda: self._witness.another(compute))
+        return value
+
+    def note_thread(self) -> None:
+        """A draw is made; those of several threads at once would have no order."""
+        thread = threading.current_thread()
+        if thread is threading.main_thread() or thread in self._drawing_threads:
+            return
+        if any(other.is_alive() for other in self._drawing_threads):
+            raise self.refuse(
+                f"several threads draw at {source_line()}, in an order that is not fixed"
+            )
+        self._drawing_threads.append(thread)
+
+    # Nodes
+
+    def call(self, func: Any, args: Any, kwargs: Any, written: Sequence[Tensor] = ()) -> Call:
+        """A call with the nodes that its tensors hold now; those only written are left out."""
+        blank = {id(tensor) for tensor in written}
+
+        def slot(x: Any) -> Any:
+            if not isinstance(x, Tensor):
+                return x
+            if id(x) in blank:
+                return Blank(tuple(x.shape), x.stride(), x.dtype)
+            return Slot(self.read(x))
+
+        return Call(func, tree_map(slot, args), tree_map(slot, kwargs))
 
     def add(
         self,
@@ -95,6 +206,7 @@ class Recorder:
             (tuple(like.shape), dtype_name(like.dtype)) if isinstance(like, Tensor) else like
         )
         node = RecordedNode(op, tuple(inputs), shape, dtype, a, source_line())
+        node.number = self._made = self._made + 1
         self.nodes.append(node)
         return node
 
@@ -109,6 +221,8 @@ class Recorder:
         """The node that gives a tensor's present value."""
         if not isinstance(tensor, FakeTensor):
             return self.constant(tensor)
+        if not tensor.numel():
+            return self.fill(tensor, 0)
         content = self.contents.get(_address(tensor))
         if content is None:
             return self.add("uninitialized", (), tensor)
@@ -120,14 +234,32 @@ class Recorder:
         return self._view(content, tensor, size, stride, offset)
 
     def _reinterpreted(self, content: Content, tensor: Tensor) -> RecordedNode:
-        """A view that reads the memory as something else; only known values can be."""
-        node, known = self.add("aten.view_dtype", (content.node,), tensor), content.node.concrete
-        if known is not None and not (tensor.is_conj() or tensor.is_neg()):
-            flat = on_real_tensors(
-                lambda: _laid_out(known, content).contiguous().view(tensor.dtype)
-            )
-            node.concrete = on_real_tensors(lambda: flat.as_strided(*_geometry(tensor)).clone())
+        """A view that reads the memory as another dtype, or conjugated, or negated."""
+        size, stride, offset = _geometry(tensor)
+        node, dtype = content.node, dtype_name(tensor.dtype)
+        if node.dtype != dtype:
+            window = {"to": dtype, "size": list(size), "stride": list(stride), "offset": offset}
+            before = node
+            node = self.add("reinterpret", (before,), (size, dtype), **window, **_order(content))
+            known = before.concrete
+            if known is not None:
+                flat = on_real_tensors(lambda: _bytes_as(_laid_out(known, content), tensor.dtype))
+                node.concrete = on_real_tensors(
+                    lambda: flat.as_strided(size, stride, offset).clone()
+                )
+        elif (size, stride, offset) != (content.size, content.stride, 0):
+            node = self._view(content, tensor, size, stride, offset)
+        if tensor.is_conj():
+            node = self._changed("conj", node, torch.conj_physical)
+        if tensor.is_neg():
+            node = self._changed("neg", node, torch.neg)
         return node
+
+    def _changed(self, op: str, node: RecordedNode, function: Any) -> RecordedNode:
+        changed, known = self.add(op, (node,), (node.shape, node.dtype)), node.concrete
+        if known is not None:
+            changed.concrete = on_real_tensors(lambda: function(known))
+        return changed
 
     def _view(
         self,
@@ -155,7 +287,13 @@ class Recorder:
     def write(self, tensor: Tensor, node: RecordedNode) -> None:
         """Put a node's value where a tensor lies."""
         if not isinstance(tensor, FakeTensor):
-            raise TraceError(f"a tensor from outside the constructor is written at {source_line()}")
+            raise self.refuse(
+                f"a tensor from outside the constructor is written at {source_line()}"
+            )
+        if tensor.is_conj():
+            node = self._changed("conj", node, torch.conj_physical)
+        if tensor.is_neg():
+            node = self._changed("neg", node, torch.neg)
         size, stride, offset = _geometry(tensor)
         storage = tensor.untyped_storage()
         address = storage._cdata
@@ -164,11 +302,9 @@ class Recorder:
             self.contents[address] = Content(node, size, stride, storage)
             return
         content = self.contents.get(address) or self._blank(tensor, storage)
+        if content.node.dtype != dtype_name(tensor.dtype):
+            content = self._as_dtype(content, tensor)
         base = content.node
-        if base.dtype != dtype_name(tensor.dtype):
-            base = self.add("aten.view_dtype", (base, node), (base.shape, base.dtype))
-            self.contents[address] = Content(base, content.size, content.stride, storage)
-            return
         window = {"size": list(size), "stride": list(stride), "offset": offset}
         if _written(content, window) is not None:
             base = base.inputs[0]  # what was there is overwritten
@@ -183,6 +319,20 @@ class Recorder:
             )
         self.contents[address] = Content(merged, content.size, content.stride, storage)
 
+    def _as_dtype(self, content: Content, tensor: Tensor) -> Content:
+        """A whole storage, as the flat memory of another dtype."""
+        count = content.storage.nbytes() // tensor.element_size()
+        dtype = dtype_name(tensor.dtype)
+        window = {"to": dtype, "size": [count], "stride": [1], "offset": 0}
+        like = ((count,), dtype)
+        node = self.add("reinterpret", (content.node,), like, **window, **_order(content))
+        known = content.node.concrete
+        if known is not None:
+            node.concrete = on_real_tensors(
+                lambda: _bytes_as(_laid_out(known, content), tensor.dtype).clone()
+            )
+        return Content(node, (count,), (1,), content.storage)
+
     def _blank(self, tensor: Tensor, storage: Any) -> Content:
         """An uninitialised storage that is about to be written in part."""
         count = storage.nbytes() // tensor.element_size()
@@ -193,9 +343,17 @@ class Recorder:
         """A real tensor as one of the constructor's, with its values known; others as they are."""
         if not self.is_real(value):
             return value
+        value = on_real_tensors(lambda: value.detach().clone(memory_format=torch.contiguous_format))
         fake = self.mode.from_tensor(value)
         self.write(fake, self.constant(value))
         return fake
+
+    def tensor_of(self, node: RecordedNode) -> Tensor:
+        """A tensor of the constructor's that holds a node's value."""
+        dtype = getattr(torch, node.dtype)
+        tensor = fake_tensor(self.mode, node.shape, dtype)
+        self.write(tensor, node)
+        return tensor
 
     def constant(self, tensor: Tensor) -> RecordedNode:
         """A node for real data."""
@@ -255,20 +413,5 @@ def _laid_out(value: Tensor, content: Content) -> Tensor:
     return value.permute(memory_order(content.size, content.stride)).reshape(-1)
 
 
-def real_result(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
-    """What an operation gives on the known values of its arguments; None if one is unknown."""
-    tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
-    known: dict[int, Tensor] = {}
-    for tensor in tensors:
-        if tensor is kwargs.get("out"):
-            known[id(tensor)] = on_real_tensors(lambda: torch.empty(0, dtype=tensor.dtype))  # noqa: B023
-            continue
-        value = recorder.read(tensor).concrete
-        if value is None:
-            return None
-        known[id(tensor)] = value
-
-    def real(x: Any) -> Any:
-        return known[id(x)].clone() if isinstance(x, Tensor) else x
-
-    return on_real_tensors(lambda: func(*tree_map(real, args), **tree_map(real, kwargs)))
+def _bytes_as(flat: Tensor, dtype: torch.dtype) -> Tensor:
+    return flat.contiguous().view(dtype)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import glob
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from portinit import Initializer, Recipe, Rule
 from portinit.initializers.expression import expression, unavailable
 from portinit.recipes.rule import usual_layout
 from portinit.replay.program import DRAWS, Node, Program
 from portinit_torch.modules import describe
-from portinit_torch.tracing.lowering import lower
 from portinit_torch.tracing.modes import on_real_tensors
 from portinit_torch.tracing.recognition import recognise, refused
-from portinit_torch.tracing.recorder import RecordedNode, Recorder
+from portinit_torch.tracing.recorder import RecordedNode
+from portinit_torch.tracing.runs import Run, run
+from portinit_torch.tracing.storage import raw_bytes
 
 LARGEST_DATA = 1 << 20
 """Values that no operation of a recipe gives are kept as data, up to this many elements."""
@@ -50,51 +53,48 @@ def trace(build: Callable[[], nn.Module]) -> Recipe:
     >>> print(recipe.rules[0].initializer)
     kaiming_uniform(a=2.23606797749979)
     """
-    recorder = Recorder()
-    module = recorder.run(build, lower)
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"build must return a torch.nn.Module, got {type(module).__name__}")
-    with recorder.mode:
-        found = {name: recorder.read(tensor) for name, tensor in _tensors(module)}
-    program, numbers = _program(recorder, found)
-    rules = [
-        _rule(module, name, tensor, found[name], program, numbers)
-        for name, tensor in _tensors(module)
-    ]
-    _warn(rules)
-    return Recipe(rules, program)
+    first, unsettled = run(build)
+    program, numbers = _program(first, unsettled)
+    rules = [_rule(first, name, unsettled.get(name), program, numbers) for name in first.nodes]
+    recipe = Recipe(rules, program)
+    _warn(recipe)
+    return recipe
 
 
-def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters()
-    yield from module.named_buffers()
-
-
-def _warn(rules: list[Rule]) -> None:
-    lost = [(rule.name, rule.initializer) for rule in rules]
-    lines = [f"{name}: {why.reason}" for name, why in lost if isinstance(why, unavailable)]
+def _warn(recipe: Recipe) -> None:
+    """One warning that names each parameter that is lost, to a key or to a replay."""
+    lost = {
+        rule.name: rule.initializer.reason
+        for rule in recipe.rules
+        if isinstance(rule.initializer, unavailable)
+    }
+    drawn = {name: why for name, why in recipe.unreplayable().items() if name not in lost}
+    lines = []
+    for reasons, what in ((lost, "be carried"), (drawn, "be replayed, though a key draws them")):
+        if reasons:
+            lines.append(f"{len(reasons)} parameters cannot {what}:")
+            lines += [f"  {name}: {why}" for name, why in reasons.items()]
     if lines:
-        text = "\n  ".join([f"{len(lines)} parameters cannot be carried:", *lines])
-        warnings.warn(text, stacklevel=3)
+        hint = [] if lost else ["(a replay in which they are not carried: strict=False)"]
+        warnings.warn("\n".join([*lines, *hint]), stacklevel=3)
 
 
 def _rule(
-    module: nn.Module,
+    first: Run,
     name: str,
-    tensor: Tensor,
-    node: RecordedNode,
+    unsettled: str | None,
     program: Program,
     numbers: dict[int, int],
 ) -> Rule:
-    described = describe(module, name, tensor)
-    is_buffer = not isinstance(tensor, nn.Parameter)
-    value = numbers.get(id(node))
+    tensor, node = first.tensors[name], first.nodes[name]
+    described = describe(first.module, name, tensor)
+    value = None if unsettled else numbers.get(id(node))
     return Rule(
         glob.escape(name),
-        _initializer(node, program, value),
+        unavailable(unsettled) if unsettled else _initializer(node, program, value),
         usual_layout(described),
-        shape=described.shape,
-        buffer=is_buffer,
+        shape=None if is_lazy(tensor) else described.shape,
+        buffer=not isinstance(tensor, nn.Parameter),
         source=_short(node.source),
         value=value,
         layer=described.kind,
@@ -127,36 +127,49 @@ def _short(source: str) -> str:
     return inside if installed else "/".join(source.split("/")[-2:])
 
 
-def _program(recorder: Recorder, found: dict[str, RecordedNode]) -> tuple[Program, dict[int, int]]:
+def _program(first: Run, unsettled: dict[str, str]) -> tuple[Program, dict[int, int]]:
     """All draws, and what else the parameters need, in order; and each node's place there."""
     needed: set[int] = set()
-    stack = [node for node in found.values() if _uncarried(node) is None]
+    stack = [
+        node
+        for name, node in first.nodes.items()
+        if name not in unsettled and _uncarried(node) is None
+    ]
     while stack:
         recorded = stack.pop()
         if id(recorded) not in needed:
             needed.add(id(recorded))
             stack += [] if recorded.concrete is not None else recorded.inputs
+    elsewhere = any(node.random and node.device == "cpu" for node in first.recorder.nodes)
     nodes: list[Node] = []
     numbers: dict[int, int] = {}
     known: dict[tuple[Any, ...], int] = {}  # layers repeat each other's tables
-    for recorded in recorder.nodes:
-        if id(recorded) in needed or recorded.random:
+    for recorded in first.recorder.nodes:
+        moves = recorded.random and (recorded.device == "cpu" or not elsewhere)
+        if id(recorded) in needed or moves:
             node = _node(recorded, numbers)
+            if recorded.random and not moves:
+                node = replace(node, attributes={**node.attributes, "device": recorded.device})
             data = (node.shape, node.dtype, node.attributes["bytes"]) if node.op == "data" else ()
             number = known.setdefault(data, len(nodes)) if data else len(nodes)
             numbers[id(recorded)] = number
             if number == len(nodes):
                 nodes.append(node)
+    for name, held in first.nodes.items():
+        if elsewhere and first.tensors[name].is_meta and id(held) in numbers:
+            reason = {"name": "it stays on the meta device, where torch gives it no values"}
+            numbers[id(held)] = len(nodes)
+            nodes.append(Node("opaque", (), held.shape, held.dtype, reason | {"device": "meta"}))
     return Program(tuple(nodes), torch.__version__.partition("+")[0]), numbers
 
 
 def _node(node: RecordedNode, numbers: dict[int, int]) -> Node:
     if node.random and node.op not in DRAWS:
         name = {"name": f"{node.op} at {node.source}"}
-        return Node("opaque", (), node.shape, node.dtype, name)
+        return Node("opaque", (), node.shape, node.dtype, name | _generator_of(node))
     if node.op == "uninitialized":  # all of it is overwritten, or it would be refused
         return Node("full", (), node.shape, node.dtype, {"value": 0})
-    if node.op == "full":
+    if node.op == "full" and not node.dtype.startswith("complex"):
         a = {"value": node.attributes["value"]}
         return Node("full", (), node.shape, node.dtype, a)
     if node.concrete is not None:
@@ -166,10 +179,13 @@ def _node(node: RecordedNode, numbers: dict[int, int]) -> Node:
     return Node(node.op, inputs, node.shape, node.dtype, attributes)
 
 
+def _generator_of(node: RecordedNode) -> dict[str, int]:
+    number = node.attributes.get("generator", 0)
+    return {"generator": number} if number else {}
+
+
 def _bytes(tensor: Tensor) -> bytes:
-    return on_real_tensors(
-        lambda: tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
-    )
+    return on_real_tensors(lambda: raw_bytes(tensor))
 
 
 def _subprogram(nodes: tuple[Node, ...], value: int) -> tuple[Node, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ from portinit.initializers.base import Parameter
 from portinit.recipes.display import SHOWN, as_html, as_text
 from portinit.recipes.rule import RecipeError, Rule, RuleIndex, raise_misfits
 from portinit.recipes.serialization import from_text, to_text
-from portinit.replay.program import Program, opaque_in, parse_version
+from portinit.replay.program import Program, parse_version, unreplayable
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,30 +134,63 @@ class Recipe:
         ]
         return Recipe(rules, self.program)
 
-    def replay(self, seed: int, torch_version: str | None = None) -> dict[str, Any]:
+    def replay(
+        self, seed: int, torch_version: str | None = None, *, strict: bool = True
+    ) -> dict[str, Any]:
         """What ``torch.manual_seed(seed)`` and the traced constructor give on a CPU, in NumPy.
 
         Args:
             seed: as for ``torch.manual_seed``.
             torch_version: whose samplers to replay, such as ``"2.13"``; by default those of the
                 version that was traced.
+            strict: whether it is an error that some values cannot be replayed. If it is not,
+                a warning names them, and the result has the others; see :meth:`unreplayable`.
 
         Returns:
             NumPy arrays by the names of the recipe, in PyTorch's shapes; bfloat16 by ml_dtypes.
 
         Raises:
-            RecipeError: the recipe was not traced, or lists what could not be carried.
+            RecipeError: the recipe was not traced, or, if strict, lists what cannot be replayed.
         """
+        lost = {} if strict else self.unreplayable()
         names: dict[int, list[str]] = {}
         for rule in self.rules:
-            names.setdefault(rule.value or 0, []).append(rule.name or rule.pattern)
+            if (name := rule.name or rule.pattern) not in lost:
+                names.setdefault(rule.value or 0, []).append(name)
         values: dict[str, Any] = {}
-        for number, value in self.iter_replay(seed, torch_version, names):
+        for number, value in self.iter_replay(seed, torch_version, names, strict=strict):
             values |= dict.fromkeys(names[number], value)
-        return {name: values[name] for rule in self.rules if (name := rule.name or rule.pattern)}
+        if lost:
+            lines = [f"{len(lost)} values cannot be replayed:", *_lines(lost)]
+            warnings.warn("\n  ".join(lines), stacklevel=2)
+        order = [rule.name or rule.pattern for rule in self.rules]
+        return {name: values[name] for name in order if name in values}
+
+    def unreplayable(self) -> dict[str, str]:
+        """The parameters that a replay cannot give, by name, and why for each.
+
+        They are what a trace could not carry, and what was drawn on another device, by a sampler
+        that is not known, or after one.
+        """
+        reasons = {} if self.program is None else unreplayable(self.program.nodes)
+        found: dict[str, str] = {}
+        for rule in self.rules:
+            name = rule.name or rule.pattern
+            if rule.value is None:
+                found.setdefault(
+                    name, str(getattr(rule.initializer, "reason", "it was not traced"))
+                )
+            elif rule.value in reasons:
+                found.setdefault(name, reasons[rule.value])
+        return found
 
     def iter_replay(
-        self, seed: int, torch_version: str | None, numbers: Iterable[int]
+        self,
+        seed: int,
+        torch_version: str | None,
+        numbers: Iterable[int],
+        *,
+        strict: bool = True,
     ) -> Iterator[tuple[int, Any]]:
         """Like :meth:`replay`, one value at a time and only those asked for.
 
@@ -165,7 +199,8 @@ class Recipe:
         """
         if self.program is None:
             raise RecipeError("a replay needs a traced recipe; this one has rules only")
-        raise_misfits("every value must have been carried", [*self._lost(self.program)])
+        if strict:
+            raise_misfits("every value must have been carried", _lines(self.unreplayable()))
         from portinit.replay.replay import replay  # PyTorch's generator, for those who replay
 
         try:
@@ -203,14 +238,6 @@ class Recipe:
             if rule.value is not None and inexact[rule.value]
         }
 
-    def _lost(self, program: Program) -> Iterator[str]:
-        """The parameters that the program does not give, and why."""
-        for rule in self.rules:
-            if rule.value is None:
-                yield f"{rule.name}: {rule.initializer}"
-            elif (draw := opaque_in(program.nodes, rule.value)) is not None:
-                yield f"{rule.name}: {draw.attributes.get('name')}"
-
     def to_json(self) -> str:
         """The recipe as JSON text, a rule a line and a node a line."""
         return to_text(self.rules, self.program)
@@ -232,6 +259,10 @@ def _unmatched(parameter: Parameter) -> str:
         "no rule names it, and a parametrization stores it in a weight's place, which patterns for "
         "weights say nothing of; trace the model, or name it in a rule"
     )
+
+
+def _lines(reasons: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {why}" for name, why in reasons.items()]
 
 
 def _as_recipe_errors(values: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 
 from portinit.arrays.dtypes import numpy_dtype
+from portinit.replay.functions import FUNCTIONS, INEXACT_FUNCTIONS
+from portinit.replay.linear_algebra import LINEAR_ALGEBRA
+from portinit.replay.selection import SELECTION
 
 Array = np.ndarray[Any, Any]
 Attributes = Mapping[str, Any]
@@ -152,10 +155,11 @@ def _scatter(a: Attributes, x: Array, value: Array) -> Array:
     return permuted.transpose(np.argsort(a["order"]))
 
 
-def _index_put(a: Attributes, x: Array, index: Array, value: Array | None = None) -> Array:
-    x = x.copy()
-    x[index] = a["value"] if value is None else value
-    return x
+def _reinterpret(a: Attributes, x: Array) -> Array:
+    """A window of the memory, read as another dtype; the window counts in elements of that."""
+    flat = _storage_order(x, a).view(numpy_dtype(a["to"]))
+    _check_window(flat.size, a)
+    return _window(flat, a).copy()
 
 
 def _qr(part: int) -> Operation:
@@ -222,11 +226,11 @@ OPERATIONS: dict[str, Operation] = {
     "flip": lambda a, x: np.flip(x, tuple(a["axes"])),
     "strided": _strided,
     "scatter": _scatter,
-    "index_put": _index_put,
+    "reinterpret": _reinterpret,
     "concat": lambda a, *xs: np.concatenate(xs, axis=a["axis"]),
     "tril": lambda a, x: np.tril(x, a.get("diagonal", 0)),
     "triu": lambda a, x: np.triu(x, a.get("diagonal", 0)),
-    "diagonal": lambda a, x: np.diagonal(x).copy(),
+    "diagonal": lambda a, x: np.diagonal(x, a.get("offset", 0)).copy(),
     "sum": _reduce(np.sum),
     "mean": _reduce(np.mean),
     "amax": _reduce(np.max),
@@ -234,17 +238,21 @@ OPERATIONS: dict[str, Operation] = {
     "norm": _reduce(_norm),
     "qr_q": _qr(0),
     "qr_r": _qr(1),
-    "matmul": lambda a, x, y: (x.astype(np.float64) @ y.astype(np.float64)).astype(x.dtype),
+    **SELECTION,
+    **LINEAR_ALGEBRA,
+    **FUNCTIONS,
 }
 """Functions of an operation's attributes and inputs."""
 
 INEXACT = frozenset(
     {"exp", "log", "erfinv", "sin", "cos", "tanh", "sqrt", "sigmoid", "pow"}
-    | {"sum", "mean", "norm", "qr_q", "qr_r", "matmul"}
+    | {"sum", "mean", "norm", "qr_q", "qr_r"}
+    | LINEAR_ALGEBRA.keys()
+    | INEXACT_FUNCTIONS
 )
 """Those whose last bits may not be PyTorch's; the others are bit for bit."""
 
-_SIZED = ("broadcast", "reshape", "strided")
+_SIZED = ("broadcast", "reshape", "strided", "reinterpret")
 
 CONSTANTS: dict[str, Callable[[Attributes, tuple[int, ...], Any], Array]] = {
     "full": lambda a, shape, dtype: np.full(shape, a["value"], dtype=dtype),

@@ -147,13 +147,40 @@ def _uses(nodes: Sequence[Node], outputs: frozenset[int]) -> list[int]:
     return uses
 
 
-def opaque_in(nodes: Sequence[Node], number: int) -> Node | None:
-    """The first draw of an unknown sampler that a value needs; none if it needs none."""
-    needed = {number}
-    for place in range(number, -1, -1):
-        if place in needed:
-            needed.update(nodes[place].inputs)
-    return next((nodes[place] for place in sorted(needed) if nodes[place].op == "opaque"), None)
+def unreplayable(nodes: Sequence[Node]) -> dict[int, str]:
+    """The nodes whose values PyTorch's CPU generator alone does not tell, and why for each.
+
+    They are draws of samplers that are not known, draws on other devices, and draws from a stream
+    whose place is unknown because something unknown was drawn from it before; and what is computed
+    from any of these.
+    """
+    reasons: dict[int, str] = {}
+    unknown: dict[int, str] = {}  # why a stream's place is not known, by its generator
+    for number, node in enumerate(nodes):
+        needs = next((reasons[i] for i in node.inputs if i in reasons), None)
+        if needs is not None:
+            reasons[number] = needs
+        if node.op not in DRAWS:
+            continue
+        generator = node.attributes.get("generator", 0)
+        if not isinstance(generator, int):
+            raise ValueError(f"node {number} must have a number as generator, got {generator!r}")
+        if node.op == "seed":
+            before = unknown.get(node.attributes.get("stream", -1))
+            unknown.pop(generator, None)
+            if before is not None:
+                unknown[generator] = before
+        elif node.op == "opaque":
+            reasons[number] = str(node.attributes.get("name", node.op))
+            if "device" not in node.attributes:
+                unknown.setdefault(generator, reasons[number])
+        elif "device" in node.attributes:
+            reasons[number] = f"it is drawn on {node.attributes['device']}, from another stream"
+        elif generator in unknown:
+            reasons[number] = (
+                f"a replay needs draws whose stream is known, got {unknown[generator]} before it"
+            )
+    return reasons
 
 
 # As JSON data

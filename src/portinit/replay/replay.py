@@ -46,6 +46,7 @@ class TorchStream:
         self.version = version
         self.generators = {0: torch_rng.Generator(seed)}
         self.draws = {0: 0}
+        self.lost: dict[int, str] = {}  # generators whose place is not known, and why
         self.places = {
             (node.attributes["stream"], node.attributes["position"]): b""
             for node in nodes
@@ -58,16 +59,20 @@ class TorchStream:
         if node.op == "seed":
             self._seed(node)
             return
-        if node.op not in _SKIPS:
-            what = node.attributes.get("name", node.op)
-            raise ValueError(f"a replay needs draws whose stream is known, got {what}")
+        number = node.attributes.get("generator", 0)
+        if node.op not in _SKIPS and "device" not in node.attributes:
+            self.lost.setdefault(number, str(node.attributes.get("name", node.op)))
+        if number in self.lost or "device" in node.attributes:
+            return
         _SKIPS[node.op](self._generator(node), _size(node), node, self.version)
         self._drawn(node)
 
     def draw(self, node: Node) -> Array:
         """The values of a draw, in the tensor's shape."""
-        if node.op not in _DRAWS:
-            self.skip(node)
+        number = node.attributes.get("generator", 0)
+        if number in self.lost or node.op not in _DRAWS or "device" in node.attributes:
+            what = self.lost.get(number) or node.attributes.get("name", node.op)
+            raise ValueError(f"a replay needs draws whose stream is known, got {what}")
         flat: Array = _DRAWS[node.op](self._generator(node), _size(node), node, self.version)
         self._drawn(node)
         if "order" not in node.attributes:
@@ -94,6 +99,10 @@ class TorchStream:
     def _seed(self, node: Node) -> None:
         a = node.attributes
         number = a.get("generator", 0)
+        if a.get("stream") in self.lost:
+            self.lost[number] = self.lost[a["stream"]]
+            return
+        self.lost.pop(number, None)
         if "seed" in a:
             self.generators[number] = torch_rng.Generator(a["seed"])
             return

@@ -1,0 +1,13 @@
+"""The bytes of real tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def raw_bytes(tensor: Tensor) -> bytes:
+    """A tensor's elements, row by row."""
+    plain = tensor.detach().resolve_conj().resolve_neg().reshape(-1).contiguous()
+    raw: bytes = plain.view(torch.uint8).numpy().tobytes()
+    return raw
