@@ -123,6 +123,8 @@ def _unknown_buffers(module: nn.Module, pairs: Pairs) -> Iterator[str]:
 
 def _unsuited(rules: tuple[Rule, ...], pairs: Pairs) -> Iterator[str]:
     for rule, (described, tensor) in zip(rules, pairs, strict=True):
+        if 0 in described.shape:  # nothing to fill, and no fans
+            continue
         grid = Grid.whole(described.shape, rule.torch_layout)
         reason = None if tensor.is_meta else why_unfillable(tensor)
         if reason:
