@@ -85,6 +85,8 @@ def initialize(
     with materialized(module, target) if made and target else nullcontext():
         pairs = pairs_of(module, recipe, names) if made else pairs
         for rule, (described, tensor) in zip(rules, pairs, strict=True):
+            if 0 in described.shape:
+                continue
             key = root.fold_in(described.name)
             fill_(tensor, rule.initializer, key=key, layout=rule.torch_layout)
     return module
