@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 
 from portinit import Layout, Recipe
+from portinit.recipes.recipe import require_recipe
 from portinit.recipes.rule import raise_misfits
 from portinit_flax.evaluation import Program, Task, fill, tasks_of
 from portinit_flax.matching import Names, plans_with_stacks
@@ -90,6 +91,7 @@ class _Work:
     def on(
         cls, model: Any, recipe: Recipe, names: Names | None, shardings: Any, stacked: Any
     ) -> _Work:
+        require_recipe(recipe)
         tree = tree_of(model)
         plans = plans_with_stacks(tree, recipe, names, stacked)
         filled = {plan.leaf.position for plan in plans}
@@ -190,5 +192,6 @@ def match(
 
     Args and errors as for :func:`initialize`; nothing is computed.
     """
+    require_recipe(recipe)
     plans = plans_with_stacks(tree_of(model), recipe, names, stacked)
     return {"/".join(plan.leaf.path): (plan.name, plan.layout) for plan in plans}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-from flax import nnx
+from flax import linen, nnx
 
 from portinit import Layout, Parameter
 from portinit.arrays.layouts import LAYOUTS, Shape
@@ -49,7 +49,20 @@ class Leaf:
 
 def tree_of(model: Any) -> Any:
     """A model's arrays: an nnx module's parameters and batch statistics, or the tree it is."""
-    return nnx.state(model, (nnx.Param, nnx.BatchStat)) if isinstance(model, nnx.Module) else model
+    if isinstance(model, nnx.Module):
+        return nnx.state(model, (nnx.Param, nnx.BatchStat))
+    if isinstance(model, linen.Module):
+        raise TypeError(
+            f"model must be variables or an nnx.Module, got the linen module "
+            f"{type(model).__name__}, which holds no parameters: give "
+            "jax.eval_shape(model.init, jax.random.key(0), example_input)"
+        )
+    if hasattr(model, "named_parameters"):
+        raise TypeError(
+            f"model must be linen variables or an nnx.Module, got {type(model).__name__} of "
+            "PyTorch: portinit_torch.initialize fills it"
+        )
+    return model
 
 
 def leaves(tree: Any) -> tuple[list[Leaf], list[Any], Any]:

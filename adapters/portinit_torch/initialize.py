@@ -20,7 +20,7 @@ from portinit.recipes.rule import raise_misfits
 from portinit_torch.init import fill_
 from portinit_torch.materialize import materialized
 from portinit_torch.memory import why_unfillable
-from portinit_torch.modules import Names, Pairs, all_names, lazy, pairs_of
+from portinit_torch.modules import Names, Pairs, all_names, lazy, pairs_of, require
 from portinit_torch.naming import unfit_names
 from portinit_torch.sharded import require_placements
 from portinit_torch.sharing import contradictions
@@ -71,6 +71,7 @@ def initialize(
     >>> initialize(torch.nn.Linear(3, 2, device="meta"), recipe, portinit.key(0), device="cpu")
     Linear(in_features=3, out_features=2, bias=True)
     """
+    require(module, recipe)
     root, names = Key(*key_words(key)), names or {}
     target = _with_memory(device)
     pairs = pairs_of(module, recipe, names)

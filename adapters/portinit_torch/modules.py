@@ -16,6 +16,7 @@ from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from portinit import Parameter, Recipe
 from portinit.initializers.fans import torch_fans
 from portinit.recipes.pretrained import unused
+from portinit.recipes.recipe import require_recipe
 from portinit.recipes.rule import raise_misfits
 from portinit_torch.naming import plain_name, renamed
 
@@ -139,6 +140,7 @@ def bind(module: nn.Module, recipe: Recipe) -> Recipe:
     Raises:
         portinit.RecipeError: listing every parameter that does not fit the recipe.
     """
+    require(module, recipe)
     pairs = pairs_of(module, recipe, {})
     raise_misfits("every tensor of a file must be used", unused(recipe, all_names(module, {})))
     raise_misfits("every parameter must have a shape", [*lazy(pairs)])
@@ -146,6 +148,16 @@ def bind(module: nn.Module, recipe: Recipe) -> Recipe:
     known = {parameter.name for parameter in parameters(module)}
     rules = [replace(rule, buffer=rule.name not in known) for rule in bound.rules]
     return Recipe(rules, bound.program)
+
+
+def require(module: nn.Module, recipe: Recipe) -> None:
+    """Raise a TypeError that says what to give, where these are not a module and a recipe."""
+    if not isinstance(module, nn.Module):
+        is_flax = any(base.__module__.startswith("flax.") for base in type(module).__mro__)
+        hint = ": portinit_flax.initialize fills Flax's models" if is_flax else ""
+        kind = type(module).__name__
+        raise TypeError(f"module must be a torch.nn.Module, got {kind}{hint}")
+    require_recipe(recipe)
 
 
 def all_names(module: nn.Module, names: Names) -> set[str]:

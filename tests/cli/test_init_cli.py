@@ -160,7 +160,7 @@ def test_orbax(folder):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["gpt2:layers=2", "--out", "out"], "bound to a model"),
+        (["gpt2:layers=2", "--out", "out"], "bound to a model, got one of patterns"),
         (["recipe.json", "--out", "torch_models.py"], "is a file"),
         (["recipe.json", "--out", "out", "--shard-size", "many"], "a size must be such as 500MB"),
         (["recipe.json", "--out", "out", "--dtype", "int8"], "'int8' is not one of"),

@@ -53,6 +53,12 @@ def trace(build: Callable[[], nn.Module]) -> Recipe:
     >>> print(recipe.rules[0].initializer)
     kaiming_uniform(a=2.23606797749979)
     """
+    if isinstance(build, nn.Module):
+        kind = type(build).__name__
+        raise TypeError(
+            "build must be a function that makes the model, since it is the constructor that is "
+            f"traced; got a finished {kind}: write trace(lambda: {kind}(...))"
+        )
     first, unsettled = run(build)
     program, numbers = _program(first, unsettled)
     rules = [_rule(first, name, unsettled.get(name), program, numbers) for name in first.nodes]

@@ -143,8 +143,8 @@ def _not_flax(made: Any, target: str) -> str:
     kind = type(made).__name__
     if any(base.__module__.startswith("torch.nn") for base in type(made).__mro__):
         return (
-            f"{target} makes a PyTorch module, {kind}, where a Flax model is expected: the "
-            "PyTorch factory comes first, as in portinit port net_torch.py:make net_flax.py:make"
+            f"{target} must return an nnx.Module or a linen module, got {kind}, a PyTorch module; "
+            "the PyTorch factory comes first: portinit port net_torch.py:make net_flax.py:make"
         )
     hint = ""
     if isinstance(made, tuple | list) and any(isinstance(x, linen.Module) for x in made):

@@ -81,6 +81,12 @@ def _tensors(
 ) -> tuple[list[checkpoints.TensorSpec], dict[str, str]]:
     """What to write, and the text for the files' headers."""
     if model is None:
+        if any(rule.name is None or rule.shape is None for rule in recipe.rules):
+            raise click.ClickException(
+                "a checkpoint needs a recipe that is bound to a model, got one of patterns: name "
+                "the model with --model module:factory, or give a trace, which portinit trace "
+                "FACTORY --out recipe.json writes"
+            )
         return checkpoints.checkpoint_tensors(recipe, dtype), {"format": "pt"}
     factory, module = load(model)
     with running(model):

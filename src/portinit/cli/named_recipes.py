@@ -31,10 +31,10 @@ def load_recipe(text: str) -> Recipe:
         return _from_file(text)
     name, _, arguments = text.partition(":")
     if name not in READY_RECIPES:
-        factory = f"; for a model's own initialisation write {FACTORY}" if ":" not in text else ""
+        factory = "" if ":" in text else f"; a factory is {FACTORY}"
         raise click.BadParameter(
-            f"no recipe {name!r}{did_you_mean(name, [*READY_RECIPES])} A recipe is a .json file or "
-            f"one of {', '.join(READY_RECIPES)}{factory}"
+            f"a recipe must be a .json file or one of {', '.join(READY_RECIPES)}; got {name!r}"
+            f"{did_you_mean(name, [*READY_RECIPES])}{factory}"
         )
     function = getattr(recipes, name)
     given = _keywords(text, arguments)

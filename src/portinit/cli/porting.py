@@ -170,7 +170,7 @@ def fill(task: Task) -> Pair:
     with running(task.torch_name):
         if task.replay is not None:
             torch.manual_seed(task.replay)
-        ours = torch_model(task.torch_factory, task.torch_name)
+        ours = torch_model(task.torch_factory, task.torch_name, task.flax_name)
     bound = portinit_torch.bind(ours, chosen)
     initializers = {str(rule.name): str(rule.initializer) for rule in bound.rules}
     inexact: Mapping[str, tuple[str, ...]] = {}
@@ -195,7 +195,7 @@ def _recipe(task: Task) -> tuple[Recipe, list[str]]:
         with running(task.torch_name), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # parameters that cannot be carried are refused below
             return portinit_torch.trace(
-                lambda: torch_model(task.torch_factory, task.torch_name)
+                lambda: torch_model(task.torch_factory, task.torch_name, task.flax_name)
             ), []
     except portinit_torch.TraceError as error:
         if task.replay is not None:

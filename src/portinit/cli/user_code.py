@@ -14,7 +14,9 @@ import click
 
 import portinit
 
-_OURS = (str(Path(portinit.__file__).parent), "portinit_torch", "portinit_jax", "portinit_flax")
+_CORE = str(Path(portinit.__file__).parent)
+_FRAMEWORKS = {"torch", "jax", "jaxlib", "flax", "numpy"}
+_ADAPTERS = {"portinit_torch", "portinit_jax", "portinit_flax"}
 
 
 @contextmanager
@@ -42,14 +44,17 @@ def running(what: str) -> Iterator[None]:
 
 
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """The user's frames; where all are of installed packages, those that are not portinit's."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
-    return [frame for frame in frames if not _is_installed(frame.filename)] or frames[-3:]
+    """The user's frames; where there are none, those of a library that has the model."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_beneath(f.filename)]
+    users = [frame for frame in frames if not _is_installed(frame.filename)]
+    return users or [frame for frame in frames if not frame.filename.startswith("<")][-3:]
 
 
-def _is_ours(name: str) -> bool:
-    parts = Path(name).parts
-    return name.startswith(_OURS[0]) or any(package in parts for package in _OURS[1:])
+def _is_beneath(name: str) -> bool:
+    """Whether a file is of portinit or of a framework."""
+    parts = {*Path(name).parts}
+    ours = name.startswith(_CORE) or parts & _ADAPTERS
+    return bool(ours or (_is_installed(name) and parts & _FRAMEWORKS))
 
 
 def _is_installed(name: str) -> bool:

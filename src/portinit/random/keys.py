@@ -94,7 +94,15 @@ def key(seed: int) -> Key:
     >>> key(7).words
     (0, 7)
     """
-    number = operator.index(seed)
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        hint = (
+            f'; fold a name in: portinit.key(0).fold_in("{seed}")' if isinstance(seed, str) else ""
+        )
+        raise TypeError(
+            f"a seed must be an integer in [0, 2**64), got {seed!r} of {type(seed).__name__}{hint}"
+        ) from None
     if not 0 <= number < 1 << 64:
         raise ValueError(f"a seed must be in [0, 2**64), got {number}")
     return Key(number >> 32, number & 0xFFFFFFFF)

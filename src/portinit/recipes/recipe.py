@@ -10,11 +10,16 @@ from typing import Any, Self
 
 from portinit.arrays.layouts import Layout, as_layout
 from portinit.initializers.assigned import assign
-from portinit.initializers.base import Parameter
+from portinit.initializers.base import Initializer, Parameter
 from portinit.recipes.display import SHOWN, as_html, as_text
 from portinit.recipes.rule import RecipeError, Rule, RuleIndex, raise_misfits
 from portinit.recipes.serialization import from_text, to_text
 from portinit.replay.program import Program, parse_version, unreplayable
+
+_NOT_TRACED = (
+    "a replay needs a traced recipe, which portinit_torch.trace(build) or portinit trace FACTORY "
+    "--out FILE gives; this one has rules only"
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,6 +42,11 @@ class Recipe:
     def __init__(
         self, rules: Iterable[Rule | tuple[Any, ...]], program: Program | None = None
     ) -> None:
+        if isinstance(rules, Mapping):
+            raise TypeError(
+                "a recipe must be a list of rules, of which the first that matches decides; got a "
+                "mapping: portinit.Recipe(list(rules.items())) makes one of it"
+            )
         made = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
         object.__setattr__(self, "rules", made)
         object.__setattr__(self, "program", program)
@@ -198,7 +208,7 @@ class Recipe:
         is raised by the call, before any value.
         """
         if self.program is None:
-            raise RecipeError("a replay needs a traced recipe; this one has rules only")
+            raise RecipeError(_NOT_TRACED)
         if strict:
             raise_misfits("every value must have been carried", _lines(self.unreplayable()))
         from portinit.replay.replay import replay  # PyTorch's generator, for those who replay
@@ -227,7 +237,7 @@ class Recipe:
             RecipeError: the recipe was not traced.
         """
         if self.program is None:
-            raise RecipeError("a replay needs a traced recipe; this one has rules only")
+            raise RecipeError(_NOT_TRACED)
         from portinit.replay.digits import inexact_operations
 
         version = parse_version(torch_version or self.program.torch)
@@ -271,3 +281,19 @@ def _as_recipe_errors(values: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, 
         yield from values
     except ValueError as error:
         raise RecipeError(str(error)) from error
+
+
+def require_recipe(recipe: Any) -> None:
+    """Raise a TypeError that says how to make a recipe of something that is none."""
+    if isinstance(recipe, Recipe):
+        return
+    kind, cure = type(recipe).__name__, 'portinit.Recipe([("*", portinit.normal(std=0.02))])'
+    if isinstance(recipe, Mapping):
+        cure = "portinit.Recipe(list(recipe.items()))"
+    elif isinstance(recipe, Initializer):
+        kind, cure = f"the initializer {recipe}", f'portinit.Recipe([("*", portinit.{recipe})])'
+    elif callable(recipe) and hasattr(recipe, "__name__"):
+        kind, cure = f"the function {recipe.__name__}", f"what it returns, {recipe.__name__}()"
+    elif isinstance(recipe, list | tuple):
+        cure = "portinit.Recipe(rules)"
+    raise TypeError(f"a recipe must be a portinit.Recipe, got {kind}; give {cure}")

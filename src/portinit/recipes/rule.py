@@ -62,9 +62,13 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str) or not isinstance(self.initializer, Initializer):
+            called = isinstance(self.initializer, type) and issubclass(
+                self.initializer, Initializer
+            )
+            hint = f": call it, {self.initializer.__name__}()" if called else ""
             raise TypeError(
                 "a rule must be a name pattern and a portinit initializer, "
-                f"got {self.pattern!r} and {self.initializer!r}"
+                f"got {self.pattern!r} and {self.initializer!r}{hint}"
             )
         if isinstance(self.layout, str):
             object.__setattr__(self, "layout", as_layout(self.layout))
