@@ -16,7 +16,7 @@ FILE = "digests.json"
 @cache
 def shipped() -> dict[str, str]:
     """SHA-256 by cell, of the cells that promise bits; made by tools/make_digests.py."""
-    path = resources.files("portinit") / "proof" / FILE
+    path = resources.files("portinit.verify") / FILE
     found: dict[str, str] = json.loads(path.read_text("utf-8"))
     return found
 
