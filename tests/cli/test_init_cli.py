@@ -181,3 +181,11 @@ def test_another_checkpoint_is_refused_and_overwritten(folder):
     assert "must hold no other checkpoint" in refused("recipe.json", "--seed", "1", "--out", "out")
     ok("recipe.json", "--seed", "1", "--out", "out", "--overwrite")
     ok("recipe.json", "--seed", "1", "--out", "out")
+
+
+@pytest.mark.parametrize("where", ["./x", "../x", ".x", "a..b", "x y", "/x", "x/", "%s", "x.", "-"])
+def test_what_is_no_module_s_name_is_said_in_one_line(where):
+    done = click.testing.CliRunner().invoke(command, ["show", f"{where}:make"])
+    assert done.exit_code in (1, 2)
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    assert "Error" in done.output

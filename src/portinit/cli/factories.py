@@ -47,6 +47,9 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 def _module(where: str) -> ModuleType:
     if not where.endswith(".py"):
+        hint = f"; for a file write {where}.py" if Path(f"{where}.py").is_file() else ""
+        if not all(part.isidentifier() for part in where.split(".")):  # "./x" is relative, to what?
+            raise click.BadParameter(f"a factory must be {FACTORY}, got {where}{hint}")
         sys.path.insert(0, "")  # as `python -m` does: modules of the current folder
         try:
             with running(f"importing {where}"):
@@ -55,7 +58,6 @@ def _module(where: str) -> ModuleType:
             cause = error.__cause__
             if not isinstance(cause, ModuleNotFoundError):
                 raise
-            hint = f"; for a file write {where}.py" if Path(f"{where}.py").is_file() else ""
             raise click.BadParameter(f"no module {cause.name}{hint}") from cause
         finally:
             sys.path.remove("")

@@ -51,11 +51,21 @@ def torch_defaults() -> Recipe:
     )
 
 
+# Flax's WeightNorm and SpectralNorm name what they keep by the path within the wrapped layer,
+# joined by slashes in linen, a tuple in nnx. No other names hold a slash or a quotation mark.
+_WRAPPERS_OF_FLAX = (
+    *(Rule(f"*{end}", ones) for end in ("/scale", "/sigma", "'sigma')")),
+    Rule("*/u", normal()),
+    Rule("*'u')", normal(std=0.01)),
+)
+
+
 def flax_defaults() -> Recipe:
     """What Flax's layers draw by themselves.
 
     Kernels LeCun normal (truncated), biases zero, recurrent kernels orthogonal for each gate,
-    embeddings N(0, 1/features), normalisations 1 and 0, PReLU 0.01.
+    embeddings N(0, 1/features), normalisations 1 and 0, PReLU 0.01. WeightNorm's scales are 1; of
+    SpectralNorm sigma is 1, and u normal, with a standard deviation of 1 in linen and 0.01 in nnx.
 
     Source: flax 0.12's linen and nnx modules.
     """
@@ -63,6 +73,7 @@ def flax_defaults() -> Recipe:
     return Recipe(
         [
             *_BUFFERS,
+            *_WRAPPERS_OF_FLAX,
             *_NORMS,
             Rule("*", layers.padded(table), kind="embedding"),
             Rule("*weight_hh*", layers.per_gate(orthogonal()), kind="recurrent"),
