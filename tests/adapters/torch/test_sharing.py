@@ -3,6 +3,7 @@
 The references are PyTorch's and safetensors' own loaders.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,6 +175,34 @@ def test_memory_in_common_may_be_filled_twice_with_the_same(tmp_path):
     model.head.weight = nn.Parameter(model.wte.weight.data)
     portinit_torch.initialize(model, start, KEY)
     assert torch.equal(model.wte.weight, source.wte.weight)
+
+
+def test_an_error_on_the_way_gives_the_meta_tensors_back(monkeypatch):
+    module = sys.modules["portinit_torch.initialize"]
+    fill, filled = module.fill_, []
+
+    def failing(tensor, *args, **kwargs):
+        if filled:
+            raise OSError("the disk is gone")
+        filled.append(fill(tensor, *args, **kwargs))
+
+    monkeypatch.setattr(module, "fill_", failing)
+    with torch.device("meta"):
+        model = Tied()
+    model.register_buffer("kept", torch.ones(2))
+    before = dict(model.named_parameters(remove_duplicate=False))
+    with pytest.raises(OSError, match="the disk is gone"):
+        portinit_torch.initialize(model, recipes.torch_defaults(), KEY, device="cpu")
+    assert not filled[0].is_meta
+    after = dict(model.named_parameters(remove_duplicate=False))
+    assert [*after] == [*before]
+    assert all(after[name] is before[name] for name in before)
+    assert model.kept.tolist() == [1, 1]
+    monkeypatch.undo()
+    portinit_torch.initialize(model, recipes.torch_defaults(), KEY, device="cpu")
+    plain = portinit_torch.initialize(Tied(), recipes.torch_defaults(), KEY)
+    assert torch.equal(model.wte.weight, plain.wte.weight)
+    assert model.wte.weight is model.head.weight
 
 
 # Wrappers
