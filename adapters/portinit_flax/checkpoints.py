@@ -11,8 +11,7 @@ from portinit import Recipe
 from portinit.arrays.dtypes import dtype_name
 from portinit.checkpoints import TensorSpec
 from portinit.checkpoints.tensors import ParameterPart, chosen_dtype, require_suited
-from portinit.recipes.names import split_name
-from portinit_flax.evaluation import Task, tasks_of
+from portinit_flax.evaluation import Task, key_name, tasks_of
 from portinit_flax.matching import Names, Plan, plans_with_stacks
 from portinit_flax.tree import Path, leaves, path_of, tree_of
 
@@ -72,4 +71,4 @@ def _spec(task: Task, label: Path, path: Path, dtype: Any) -> TensorSpec:
 
 def _part(plan: Plan) -> ParameterPart:
     rule = plan.rule
-    return ParameterPart(split_name(plan.name)[0], rule.initializer, plan.grid, rule.value)
+    return ParameterPart(key_name(plan), rule.initializer, plan.grid, rule.value)

@@ -68,7 +68,7 @@ class Task:
 
     def words(self, root: Any) -> Words:
         """The words of the parameter's key, or vectors of those of the layers' keys."""
-        names = [split_name(plan.name)[0] for plan in self.plans]
+        names = [key_name(plan) for plan in self.plans]
         if self.plans[0].leaf.axis is None:
             return BACKEND.words(fold_in(root, names[0]))
         return fold_in_each(root, names)
@@ -81,8 +81,13 @@ class Task:
         return place(layers[0] if axis is None else xp.stack(layers, axis), self.sharding)
 
 
+def key_name(plan: Plan) -> str:
+    """The name that the root key is folded with for a leaf."""
+    return plan.rule.drawn_as or split_name(plan.name)[0]
+
+
 def _given(plan: Plan, root: Any, xp: Any) -> Any:
-    key = fold_in(root, split_name(plan.name)[0])
+    key = fold_in(root, key_name(plan))
     initializer: Initializer = plan.rule.initializer
     return initializer.evaluate(key, plan.grid, plan.leaf.dtype, xp=xp)
 

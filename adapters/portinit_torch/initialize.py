@@ -88,7 +88,7 @@ def initialize(
         for rule, (described, tensor) in zip(rules, pairs, strict=True):
             if 0 in described.shape:
                 continue
-            key = root.fold_in(described.name)
+            key = root.fold_in(rule.key_name)
             fill_(tensor, rule.initializer, key=key, layout=rule.torch_layout)
     return module
 

@@ -20,6 +20,7 @@ from portinit_torch.modules import describe
 from portinit_torch.tracing.modes import on_real_tensors
 from portinit_torch.tracing.recognition import recognise, refused
 from portinit_torch.tracing.recorder import RecordedNode
+from portinit_torch.tracing.relations import related, subprogram
 from portinit_torch.tracing.runs import Run, run
 from portinit_torch.tracing.storage import raw_bytes
 
@@ -62,7 +63,7 @@ def trace(build: Callable[[], nn.Module]) -> Recipe:
     first, unsettled = run(build)
     program, numbers = _program(first, unsettled)
     rules = [_rule(first, name, unsettled.get(name), program, numbers) for name in first.nodes]
-    recipe = Recipe(rules, program)
+    recipe = Recipe(related(rules, program), program)
     _warn(recipe)
     return recipe
 
@@ -116,7 +117,7 @@ def _initializer(node: RecordedNode, program: Program, value: int | None) -> Ini
         return named
     if value is None:
         return unavailable(f"{node.op} at {node.source} has no counterpart in a recipe")
-    return expression(_subprogram(program.nodes, value))
+    return expression(subprogram(program.nodes, value))
 
 
 def _uncarried(node: RecordedNode) -> str | None:
@@ -192,16 +193,3 @@ def _generator_of(node: RecordedNode) -> dict[str, int]:
 
 def _bytes(tensor: Tensor) -> bytes:
     return on_real_tensors(lambda: raw_bytes(tensor))
-
-
-def _subprogram(nodes: tuple[Node, ...], value: int) -> tuple[Node, ...]:
-    """The nodes that one value needs, renumbered."""
-    needed = {value}
-    for number in range(value, -1, -1):
-        if number in needed:
-            needed.update(nodes[number].inputs)
-    places = {number: place for place, number in enumerate(sorted(needed))}
-    return tuple(
-        Node(n.op, tuple(places[i] for i in n.inputs), n.shape, n.dtype, n.attributes)
-        for n in (nodes[number] for number in sorted(needed))
-    )

@@ -133,7 +133,7 @@ def _spec(rule: Rule, dtype: str) -> TensorSpec:
     grid = Grid.whole(rule.shape or (), rule.torch_layout)
     path = tuple(name.split("."))
     return TensorSpec(
-        name, dtype, (ParameterPart(name, rule.initializer, grid, rule.value),), path=path
+        name, dtype, (ParameterPart(rule.key_name, rule.initializer, grid, rule.value),), path=path
     )
 
 

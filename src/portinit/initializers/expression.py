@@ -84,7 +84,7 @@ class PortinitStream:
 
     def draw(self, node: Node) -> Array:
         """The values of a draw, row by row over its shape."""
-        stream = numbered_stream(self.number)
+        stream = numbered_stream(node.attributes.get("number", self.number))
         self.number += 1
         grid = Grid.whole(node.shape, Layout())
         bits = 64 if node.dtype in ("float64", "complex128") else 32

@@ -26,7 +26,8 @@ def table_of(rules: Sequence[Rule]) -> Table:
     return headings, [[row[name] for name in headings] for row in rows]
 
 
-_COLUMNS = ("name", "of", "shape", "initializer", "layout in Flax", "std", "fans", "written at")
+_COLUMNS = ("name", "of", "shape", "initializer", "layout in Flax", "std", "fans", "drawn as",
+            "written at")  # fmt: skip
 
 
 def _row(rule: Rule) -> dict[str, str]:
@@ -38,6 +39,7 @@ def _row(rule: Rule) -> dict[str, str]:
         "" if rule.layout is None else str(layout_to_data(rule.layout)),
         _expected_std(rule),
         _fans(rule),
+        rule.drawn_as or "",
         rule.source or "",
     )
     return dict(zip(_COLUMNS, cells, strict=True))

@@ -136,7 +136,7 @@ def sum_biases(recipe: Recipe, key: Key, dtype: str = "float32") -> Recipe:
     for layer in packed_layers(recipe):
         if {"bias_ih", "bias_hh"} <= set(layer.rules):
             pair = layer.rules["bias_ih"], layer.rules["bias_hh"]
-            a, b = (_values(rule, key.fold_in(str(rule.name)), dtype) for rule in pair)
+            a, b = (_values(rule, key.fold_in(rule.key_name), dtype) for rule in pair)
             apart = np.arange(len(a)) >= 2 * layer.hidden if layer.gates == _GRU else np.False_
             values[str(pair[0].name)] = np.where(apart, a, a + b)
             values[str(pair[1].name)] = np.where(apart, b, np.zeros_like(b))

@@ -109,6 +109,15 @@ class Recipe:
         raise_misfits("every parameter must have a rule", misfits)
         return Recipe(rules, self.program)
 
+    def independent(self) -> Recipe:
+        """The recipe with every parameter drawn by itself.
+
+        A trace has parameters that the constructor made from one draw (copies of a layer, weight
+        norm's magnitudes) draw with one key, so that they are related as in PyTorch. Here each
+        draws with the key of its own name.
+        """
+        return Recipe([replace(rule, drawn_as=None) for rule in self.rules], self.program)
+
     def with_layouts(self, layouts: Mapping[str, Layout | str]) -> Recipe:
         """The recipe with some parameters' layouts stated, by name or pattern of the rule."""
         stated = {name: as_layout(layout) for name, layout in layouts.items()}

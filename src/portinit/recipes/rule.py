@@ -48,6 +48,8 @@ class Rule:
         value: the node of the program that gives it, in a traced recipe.
         layer: the kind of layer that owns the parameter, in the recipe of one model; None if it is
             none of PyTorch's. See :class:`Parameter`.
+        drawn_as: the name whose key it draws with, where that is not its own: a traced constructor
+            made both parameters from one draw, as copies or as functions of each other.
     """
 
     pattern: str
@@ -59,6 +61,7 @@ class Rule:
     source: str | None = None
     value: int | None = None
     layer: str | None = field(default=None, compare=False)
+    drawn_as: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str) or not isinstance(self.initializer, Initializer):
@@ -72,7 +75,7 @@ class Rule:
             )
         if isinstance(self.layout, str):
             object.__setattr__(self, "layout", as_layout(self.layout))
-        for name in ("kind", "source", "layer"):
+        for name in ("kind", "source", "layer", "drawn_as"):
             if not isinstance(getattr(self, name), str | None):
                 raise TypeError(f"{name} must be text, got {getattr(self, name)!r}")
 
@@ -83,6 +86,11 @@ class Rule:
             return self.pattern
         plain = _unescape(self.pattern)
         return plain if glob.escape(plain) == self.pattern else None
+
+    @property
+    def key_name(self) -> str:
+        """The name that a model's key is folded with."""
+        return self.drawn_as or self.name or self.pattern
 
     @property
     def torch_layout(self) -> Layout:

@@ -298,7 +298,7 @@ def _rule_to_data(rule: Rule, program: Program | None) -> dict[str, Any]:
         data["layout"] = layout_to_data(rule.layout)
     if rule.buffer:
         data["buffer"] = True
-    traced = {"source": rule.source, "value": rule.value}
+    traced = {"source": rule.source, "value": rule.value, "drawn_as": rule.drawn_as}
     data |= {key: value for key, value in traced.items() if value is not None}
     shared = _is_shared(rule, program)
     return data | {"initializer": _SHARED if shared else initializer_to_data(rule.initializer)}
@@ -306,7 +306,7 @@ def _rule_to_data(rule: Rule, program: Program | None) -> dict[str, Any]:
 
 def _rule_from_data(number: int, data: Any, program: Program | None) -> Rule:
     allowed = {"name", "kind", "layer", "shape", "layout", "buffer", "source", "value"}
-    allowed |= {"initializer"}
+    allowed |= {"initializer", "drawn_as"}
     try:
         known = isinstance(data, dict) and {"name", "initializer"} <= set(data) <= allowed
         if not known:
@@ -322,6 +322,7 @@ def _rule_from_data(number: int, data: Any, program: Program | None) -> Rule:
             data.get("source"),
             None if data.get("value") is None else _value_of(data["value"], program),
             data.get("layer"),
+            data.get("drawn_as"),
         )
     except (ValueError, TypeError, RecursionError) as error:
         raise RecipeError(f"rule {number}: {error}") from error
