@@ -56,7 +56,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(built: tuple[Path, Path])
     assert tops == PACKAGES | {f"portinit-{portinit.__version__}.dist-info"}
     for package in PACKAGES - {"portinit_examples"}:
         assert f"{package}/py.typed" in names
-    roots = ("src/", "adapters/", "examples/")
+    roots = ("src/", "adapters/", "examples/portinit_examples/")
     wanted = {name.partition("/")[2] for name in sources() if name.startswith(roots)}
     assert wanted <= set(names)
 

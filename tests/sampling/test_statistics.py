@@ -18,6 +18,7 @@ from scipy import stats
 from tests.support.independence import RELATIONS, correlations, independence, relations, serial
 
 import portinit as pi
+from portinit.arrays.dtypes import float_format
 from portinit.sampling.distributions import Constant, Distribution, Normal, Uniform
 from portinit.sampling.truncated_normal import TruncatedNormal
 from portinit.testing import goodness as goodness_of_fit
@@ -64,7 +65,7 @@ def smallest(tests: list[dict[str, float]]) -> float:
 def rounded(x: Any, dtype: str, law: Distribution) -> Any:
     """Reals in a dtype; of a uniform no bound, as its definition says."""
     if isinstance(law, Uniform):
-        x = np.minimum(x, pi.dtypes.float_format(dtype).below(law.b))
+        x = np.minimum(x, float_format(dtype).below(law.b))
     return x.astype(jnp.dtype(dtype))
 
 
