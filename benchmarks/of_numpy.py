@@ -8,7 +8,7 @@ import portinit
 from benchmarks.measure import Side, Sides, Wall
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout
-from portinit.backends.base import Draw
+from portinit.backends.base import Request
 from portinit.backends.numpy import NUMPY
 
 LAWS = {"normal": portinit.normal(), "uniform": portinit.uniform()}
@@ -26,8 +26,9 @@ def fill(law: str, size: int, memory: str) -> Sides:
             Side(Wall(lambda: theirs(size, np.float32))),
         )
     out = np.empty(size, np.float32)
-    draw = Draw(NUMPY, key.words, Grid.whole((size,), Layout()), "float32")
+    grid = Grid.whole((size,), Layout())
+    request, plan = Request(NUMPY, key.words, grid, "float32"), initializer.plan(grid, "float32")
     return (
-        Side(Wall(lambda: NUMPY.fill(initializer, draw, out))),  # a call has no ``out=``
+        Side(Wall(lambda: NUMPY.execute(plan, request, out))),  # a call has no ``out=``
         Side(Wall(lambda: theirs(dtype=np.float32, out=out))),
     )

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.support import bits as support
 
-from portinit_jax import fused, host
+from portinit_jax import host
+from portinit_jax.host_call import primitive
+from tests.support import bits as support
 
 NAMESPACES = {
     "numpy": np,
@@ -61,8 +62,8 @@ def xp(request: pytest.FixtureRequest) -> ModuleType:
 @pytest.fixture(autouse=True)
 def by_xla(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have XLA make JAX's arrays, as where JAX has a GPU; on the host NumPy would make many."""
-    monkeypatch.setattr(host, "serves", lambda *_: False)
-    monkeypatch.setattr(fused, "serves", lambda *_: False)
+    monkeypatch.setattr(host, "can_make_on_host", lambda *_: False)
+    monkeypatch.setattr(primitive, "runs_here", lambda *_: False)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from portinit import Recipe
 from portinit.arrays.dtypes import dtype_name
 from portinit.checkpoints import TensorSpec
 from portinit.checkpoints.tensors import ParameterPart, chosen_dtype, require_suited
-from portinit_flax.evaluation import Task, key_name, tasks_of
+from portinit_flax.evaluation import ArrayFill, key_name, tasks_of
 from portinit_flax.matching import Names, Plan, plans_with_stacks
 from portinit_flax.tree import Path, leaves, path_of, tree_of
 
@@ -63,7 +63,7 @@ entries = checkpoint_tensors
 """The former name of :func:`checkpoint_tensors`."""
 
 
-def _spec(task: Task, label: Path, path: Path, dtype: Any) -> TensorSpec:
+def _spec(task: ArrayFill, label: Path, path: Path, dtype: Any) -> TensorSpec:
     leaf = task.plans[0].leaf
     own = chosen_dtype(dtype_name(leaf.dtype), dtype)
     return TensorSpec("/".join(label), own, tuple(map(_part, task.plans)), leaf.axis, path)

@@ -12,13 +12,13 @@ from flax import nnx
 from portinit import Layout, Recipe
 from portinit.recipes.recipe import require_recipe
 from portinit.recipes.rule import raise_misfits
-from portinit_flax.evaluation import Program, Task, fill, tasks_of
+from portinit_flax.evaluation import ArrayFill, CompiledFill, fill, tasks_of
 from portinit_flax.matching import Names, plans_with_stacks
 from portinit_flax.random_state import fill_random_state, without_values
 from portinit_flax.shardings import placements
 from portinit_flax.tree import tree_of
 from portinit_jax.backend import BACKEND
-from portinit_jax.programs import Form, lower
+from portinit_jax.programs import FillSpec, lower
 
 _Model = TypeVar("_Model")
 
@@ -74,23 +74,23 @@ def initialize(
     ``layers_0/linear1/kernel``. For a recipe of patterns the path is translated that way. Cells of
     recurrent layers are found by :func:`recurrent_names`.
     """
-    work = _Work.on(model, recipe, names, shardings, stacked)
-    filled: _Model = work.done(key)
+    prepared = PreparedModel.on(model, recipe, names, shardings, stacked)
+    filled: _Model = prepared.fill(key)
     return filled
 
 
 @dataclass(frozen=True)
-class _Work:
+class PreparedModel:
     """A model and what is to be done to it, all checked."""
 
     model: Any
     tree: Any
-    tasks: tuple[Task, ...]
+    tasks: tuple[ArrayFill, ...]
 
     @classmethod
     def on(
         cls, model: Any, recipe: Recipe, names: Names | None, shardings: Any, stacked: Any
-    ) -> _Work:
+    ) -> PreparedModel:
         require_recipe(recipe)
         tree = tree_of(model)
         plans = plans_with_stacks(tree, recipe, names, stacked)
@@ -98,8 +98,8 @@ class _Work:
         raise_misfits("every array must get values", [*without_values(model, tree, filled)])
         return cls(model, tree, tuple(tasks_of(plans, placements(tree, shardings))))
 
-    def done(self, key: Any, program: Callable[[Form], Program] | None = None) -> Any:
-        """The model, filled by programs of the tasks' forms or by what is had soonest."""
+    def fill(self, key: Any, program: Callable[[FillSpec], CompiledFill] | None = None) -> Any:
+        """The model, filled by programs of the tasks' specs or by what is had soonest."""
         values, structure = jax.tree.flatten(self.tree)
         for position, array in fill(self.tasks, key, program).items():
             values[position] = array
@@ -130,16 +130,16 @@ class Compiled:
     """A model's initialisation, compiled: call it with a key.
 
     Attributes:
-        programs: one for each form of an array that the model has.
+        programs: one for each spec of an array that the model has.
     """
 
     programs: tuple[CompiledProgram, ...]
-    _work: _Work
-    _by_form: Mapping[Form, Any]
+    _prepared: PreparedModel
+    _by_spec: Mapping[FillSpec, Any]
 
     def __call__(self, key: Any) -> Any:
         """The model filled, as :func:`initialize` gives it."""
-        return self._work.done(key, self._by_form.__getitem__)
+        return self._prepared.fill(key, self._by_spec.__getitem__)
 
 
 def precompile(
@@ -169,14 +169,14 @@ def precompile(
     128
     >>> filled = compiled(portinit.key(0))
     """
-    work = _Work.on(model, recipe, names, shardings, stacked)
-    paths: dict[Form, list[str]] = {}
-    for task in work.tasks:
-        if not task.hosted:
-            paths.setdefault(task.form[0], []).append(task.path)
-    by_form = {form: lower(BACKEND, form).compile() for form in paths}
-    programs = [CompiledProgram(tuple(paths[form]), by_form[form]) for form in paths]
-    return Compiled(tuple(programs), work, by_form)
+    prepared = PreparedModel.on(model, recipe, names, shardings, stacked)
+    paths: dict[FillSpec, list[str]] = {}
+    for task in prepared.tasks:
+        if not task.is_hosted:
+            paths.setdefault(task.spec[0], []).append(task.path)
+    by_spec = {spec: lower(BACKEND, spec).compile() for spec in paths}
+    programs = [CompiledProgram(tuple(paths[spec]), by_spec[spec]) for spec in paths]
+    return Compiled(tuple(programs), prepared, by_spec)
 
 
 def match(

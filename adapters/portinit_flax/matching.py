@@ -146,6 +146,6 @@ def _missing(recipe: Recipe, found: Mapping[Path, str]) -> Iterator[str]:
 def _unsuited(plans: list[Plan]) -> Iterator[str]:
     for plan in plans:
         try:
-            plan.rule.initializer.check(plan.grid, dtype_name(plan.leaf.dtype))
+            plan.rule.initializer.planned(plan.grid, dtype_name(plan.leaf.dtype))
         except (ValueError, TypeError) as error:
             yield f"{'/'.join(plan.leaf.path)} {plan.leaf.shape}: {error}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -13,21 +13,20 @@ from jax import lax
 from jax.sharding import NamedSharding
 
 from portinit.arrays.dtypes import dtype_name, float_format
-from portinit.arrays.grids import Grid
-from portinit.backends.base import Backend, Draw, Evaluable, Words, key_words
-from portinit.backends.linalg import orthonormal
+from portinit.arrays.grids import Grid, place
+from portinit.backends.base import Backend, Request, Words, key_words
+from portinit.backends.plan import Hosted, Plan, is_hosted
 from portinit.random.keys import Key
 from portinit.sampling.transform import Transform
-from portinit_jax import host
-from portinit_jax.blocks import block_of
-from portinit_jax.fused import fused
+from portinit_jax.host import make_on_host
+from portinit_jax.host_call.primitive import kernel_values
 from portinit_jax.programs import run, single
 
 
 class JaxBackend(Backend):
     """JAX arrays, traced or not; a call is one jitted computation, or NumPy's on the host."""
 
-    cuts = False  # what is cut or joined along a sharded axis is sent between devices
+    can_slice = False  # what is cut or joined along a sharded axis is sent between devices
 
     def default_dtype(self) -> str:
         return dtype_name(jnp.result_type(float))
@@ -52,7 +51,7 @@ class JaxBackend(Backend):
                 "an expression is computed in NumPy and needs a key whose words are known; "
                 "got a traced key: call it outside of jit"
             )
-        return int(words[0]), int(words[1])
+        return super().known_words(words)
 
     def cast(self, x: Any, dtype: str) -> Any:
         native = jnp.dtype(dtype)
@@ -63,10 +62,7 @@ class JaxBackend(Backend):
         bits = lax.bitcast_convert_type(x.astype(native), f"uint{8 * native.itemsize}")
         return lax.bitcast_convert_type(bits, native)
 
-    def fused(self, draw: Draw, steps: Transform | None, stream: int = 0) -> Any:
-        return fused(draw, steps, stream)
-
-    def seal(self, x: Any) -> Any:
+    def fusion_barrier(self, x: Any) -> Any:
         # XLA could fuse the last multiplication with a caller's addition, which rounds otherwise.
         # A maximum in between, which changes nothing, prevents it.
         return lax.max(x, -jnp.finfo(x.dtype).max)  # type: ignore[no-untyped-call]
@@ -74,44 +70,37 @@ class JaxBackend(Backend):
     def complex(self, real: Any, imag: Any, dtype: str) -> Any:
         return lax.complex(real, imag)
 
-    def orthonormal(self, matrix: Any, gain: float) -> Any:
-        # Single precision is not enough: a square Gaussian matrix is ill-conditioned.
-        with jax.enable_x64(True):
-            return orthonormal(jnp, matrix, gain, jnp.dtype)
+    def double_precision(self) -> AbstractContextManager[Any]:
+        context: AbstractContextManager[Any] = jax.enable_x64(True)
+        return context
 
-    def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
-        x = rows()
-        columns = lax.broadcasted_iota(jnp.int32, x.shape, 1)
-        words, columns = lax.sort((x, columns), dimension=1, num_keys=2)
-        return words[:, k - 1], columns[:, k - 1]
+    def from_numpy(self, array: np.ndarray[Any, Any], request: Request) -> Any:
+        return jnp.asarray(array.copy(), device=request.device)
 
-    def tile(self, draw: Draw) -> int:
-        return 1 << 20
+    def kernel_values(self, request: Request, transform: Transform | None, stream: int = 0) -> Any:
+        return kernel_values(request, transform, stream)
 
-    def by_rows(
-        self, find: Callable[[Grid], tuple[Any, ...]], grid: Grid, rows: int, threads: int
-    ) -> list[tuple[Any, ...]]:
-        length, width = grid.array_shape
-        if length <= rows:
-            return [find(grid)]
+    def execute(self, plan: Plan, request: Request, out: Any = None) -> Any:
+        return self.values(plan, request)  # arrays are made as a whole, and never written to
 
-        def part(start: Any) -> tuple[Any, ...]:
-            return find(block_of(grid, (start, 0), (rows, width)))
+    def _hosted(self, plan: Hosted, request: Request) -> Any:
+        if type(request.grid) is Grid:
+            return super()._hosted(plan, request)
+        values = self.from_numpy(self.host_values(plan, request), request)
+        return place(jnp, values, request.grid)  # at positions that are traced
 
-        found = lax.map(part, jnp.arange(0, length, rows, dtype=jnp.int32))
-        return [tuple(values.reshape(-1)[:length] for values in found)]
-
-    def run(self, initializer: Evaluable, draw: Draw, out_sharding: Any = None) -> Any:
-        self.require_width(draw.dtype)
-        if initializer.hosted:
-            values = initializer.values(draw)
+    def run(self, plan: Plan, request: Request, out_sharding: Any = None) -> Any:
+        grid, dtype = request.grid, request.dtype
+        self.require_width(dtype)
+        if is_hosted(plan):
+            values = self.values(plan, request)
             return values if out_sharding is None else _resharded(values, out_sharding)
         if out_sharding is None:
-            values = host.made(initializer, draw.grid, draw.dtype, draw.key)
+            values = make_on_host(plan, grid, dtype, request.words)
             if values is not None:
                 return values
-        sharding = None if out_sharding is None else _as_jax_does(draw.grid, out_sharding)
-        return run(self, single(initializer, draw.grid, draw.dtype, sharding), draw.key)
+        sharding = None if out_sharding is None else _as_jax_does(grid, out_sharding)
+        return run(self, single(plan, grid, dtype, sharding), request.words)
 
     def require_width(self, dtype: str) -> None:
         """A TypeError for a dtype that needs 64-bit mode where that is off."""

@@ -24,8 +24,8 @@ class Block(Grid):
     def logical(self) -> Grid:
         return Grid(self.shape, self.axes, self.strides, self.layout, self.offset).logical()
 
-    def positions(self, xp: Any, number: int, device: Any) -> Any:
-        return super().positions(xp, number, device) + self.origin[number]
+    def positions(self, xp: Any, axis: int, device: Any) -> Any:
+        return super().positions(xp, axis, device) + self.origin[axis]
 
     def indices(self, axis: int) -> Any:
         r = self.axes[axis].indices

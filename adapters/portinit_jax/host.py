@@ -15,20 +15,21 @@ import numpy as np
 
 from portinit.arrays.dtypes import numpy_dtype
 from portinit.arrays.grids import Grid
-from portinit.backends.base import Draw, Evaluable, Words
+from portinit.backends.base import Request, Words
 from portinit.backends.kernels import filling
 from portinit.backends.numpy import NUMPY
+from portinit.backends.plan import Elementwise, Full, Plan, leaves
 
 _ALIGNMENT = 64  # bytes: of memory that XLA takes as it is
 
 
-def serves(initializer: Evaluable, grid: Grid) -> bool:
+def can_make_on_host(plan: Plan, grid: Grid) -> bool:
     """Whether NumPy's array is had sooner than a compiled program's.
 
     Not within a computation that is traced, nor where a mesh is set, nor on other devices than the
     host. Without machine code, large arrays are left to XLA.
     """
-    if not initializer.elementwise or initializer.hosted or not _on_host():
+    if not all(isinstance(leaf, Full | Elementwise) for leaf in leaves(plan)) or not _on_host():
         return False
     return grid.size < filling.WORTH_LOADING or filling.is_ready(grid)
 
@@ -40,14 +41,14 @@ def _on_host() -> bool:
     return all(device.platform == "cpu" for device in made.devices())
 
 
-def made(initializer: Evaluable, grid: Grid, dtype: str, words: Words) -> jax.Array | None:
-    """The array, in memory that becomes JAX's own; none where XLA is to make it."""
+def make_on_host(plan: Plan, grid: Grid, dtype: str, words: Words) -> jax.Array | None:
+    """The array, in memory that becomes JAX's own; None where XLA is to make it."""
     known = all(isinstance(word, np.int32) for word in words)
-    if not known or not serves(initializer, grid):
+    if not known or not can_make_on_host(plan, grid):
         return None
     high, low = (int(word) & 0xFFFFFFFF for word in words)
     out = _aligned(grid.array_shape, numpy_dtype(dtype))
-    NUMPY.fill(initializer, Draw(NUMPY, (high, low), grid, dtype), out)
+    NUMPY.execute(plan, Request(NUMPY, (high, low), grid, dtype), out)
     array: jax.Array = jax.device_put(out, may_alias=True)
     return array
 

@@ -1,9 +1,9 @@
-"""Compiled programs: one for each form of a parameter, which makes what a device holds."""
+"""Compiled programs: one for each spec of a parameter, which makes what a device holds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -16,33 +16,32 @@ from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec, Sharding
 from portinit.arrays.dtypes import float_format
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Shape
-from portinit.backends.base import Backend, Draw, Evaluable, Words
-from portinit.sampling.transform import Transform
+from portinit.backends.base import Backend, Request, Words
+from portinit.backends.plan import Plan
 from portinit_jax.blocks import block_of
-from portinit_jax.stacks import common_steps, stacked, values_by
+from portinit_jax.stacks import Layers, stacked, with_constants, without_constants
 
 
 @dataclass(frozen=True)
-class Form:
+class FillSpec:
     """What arrays have in common that one compiled program serves.
 
     Attributes:
         grid: the elements of the array, or of one layer of a stack.
         dtype: the array's dtype.
-        initializers: the initializer, or the different ones of a stack's layers; none if there are
-            steps.
-        texts: theirs, which tell -0.0 from 0.0, which are equal.
-        steps: the way from a word to a value, but for its last constants, which are arguments.
-        layers: of a stack, the axis that its layers lie along and their number.
-        sharding: where the array lies; none for the default device.
+        plans: the plan, or the different ones of a stack's layers.
+        text: the plans', which tells -0.0 from 0.0, which are equal.
+        constants: how many constants of the plan are arguments of the program.
+        layers: where a stack's layers lie.
+        sharding: where the array lies; None for the default device.
     """
 
     grid: Grid
     dtype: str
-    initializers: tuple[Evaluable, ...] = ()
-    texts: tuple[str, ...] = ()
-    steps: Transform | None = None
-    layers: tuple[int, int] | None = None
+    plans: tuple[Plan, ...]
+    text: str
+    constants: int = 0
+    layers: Layers | None = None
     sharding: Sharding | None = None
 
     @property
@@ -51,64 +50,60 @@ class Form:
         shape = self.grid.array_shape
         if self.layers is None:
             return shape
-        axis, count = self.layers
-        return (*shape[:axis], count, *shape[axis:])
+        return (*shape[: self.layers.axis], self.layers.count, *shape[self.layers.axis :])
 
 
-def single(
-    initializer: Evaluable, grid: Grid, dtype: str, sharding: Sharding | None = None
-) -> Form:
-    """The form of one initializer's values, with its constants in the program."""
-    return Form(grid, dtype, (initializer,), (repr(initializer),), sharding=sharding)
+def single(plan: Plan, grid: Grid, dtype: str, sharding: Sharding | None = None) -> FillSpec:
+    """The spec of one plan's values, with its constants in the program."""
+    return FillSpec(grid, dtype, (plan,), repr(plan), sharding=sharding)
 
 
 def shared(
-    initializers: Sequence[Evaluable],
-    grid: Grid,
-    dtype: str,
-    sharding: Sharding | None,
-    axis: int | None,
-) -> tuple[Form, tuple[Any, ...]]:
-    """A form that as many arrays as possible share, and what is one array's own.
+    plans: Sequence[Plan], grid: Grid, dtype: str, sharding: Sharding | None, axis: int | None
+) -> tuple[FillSpec, tuple[Any, ...]]:
+    """A spec that as many arrays as possible share, and the arguments that are one array's own.
 
     Args:
-        initializers: the initializer, or those of a stack's layers.
+        plans: the plan, or those of a stack's layers.
         grid: the elements of the array, or of a layer.
         dtype: the array's dtype.
         sharding: where it lies.
         axis: the axis that a stack's layers lie along.
 
     Returns:
-        The form, and the arguments of its program behind the words of the key. Initializers that
-        differ in their last constants only, such as standard deviations, have one form.
+        The spec, and the arguments of its program behind the words of the key. Plans that differ
+        in their last constants only, such as standard deviations, have one spec.
     """
-    layers = None if axis is None else (axis, len(initializers))
-    steps, constants = common_steps(initializers, grid, dtype)
-    if steps is not None:
-        own = constants if layers else tuple(column[0] for column in constants)
-        return Form(grid, dtype, steps=steps, layers=layers, sharding=sharding), own
-    different = {repr(initializer): initializer for initializer in initializers}
-    texts, kept = tuple(different), tuple(different.values())
-    numbers = [texts.index(repr(initializer)) for initializer in initializers]
-    form = Form(grid, dtype, kept, texts, layers=layers, sharding=sharding)
-    return form, (np.asarray(numbers, np.int32),) if layers else ()
+    layers = None if axis is None else Layers(axis, len(plans))
+    common, constants = zip(*map(without_constants, plans), strict=True)
+    texts = {*map(repr, common)}
+    if len(texts) == 1:
+        columns = zip(*constants, strict=True)
+        work = float_format(dtype).work if constants[0] else ""
+        own = tuple(np.asarray(c if layers else c[0], work) for c in columns)
+        spec = FillSpec(grid, dtype, common[:1], texts.pop(), len(own), layers, sharding)
+        return spec, own
+    different = {repr(plan): plan for plan in plans}
+    numbers = np.asarray([[*different].index(repr(plan)) for plan in plans], np.int32)
+    kept, text = tuple(different.values()), "; ".join(different)
+    return FillSpec(grid, dtype, kept, text, layers=layers, sharding=sharding), (numbers,)
 
 
-def run(backend: Backend, form: Form, words: Words, own: Sequence[Any] = ()) -> Any:
-    """The array of a form for the words of a key, or for vectors of the words of layers' keys."""
-    return _program(form.sharding)(backend, form, *words, *own)
+def run(backend: Backend, spec: FillSpec, words: Words, own: Sequence[Any] = ()) -> Any:
+    """The array of a spec for the words of a key, or for vectors of the words of layers' keys."""
+    return _program(spec.sharding)(backend, spec, *words, *own)
 
 
-def lower(backend: Backend, form: Form) -> Any:
-    """The program of a form, lowered: a ``jax.stages.Lowered`` of what :func:`run` gives it."""
-    shape = () if form.layers is None else form.layers[1:]
+def lower(backend: Backend, spec: FillSpec) -> Any:
+    """The program of a spec, lowered: a ``jax.stages.Lowered`` of what :func:`run` gives it."""
+    shape = () if spec.layers is None else (spec.layers.count,)
     dtypes: list[Any] = [np.int32, np.int32]
-    if form.steps is not None:
-        dtypes += [float_format(form.dtype).work] * 3
-    elif form.layers is not None:
+    if spec.constants:
+        dtypes += [float_format(spec.dtype).work] * spec.constants
+    elif len(spec.plans) > 1:
         dtypes += [np.int32]
     arguments = [jax.ShapeDtypeStruct(shape, d) for d in dtypes]  # type: ignore[no-untyped-call]
-    return _program(form.sharding).lower(backend, form, *arguments)
+    return _program(spec.sharding).lower(backend, spec, *arguments)
 
 
 def require_fit(shape: Shape, sharding: Sharding | None) -> None:
@@ -136,12 +131,12 @@ def _program(sharding: Sharding | None) -> Any:
     return jax.jit(_array, static_argnums=(0, 1), out_shardings=sharding)
 
 
-def _array(backend: Backend, form: Form, *operands: Any) -> Any:
-    part = partial(_part, backend, form)
-    if not isinstance(form.sharding, NamedSharding):
-        return part((0,) * len(form.shape), form.shape, *operands)
-    along = None if form.layers is None else form.layers[0]
-    return in_blocks(part, form.shape, form.sharding, along)(*operands)
+def _array(backend: Backend, spec: FillSpec, *operands: Any) -> Any:
+    part = partial(_part, backend, spec)
+    if not isinstance(spec.sharding, NamedSharding):
+        return part((0,) * len(spec.shape), spec.shape, *operands)
+    along = None if spec.layers is None else spec.layers.axis
+    return in_blocks(part, spec.shape, spec.sharding, along)(*operands)
 
 
 def in_blocks(
@@ -176,18 +171,21 @@ def origin_of(spec: PartitionSpec, sizes: Shape) -> tuple[Any, ...]:
     )
 
 
-def _part(backend: Backend, form: Form, origin: Sequence[Any], sizes: Shape, *operands: Any) -> Any:
-    """The part of a form's array that begins at ``origin``."""
-    axis = None if form.layers is None else form.layers[0]
-    if axis is not None:
-        origin, sizes = _without(origin, axis), _without(sizes, axis)
-    whole = sizes == form.grid.array_shape
-    grid = form.grid if whole else block_of(form.grid, origin, sizes)
+def _part(
+    backend: Backend, spec: FillSpec, origin: Sequence[Any], sizes: Shape, *operands: Any
+) -> Any:
+    """The part of a spec's array that begins at ``origin``."""
+    layers = spec.layers
+    if layers is not None:
+        layers = replace(layers, count=sizes[layers.axis])
+        origin, sizes = _without(origin, layers.axis), _without(sizes, layers.axis)
+    whole = sizes == spec.grid.array_shape
+    grid = spec.grid if whole else block_of(spec.grid, origin, sizes)
     high, low, *own = operands
-    draw = Draw(backend, (high, low), grid, form.dtype)
-    if axis is not None:
-        return stacked(draw, form.initializers, form.steps, axis, *own)
-    return values_by(draw, form.steps, own) if form.steps else form.initializers[0].values(draw)
+    request = Request(backend, (high, low), grid, spec.dtype)
+    if layers is not None:
+        return stacked(request, spec.plans, layers, *own)
+    return backend.values(with_constants(spec.plans[0], own), request)
 
 
 def _without(items: Sequence[Any], axis: int) -> tuple[Any, ...]:

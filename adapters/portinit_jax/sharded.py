@@ -15,12 +15,12 @@ from jax.sharding import PartitionSpec
 from portinit import Initializer, Layout
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Shape, as_layout, as_shape
-from portinit.backends.base import Draw
+from portinit.backends.base import Request
 from portinit.backends.registry import default_or_named
 from portinit_jax.backend import BACKEND
 from portinit_jax.blocks import block_of
 from portinit_jax.initializers import Typed
-from portinit_jax.programs import Form, origin_of, single, split_names
+from portinit_jax.programs import FillSpec, origin_of, single, split_names
 
 
 def block(
@@ -68,19 +68,19 @@ def block(
     made, dtype, layout = _resolved(initializer, whole, dtype, layout)
     grid = Grid.whole(whole, as_layout(made.default_layout if layout is None else layout))
     name = default_or_named(BACKEND, dtype)
-    made.ensure(grid, name)
+    plan = made.planned(grid, name)
     BACKEND.require_width(name)
-    form = single(made, grid, name)
-    part: jax.Array = _block(form, sizes, jnp.asarray(starts, jnp.int32), *BACKEND.words(key))
+    spec = single(plan, grid, name)
+    part: jax.Array = _block(spec, sizes, jnp.asarray(starts, jnp.int32), *BACKEND.words(key))
     return part
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _block(form: Form, sizes: Shape, starts: Any, high: Any, low: Any) -> Any:
-    last = jnp.asarray(form.shape, jnp.int32) - jnp.asarray(sizes, jnp.int32)
+def _block(spec: FillSpec, sizes: Shape, starts: Any, high: Any, low: Any) -> Any:
+    last = jnp.asarray(spec.shape, jnp.int32) - jnp.asarray(sizes, jnp.int32)
     origin = jnp.clip(starts, 0, last)
-    grid = block_of(form.grid, tuple(origin), sizes)
-    return form.initializers[0].values(Draw(BACKEND, (high, low), grid, form.dtype))
+    grid = block_of(spec.grid, tuple(origin), sizes)
+    return BACKEND.values(spec.plans[0], Request(BACKEND, (high, low), grid, spec.dtype))
 
 
 def _resolved(

@@ -1,106 +1,121 @@
-"""Arrays that differ in constants, and layers that lie in one array."""
+"""Plans that differ in constants, and layers that lie in one array."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isinf
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from portinit.arrays.dtypes import Format, float_format
-from portinit.arrays.grids import Grid
-from portinit.backends.base import Draw, Evaluable
-from portinit.initializers.base import sample
-from portinit.sampling.distributions import Distribution
+from portinit.arrays.dtypes import Format
+from portinit.backends.base import Request
+from portinit.backends.plan import Elementwise, Pieces, Plan, Select
 from portinit.sampling.transform import Transform, rounded
 
 
-def common_steps(
-    initializers: Sequence[Evaluable], grid: Grid, dtype: str
-) -> tuple[Transform | None, tuple[Any, ...]]:
-    """The steps that initializers' elements share, and the constants in which they differ.
+def without_constants(plan: Plan) -> tuple[Plan, tuple[float, ...]]:
+    """A plan without the last constants of its real draws, and these constants.
 
-    Returns:
-        The steps without their scale and bounds, and a vector of each of these three, of a number
-        for each initializer; or none and nothing.
+    They are the scale and the bounds, three for each draw. :func:`with_constants` puts them back.
     """
-    fmt = float_format(dtype) if all(i.elementwise for i in initializers) else None
-    laws = [i.element_law(grid, dtype) for i in initializers] if fmt else [None]
-    steps = [law.transform(fmt) if law and fmt and not fmt.is_complex else None for law in laws]
-    several = [s for s in steps if isinstance(s, Transform)]
-    alike = {replace(s, scale=0.0, low=_kind(s.low), high=_kind(s.high)) for s in several}
-    if fmt is None or len(several) < len(steps) or len(alike) > 1:
-        return None, ()
-    columns = zip(*((rounded(s.scale, fmt), s.low, s.high) for s in several), strict=True)
-    return alike.pop(), tuple(np.asarray(column, fmt.work) for column in columns)
+    if isinstance(plan, Elementwise) and plan.imaginary is None:
+        t = plan.transform
+        common = replace(t, scale=0.0, low=_kind(t.low), high=_kind(t.high))
+        constants = rounded(t.scale, plan.format), t.low, t.high
+        return replace(plan, transform=common), constants
+    if isinstance(plan, Select):
+        (inside, some), (outside, others) = map(without_constants, (plan.inside, plan.outside))
+        return Select(plan.mask, inside, outside), (*some, *others)
+    if isinstance(plan, Pieces):
+        pairs = [without_constants(piece.plan) for piece in plan.pieces]
+        pieces = (p._replace(plan=q) for p, (q, _) in zip(plan.pieces, pairs, strict=True))
+        return Pieces(plan.axis, tuple(pieces)), tuple(c for _, own in pairs for c in own)
+    return plan, ()
 
 
 def _kind(bound: float) -> float:
     return bound if isinf(bound) else 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class _Given(Distribution):
-    """A distribution by its steps and by constants that may be traced: scale, low and high."""
-
-    common: Transform
-    constants: Sequence[Any]
-
-    def transform(self, fmt: Format) -> None:
-        return None  # what is not known yet no fused fill takes
-
-    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
-        scale, low, high = self.constants
-        values = self.common.integers(xp, words, fmt.bits).astype(fmt.work) * scale
-        unbounded = isinf(self.common.low) and isinf(self.common.high)
-        return values if unbounded else xp.clip(values, low, high)
+def with_constants(plan: Plan, constants: Sequence[Any]) -> Plan:
+    """A plan with constants that may be traced, in the order of :func:`without_constants`."""
+    return _bound(plan, iter(constants)) if constants else plan
 
 
-def values_by(draw: Draw, steps: Transform, constants: Sequence[Any]) -> Any:
-    """The values of a draw by what :func:`common_steps` gives."""
-    return sample(draw, _Given(steps, constants))
+def _bound(plan: Plan, constants: Iterator[Any]) -> Plan:
+    if isinstance(plan, Elementwise) and plan.imaginary is None:
+        own = next(constants), next(constants), next(constants)
+        return replace(plan, transform=BoundTransform(plan.transform, own))
+    if isinstance(plan, Select):
+        inside, outside = (_bound(part, constants) for part in (plan.inside, plan.outside))
+        return Select(plan.mask, inside, outside)
+    if isinstance(plan, Pieces):
+        pieces = tuple(p._replace(plan=_bound(p.plan, constants)) for p in plan.pieces)
+        return Pieces(plan.axis, pieces)
+    return plan
 
 
-def stacked(
-    draw: Draw, initializers: Sequence[Evaluable], steps: Transform | None, axis: int, *own: Any
-) -> Any:
+class BoundTransform(Transform):
+    """A transform whose scale and bounds may be traced; no kernel takes what is not known yet."""
+
+    def __init__(self, common: Transform, constants: tuple[Any, Any, Any]) -> None:
+        object.__setattr__(self, "__dict__", dict(common.__dict__))
+        object.__setattr__(self, "constants", constants)
+
+    def apply(self, xp: Any, words: Any, fmt: Format) -> Any:
+        scale, low, high = self.constants  # type: ignore[attr-defined]
+        values = self.integers(xp, words, fmt.bits).astype(fmt.work) * scale
+        return values if isinf(self.low) and isinf(self.high) else xp.clip(values, low, high)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Layers along an axis of one array.
+
+    Attributes:
+        axis: the array's axis that they lie along.
+        count: how many there are.
+    """
+
+    axis: int
+    count: int
+
+
+def stacked(request: Request, plans: Sequence[Plan], layers: Layers, *operands: Any) -> Any:
     """The values of layers in one array.
 
     Args:
-        draw: which elements of a layer, in which dtype; its key is two vectors, of the words of
-            the layers' keys.
-        initializers: those that layers have; none if there are steps.
-        steps: what they have in common.
-        axis: the axis of the result that layers lie along.
-        own: vectors of what each layer has: its constants, or the number of its initializer.
+        request: which elements of a layer, in which dtype; its words are two vectors, of the words
+            of the layers' keys.
+        plans: the different ones that layers have.
+        layers: where they lie.
+        operands: if there is one plan, vectors of the constants of each layer; otherwise the
+            number of each layer's plan.
     """
 
-    def layer(high: Any, low: Any, *own: Any) -> Any:
-        one = draw._replace(key=(high, low))
-        return values_by(one, steps, own) if steps else initializers[0].values(one)
+    def values(plan: Plan, high: Any, low: Any, *constants: Any) -> Any:
+        one = request._replace(words=(high, low))
+        return request.backend.values(with_constants(plan, constants), one)
 
-    if steps or (len(initializers) == 1 and initializers[0].elementwise):
-        return jax.vmap(layer, out_axes=axis)(*draw.key, *own)
-    return _one_by_one(draw, initializers, axis, *own)
+    if len(plans) == 1 and plans[0].divisible:
+        return jax.vmap(lambda *own: values(plans[0], *own), out_axes=layers.axis)(
+            *request.words, *operands
+        )
 
+    def put(i: Any, out: Any) -> Any:  # with the memory that one layer needs besides the result
+        own = tuple(vector[i] for vector in (*request.words, *operands))
+        if len(plans) == 1:
+            layer = values(plans[0], *own)
+        else:
+            branches = [lambda *words, plan=plan: values(plan, *words) for plan in plans]
+            layer = lax.switch(own[2], branches, *own[:2])
+        return lax.dynamic_update_index_in_dim(out, layer, i, layers.axis)
 
-def _one_by_one(draw: Draw, initializers: Sequence[Evaluable], axis: int, choices: Any) -> Any:
-    """As :func:`stacked`, with the memory that one layer needs besides the result."""
-    high, low = draw.key
-
-    def branch(initializer: Evaluable) -> Any:
-        return lambda key: initializer.values(draw._replace(key=key))
-
-    def put(i: Any, out: Any) -> Any:
-        layer = lax.switch(choices[i], [*map(branch, initializers)], (high[i], low[i]))
-        return lax.dynamic_update_index_in_dim(out, layer, i, axis)
-
-    shape = list(draw.grid.array_shape)
-    shape.insert(axis, len(choices))
-    empty = jnp.zeros(shape, draw.backend.native_dtype(draw.dtype))
-    return lax.fori_loop(0, len(choices), put, empty)
+    shape = list(request.grid.array_shape)
+    shape.insert(layers.axis, layers.count)
+    empty = jnp.zeros(shape, request.backend.native_dtype(request.dtype))
+    return lax.fori_loop(0, layers.count, put, empty)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import array_api_compat.torch
+import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
 from portinit.arrays.dtypes import dtype_name
-from portinit.backends.base import Backend, Draw, Evaluable, Words
+from portinit.backends.base import Backend, Request, Words
 from portinit.backends.kernels import filling
 from portinit.backends.kernels.rows import rows_of
 from portinit.backends.numpy import NUMPY
+from portinit.backends.plan import Plan
 from portinit.sampling.transform import Transform
 from portinit_torch.memory import is_plain, is_watched
 
@@ -43,26 +44,41 @@ class TorchBackend(Backend):
             )
         return high, int(low)
 
-    def fusible(self, draw: Draw) -> frozenset[str]:
-        if is_watched() or not isinstance(draw.key[0], int):
+    def complex(self, real: Any, imag: Any, dtype: str) -> Any:
+        made = torch.complex(real, imag)
+        return made.to(torch.complex32) if dtype == "complex32" else made
+
+    def execute(self, plan: Plan, request: Request, out: Any = None) -> Any:
+        if out is None:
+            return super().execute(plan, request)
+        if plan.divisible and isinstance(request.words[0], int) and _is_numpys(out):
+            if rows_of(request.grid, out.stride()) is not None:  # no elements share memory
+                threads = torch.get_num_threads()
+                host = request._replace(backend=NUMPY, device=None, threads=threads)
+                NUMPY.execute(plan, host, out.detach().numpy())
+                _mark_changed(out)
+                return out
+        with torch.no_grad():
+            if is_watched():  # one piece makes a smaller graph than many
+                return out.copy_(self.values(plan, request))
+            return super().execute(plan, request, out)
+
+    def kernel_dtypes(self, request: Request) -> frozenset[str]:
+        if is_watched() or not isinstance(request.words[0], int):
             return _NONE  # words that are tensors are a graph's, not yet numbers
-        device = _device(draw.device)
+        device = _device(request.device)
         if _is_cpu(device):
-            return filling.DTYPES if filling.is_ready(draw.grid) else _NONE
+            return filling.DTYPES if filling.is_ready(request.grid) else _NONE
         on_gpu = device.type == "cuda" and _triton_fill() is not None
         return _ON_GPU if on_gpu and _triton_fill().works(device) else _NONE
 
-    def fuse(
-        self,
-        out: Any,
-        draw: Draw,
-        steps: Transform | None,
-        stream: int = 0,
+    def run_kernel(
+        self, out: Any, request: Request, transform: Transform | None, stream: int = 0
     ) -> bool:
         if not is_plain(out):
             return False
-        memory, form = out.detach(), (draw.key, draw.grid, steps, stream)
-        if _is_cpu(_device(out.device)):
+        memory, form = out.detach(), (request.words, request.grid, transform, stream)
+        if _is_cpu(out.device):
             done = filling.fill(_memory(memory), *form, torch.get_num_threads())
         else:
             done = bool(_triton_fill().fill(memory, *form))
@@ -70,45 +86,17 @@ class TorchBackend(Backend):
             _mark_changed(out)
         return done
 
-    def fill_by_arrays(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
-        known = isinstance(draw.key[0], int) and self._as_numpy(out)
-        if known and rows_of(draw.grid, out.stride()) is not None:
-            host = draw._replace(backend=NUMPY, device=None, threads=torch.get_num_threads())
-            settled = initializer.settled(host)
-            if settled.elementwise:
-                NUMPY.fill_by_arrays(settled, host, out.detach().numpy())
-                _mark_changed(out)
-                return
-        with torch.no_grad():
-            if is_watched():  # one piece makes a smaller graph than many
-                out.copy_(initializer.values(draw))
-            else:
-                super().fill_by_arrays(initializer, draw, out)
 
-    def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
-        drawn = [rows()]
-        if not _on_host(drawn[0]):
-            return super().kth_smallest(drawn.pop, k)
-        found = NUMPY.kth_smallest(lambda: (drawn.pop() if drawn else rows()).numpy(), k)
-        words, columns = (None if part is None else torch.from_numpy(part) for part in found)
-        return words, columns
-
-    def _as_numpy(self, out: Any) -> bool:
-        return _on_host(out) and out.dtype in _NUMPYS
-
-    def complex(self, real: Any, imag: Any, dtype: str) -> Any:
-        made = torch.complex(real, imag)
-        return made.to(torch.complex32) if dtype == "complex32" else made
+def _is_numpys(tensor: Any) -> bool:
+    """Whether NumPy sees the tensor's memory, and knows its dtype."""
+    return is_plain(tensor) and tensor.dtype in _NUMPYS and _is_cpu(tensor.device)
 
 
-def _on_host(tensor: Any) -> bool:
-    """Whether the tensor has memory that NumPy can see."""
-    return is_plain(tensor) and _is_cpu(tensor.device)
-
-
-def _memory(tensor: Any) -> Any:
-    """The tensor's memory as NumPy's; of bfloat16, which NumPy lacks, the bits."""
-    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+def _memory(tensor: Any) -> np.ndarray[Any, Any]:
+    """The tensor's memory as NumPy's; the bits of bfloat16, which NumPy lacks."""
+    memory = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+    array: np.ndarray[Any, Any] = memory.numpy()
+    return array
 
 
 def _mark_changed(tensor: Any) -> None:

@@ -28,7 +28,7 @@ from portinit import Initializer, Key
 from portinit.arrays.dtypes import FORMATS, dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import as_layout
-from portinit.backends.base import Draw
+from portinit.backends.base import Request
 from portinit.backends.registry import words_of
 from portinit.initializers.gains import NONLINEARITIES
 from portinit_torch import sharded
@@ -80,13 +80,13 @@ def fill_(
         raise ValueError(reason)
     grid = Grid.whole(_shape(tensor), as_layout(layout))
     dtype = dtype_name(tensor.dtype)
-    initializer.ensure(grid, dtype)  # before a key is drawn, and before anything is written
+    plan = initializer.planned(grid, dtype)  # before a key is drawn or anything is written
     sharded.require_placements(tensor)
     if has_no_values(tensor):
         return tensor
     words = words_from_generator(generator) if key is None else words_of(key, BACKEND)
     for place, part in sharded.parts(tensor, grid):
-        BACKEND.fill(initializer, Draw(BACKEND, words, part, dtype, place.device), place)
+        BACKEND.execute(plan, Request(BACKEND, words, part, dtype, place.device), place)
     return tensor
 
 

@@ -134,7 +134,7 @@ def _unsuited(rules: tuple[Rule, ...], pairs: Pairs) -> Iterator[str]:
             yield f"{described.name} {described.shape}: {reason}"
             continue
         try:
-            rule.initializer.check(grid, dtype_name(tensor.dtype))
+            rule.initializer.planned(grid, dtype_name(tensor.dtype))
             require_placements(tensor)
         except (ValueError, TypeError) as error:
             yield f"{described.name} {described.shape}: {error}"

@@ -80,7 +80,7 @@ class _Fill:
 
     def check(self) -> None:
         shape = tuple(self.target.shape)
-        self.initializer.check(Grid.whole(shape, self.layout), dtype_name(self.target.dtype))
+        self.initializer.planned(Grid.whole(shape, self.layout), dtype_name(self.target.dtype))
 
     def write(self, keys: Mapping[str, Key]) -> None:
         key = Key(0, 0) if self.path is None else keys[self.path]  # a constant asks for none

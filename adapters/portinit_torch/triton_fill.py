@@ -34,7 +34,7 @@ Piece = tuple[int, int, tuple[Run, ...]]
 
 
 def fill(
-    out: Tensor, key: tuple[int, int], grid: Grid, steps: Transform | None, stream: int = 0
+    out: Tensor, key: tuple[int, int], grid: Grid, transform: Transform | None, stream: int = 0
 ) -> bool:
     """Fill a tensor of float32, float16 or bfloat16, or of int32 with raw words.
 
@@ -42,12 +42,14 @@ def fill(
         out: a tensor of the grid's shape, of any strides, detached.
         key: two words.
         grid: which elements.
-        steps: from a word to a value of the tensor's dtype; none for the words themselves.
+        transform: from a word to a value of the tensor's dtype; None for the words themselves.
         stream: as for :func:`portinit.random.words.random_words`.
 
     Returns:
-        Whether it was done; not where the tensor's elements share memory.
+        Whether it was done: False where the tensor's elements share memory, or for a logarithm.
     """
+    if transform is not None and transform.log2:
+        return False
     if not out.numel():
         return True
     rows = rows_of(grid, out.stride())
@@ -56,7 +58,7 @@ def fill(
     words = ("k0", key[0]), ("k1", key[1]), ("stream_bits", stream)
     memory = out.view(torch.int16) if out.dtype == torch.bfloat16 else out
     with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]
-        arguments = {name: signed(word, 32) for name, word in words} | _arguments(out, steps)
+        arguments = {name: signed(word, 32) for name, word in words} | _arguments(out, transform)
         for place, counter, runs in _pieces(*rows.first, (*rows.outer, rows.inner)):
             start = memory.as_strided((1,), (1,), memory.storage_offset() + place)
             _launch(start, counter, runs, arguments)
@@ -107,9 +109,9 @@ def _launch(start: Tensor, counter: int, runs: tuple[Run, ...], arguments: dict[
     )
 
 
-def _arguments(out: Tensor, steps: Transform | None) -> dict[str, Any]:
+def _arguments(out: Tensor, transform: Transform | None) -> dict[str, Any]:
     """What the kernel takes of a word's way; what is absent is none."""
-    s = steps or Transform(scale=1.0)
+    s = transform or Transform(scale=1.0)
     count, lowest = s.span or (None, None)
     # A product and its rounding to float16 are one instruction of AMD's. Bounds, even infinite
     # ones, keep them two.
@@ -119,7 +121,7 @@ def _arguments(out: Tensor, steps: Transform | None) -> dict[str, Any]:
         "lowest": lowest,
         "factor": s.factor,
         "offset": s.offset or None,
-        "scale": s.scale if steps else None,
+        "scale": s.scale if transform else None,
         "low": None if unbounded else s.low,
         "high": None if unbounded else s.high,
         "shift": s.shift,

@@ -10,15 +10,15 @@ Source: the ``reset_parameters`` of PyTorch 2.13's modules.
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from portinit.arrays.grids import Grid
-from portinit.backends.base import Draw
+from portinit.backends.plan import Plan
 from portinit.initializers.base import Initializer, Parameter, Random
 from portinit.initializers.basic import constant, normal, zeros
 from portinit.initializers.combinators import blocks, where
+from portinit.initializers.numbers import as_int
 from portinit.initializers.torch_schemes import kaiming_uniform, xavier_uniform
 from portinit.sampling.distributions import Uniform
 
@@ -50,7 +50,10 @@ class fan_in_uniform(Random):
     fan_in: int | None = None
 
     def __post_init__(self) -> None:
-        if self.fan_in is not None and operator.index(self.fan_in) < 1:
+        if self.fan_in is None:
+            return
+        object.__setattr__(self, "fan_in", as_int("fan_in", self.fan_in))
+        if self.fan_in < 1:
             raise ValueError(f"fan_in must be 1 or more, got {self.fan_in}")
 
     def bound(self, parameter: Parameter) -> Initializer:
@@ -61,7 +64,7 @@ class fan_in_uniform(Random):
             )
         return zeros if fan_in == 0 else fan_in_uniform(fan_in)  # a layer without inputs
 
-    def law(self, grid: Grid) -> Uniform:
+    def element_distribution(self, grid: Grid) -> Uniform:
         if self.fan_in is None:
             raise ValueError(
                 "a bias outside a recipe needs its kernel's fan_in, as in "
@@ -116,11 +119,8 @@ class padded(Initializer):
         row = parameter.padding_idx if self.padding_idx is None else self.padding_idx
         return self._table(row).bound(parameter)
 
-    def check(self, grid: Grid, dtype: str) -> None:
-        self._table(self.padding_idx).check(grid, dtype)
-
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        return self._table(self.padding_idx).values(draw, factor)
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
+        return self._table(self.padding_idx).planned(grid, dtype, factor)
 
 
 def embedding(padding_idx: int | None = None) -> Initializer:
@@ -146,7 +146,7 @@ class per_gate(Initializer):
         gates = parameter.shape[0] // parameter.fan_in
         return blocks((self.initializer.bound(parameter),) * gates)
 
-    def check(self, grid: Grid, dtype: str) -> None:
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
         raise ValueError("per_gate needs a recipe to find the gates; outside one, use blocks")
 
 

@@ -8,16 +8,15 @@ into one of them.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from portinit.arrays.grids import Grid
-from portinit.backends.base import Draw
+from portinit.backends.plan import Elementwise, Full, Plan
 from portinit.initializers.base import Initializer, Parameter, Random
 from portinit.initializers.basic import constant, zeros
 from portinit.initializers.combinators import blocks, scaled
+from portinit.initializers.numbers import as_int, set_floats
 from portinit.sampling.distributions import Distribution
 from portinit.sampling.log_uniform import LogUniform
 
@@ -65,7 +64,7 @@ class gates(Initializer):
         parts = tuple(initializer.bound(gate) for initializer in self.initializers)
         return blocks(parts) if wanted > 1 else parts[0]
 
-    def check(self, grid: Grid, dtype: str) -> None:
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
         raise ValueError("gates need a recipe to compare their number; outside one, use blocks")
 
 
@@ -87,9 +86,10 @@ class log_uniform(Random):
     b: float
 
     def __post_init__(self) -> None:
+        set_floats(self, "b")
         LogUniform(self.b)
 
-    def law(self, grid: Grid) -> Distribution:
+    def element_distribution(self, grid: Grid) -> Distribution:
         return LogUniform(self.b)
 
 
@@ -108,22 +108,17 @@ class shifted(Initializer):
     rows: int
 
     def __post_init__(self) -> None:
-        operator.index(self.rows)
-        if not self.initializer.elementwise:
-            raise ValueError(f"an elementwise initializer is needed, got {self.initializer}")
+        object.__setattr__(self, "rows", as_int("rows", self.rows))
 
-    def check(self, grid: Grid, dtype: str) -> None:
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
         if not grid.shape or grid.offset + self.rows * grid.strides[0] < 0:
             raise ValueError(f"no rows lie {self.rows} further on from a shape of {grid.shape}")
-        self.initializer.check(grid, dtype)
-
-    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> None:
-        return None  # draws of the law, but not from the elements' own words
-
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        grid = draw.grid
-        moved = replace(grid, offset=grid.offset + self.rows * grid.strides[0])
-        return self.initializer.values(draw.on(moved), factor)
+        plan, offset = self.initializer.planned(grid, dtype, factor), self.rows * grid.strides[0]
+        if isinstance(plan, Full):
+            return plan
+        if not isinstance(plan, Elementwise):
+            raise ValueError(f"independent draws are needed, got {self.initializer}")
+        return replace(plan, offset=plan.offset + offset, distribution=None)
 
 
 @dataclass(frozen=True)
@@ -143,6 +138,7 @@ class chrono(Initializer):
     t_max: float
 
     def __post_init__(self) -> None:
+        set_floats(self, "t_max")
         if not 2 < self.t_max <= 2.0**24:
             raise ValueError(f"t_max must be above 2 and at most 2**24, got {self.t_max}")
 
@@ -156,7 +152,7 @@ class chrono(Initializer):
         memory = log_uniform(self.t_max - 1)
         return gates(_CHRONO[number](memory, size)).bound(parameter)
 
-    def check(self, grid: Grid, dtype: str) -> None:
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
         raise ValueError("chrono needs a recipe to find the gates of a layer's packed bias")
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.plans import values as planned_values
 
 import portinit as pi
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import LAYOUTS, Layout, as_layout
-from portinit.backends.base import Draw
 from portinit.backends.registry import backend_of
 
 KEY = pi.key(21)
@@ -34,7 +34,7 @@ def counters(grid: Grid, xp: Any = np) -> Any:
 
 def values(initializer: pi.Initializer, grid: Grid, xp: Any = np) -> Any:
     backend = backend_of(KEY, xp)
-    return np.asarray(initializer.values(Draw(backend, backend.words(KEY), grid, "float32")))
+    return np.asarray(planned_values(initializer, backend.words(KEY), grid, backend=backend))
 
 
 @st.composite
@@ -152,7 +152,7 @@ def test_a_parts_values_are_those_of_the_whole(
 ) -> None:
     whole = initializer(KEY, SHAPES[layout], layout=layout)
     grid = Grid.whole(SHAPES[layout], as_layout(layout))
-    assert initializer.elementwise
+    assert initializer.plan(grid, "float32").divisible
     assert np.array_equal(values(initializer, cut(grid, positions)), whole[positions])
 
 

@@ -17,17 +17,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
+from tests.support.plans import values
 
 import portinit as pi
 import portinit_torch
 from portinit.arrays.dtypes import float_format
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import LAYOUTS, Layout
-from portinit.backends.base import Draw
+from portinit.backends.base import Request
 from portinit.backends.kernels import filling, loops, vectors
 from portinit.backends.kernels.rows import rows_of
 from portinit.backends.numpy import NUMPY
+from portinit.backends.plan import Elementwise
 from portinit.backends.registry import backend_of
+from portinit.initializers.sparse import kth_smallest
 from portinit.random.integers import mulhi
 from portinit.random.words import numbered_stream, random_words
 from portinit.sampling.quantile import quantile, table
@@ -64,11 +67,9 @@ def compiled() -> None:
 
 
 def transform_of(initializer: pi.Initializer, grid: Grid, dtype: str = "float32") -> Transform:
-    law = initializer.element_law(grid, dtype)
-    assert law is not None
-    steps = law.transform(float_format(dtype))
-    assert isinstance(steps, Transform)
-    return steps
+    plan = initializer.plan(grid, dtype)
+    assert isinstance(plan, Elementwise)
+    return plan.transform
 
 
 def by_arrays(initializer: pi.Initializer, grid: Grid, dtype: str = "float32") -> NDArray[Any]:
@@ -367,11 +368,14 @@ SPARSE = pi.sparse(0.3)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_any_part_of_a_sparse_matrix_is_the_slice_of_the_whole(layout: str, dtype: str) -> None:
     grid = Grid.whole((61, 37), LAYOUTS[layout])
-    draw = Draw(NUMPY, KEY.words, grid, dtype)
-    whole, settled = SPARSE.values(draw), SPARSE.settled(draw)
+    request = Request(NUMPY, KEY.words, grid, dtype)
+    plan = SPARSE.plan(grid, dtype)
+    whole = NUMPY.values(plan, request)
+    rows, columns = grid.shape
+    assert np.count_nonzero(whole == 0) == columns * math.ceil(0.3 * rows)
     for cut in ((slice(3, 40), slice(0, 37)), (slice(0, 61), slice(5, 6)), (slice(7, 8), slice(9))):
         part = grid.part(0, cut[0]).part(1, cut[1])
-        assert np.array_equal(settled.values(draw.on(part)), whole[cut])
+        assert np.array_equal(NUMPY.values(plan, request.on(part)), whole[cut])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
@@ -388,9 +392,8 @@ def test_a_big_sparse_tensor_is_numpys(initializer: pi.Initializer, dtype: str) 
 
 def test_every_column_has_its_zeros_by_either_way() -> None:
     grid = Grid.whole((61, 37), LAYOUTS["torch"])
-    draw = Draw(NUMPY, KEY.words, grid, "float32")
-    fast = SPARSE.values(draw)
-    slow = SPARSE.values(draw._replace(backend=backend_of(None, array_api_strict)))
+    fast = values(SPARSE, KEY.words, grid)
+    slow = values(SPARSE, KEY.words, grid, backend=backend_of(None, array_api_strict))
     assert np.array_equal(fast, np.asarray(slow))
     assert ((fast == 0).sum(0) == math.ceil(0.3 * 61)).all()
 
@@ -400,7 +403,9 @@ def test_every_column_has_its_zeros_by_either_way() -> None:
 def test_of_equal_words_the_first_count(xp: Any, k: int) -> None:
     """By sorting pairs of a word and its place, as Python does."""
     rows = [[5, 5, 5, -2, 9, 5], [1, 2, 3, 4, 5, 6], [7, 7, 7, 7, 7, 7]]
-    words, places = backend_of(None, xp).kth_smallest(lambda: xp.asarray(rows, dtype=xp.int32), k)
+    words, places = kth_smallest(
+        backend_of(None, xp).xp, lambda: xp.asarray(rows, dtype=xp.int32), k
+    )
     expected = [sorted((word, place) for place, word in enumerate(row))[k - 1] for row in rows]
     assert [int(word) for word in words] == [word for word, _ in expected]
     pairs = list(zip(rows, expected, strict=True))
@@ -427,9 +432,9 @@ def test_zeros_are_made_in_any_memory(memory: str, shape: tuple[int, int], dtype
     rows, columns = shape
     grid = Grid.whole((rows + 10, columns), LAYOUTS["torch"]).part(0, slice(3, rows + 3))
     out, name = MATRICES[memory](shape, dtype), np.dtype(dtype).name
-    NUMPY.fill(SPARSE, Draw(NUMPY, KEY.words, grid, name), out)
-    by_array = Draw(backend_of(None, array_api_strict), KEY.words, grid, "float32")
-    assert np.array_equal(out, np.asarray(SPARSE.values(by_array)).astype(dtype))
+    NUMPY.execute(SPARSE.plan(grid, name), Request(NUMPY, KEY.words, grid, name), out)
+    by_array = values(SPARSE, KEY.words, grid, backend=backend_of(None, array_api_strict))
+    assert np.array_equal(out, np.asarray(by_array).astype(dtype))
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -534,5 +539,5 @@ def test_inference_tensors_are_filled_too() -> None:
 
 def test_a_draw_has_as_many_threads_as_it_is_told() -> None:
     grid = Grid.whole((4,), Layout())
-    assert NUMPY.threads(Draw(NUMPY, KEY.words, grid, "float32", threads=5)) == 5
-    assert NUMPY.threads(Draw(NUMPY, KEY.words, grid, "float32")) >= 1
+    assert NUMPY.threads(Request(NUMPY, KEY.words, grid, "float32", threads=5)) == 5
+    assert NUMPY.threads(Request(NUMPY, KEY.words, grid, "float32")) >= 1

@@ -238,6 +238,6 @@ def test_what_is_printed_can_be_evaluated(initializer: pi.Initializer) -> None:
 def test_a_factor_that_leaves_the_dtype_is_refused_before_anything_is_drawn() -> None:
     grid = Grid.whole((4,), Layout())
     with pytest.raises(ValueError, match="bounds must be within 65504"):
-        pi.scaled(pi.uniform(0, 258.0), 266.0).check(grid, "float16")
+        pi.scaled(pi.uniform(0, 258.0), 266.0).plan(grid, "float16")
     with pytest.raises(ValueError, match="finite"):
-        pi.scaled(pi.uniform(0, 1e300), 1e300).check(grid, "float64")
+        pi.scaled(pi.uniform(0, 1e300), 1e300).plan(grid, "float64")

@@ -100,7 +100,7 @@ EACH = pytest.mark.parametrize("initializer", PLACED.values(), ids=PLACED)
 
 def suits(initializer: Initializer, grid: Grid, dtype: str = "float32") -> bool:
     try:
-        initializer.check(grid, dtype)
+        initializer.plan(grid, dtype)
     except (ValueError, TypeError):
         return False
     return True

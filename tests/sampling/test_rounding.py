@@ -72,7 +72,7 @@ def drawn(law: Distribution, dtype: str, xp: Any = np) -> Any:
     fmt, backend = float_format(dtype), backend_of(KEY, xp)
     words = WORDS[fmt.bits]
     given = torch.from_numpy(words) if xp is torch else xp.asarray(words)
-    return backend.cast(backend.seal(law.sample(backend.xp, given, fmt)), dtype)
+    return backend.cast(backend.fusion_barrier(law.sample(backend.xp, given, fmt)), dtype)
 
 
 def numbers(array: Any) -> list[float]:

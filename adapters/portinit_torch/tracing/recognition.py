@@ -103,7 +103,7 @@ def _gives(initializer: Initializer, values: np.ndarray) -> bool:
 
 def _law(initializer: Random, shape: tuple[int, ...]) -> Distribution | None:
     try:
-        return initializer.law(Grid.whole(shape, Layout()))
+        return initializer.element_distribution(Grid.whole(shape, Layout()))
     except ValueError:
         return None
 

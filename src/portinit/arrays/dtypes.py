@@ -47,6 +47,12 @@ class Format:
         step = exponent - self.precision + 1
         return math.ldexp(round(math.ldexp(value, -step)), step)  # exact but for the rounding
 
+    def saturated(self, value: float) -> float:
+        """As :meth:`nearest`, but the largest number for what is finite and past it."""
+        near = self.nearest(value)
+        past = abs(near) > self.largest and math.isfinite(value)
+        return math.copysign(self.largest, value) if past else near
+
     def ceil(self, value: float) -> float:
         """The smallest number of the format that is not below ``value``."""
         return -self.floor(-value)

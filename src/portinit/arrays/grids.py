@@ -61,12 +61,12 @@ class Grid:
     def __hash__(self) -> int:
         return self._hash  # of nested ranges: worth keeping where one grid serves many calls
 
-    @property
+    @cached_property
     def array_shape(self) -> Shape:
         """The shape of the array."""
-        return tuple(len(axis.indices) for axis in self.axes)
+        return tuple([len(axis.indices) for axis in self.axes])
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number of the array's elements."""
         return math.prod(self.array_shape)
@@ -160,8 +160,8 @@ class Grid:
         total = xp.zeros((1,) * len(self.axes), dtype=xp.int32, device=device)
         for number, axis in enumerate(self.axes):
             if axis.of == logical:
-                steps = self.positions(xp, number, device) * axis.indices.step
-                total = total + (steps + axis.indices.start) * axis.weight
+                indices = self.positions(xp, number, device) * axis.indices.step
+                total = total + (indices + axis.indices.start) * axis.weight
         return total
 
     def counters(self, xp: Any, device: Any) -> tuple[Any, Any]:
@@ -170,28 +170,38 @@ class Grid:
         The words come in an array of at least one axis: 0-d arrays overflow with a warning in
         NumPy.
         """
-        ones = (1,) * max(1, len(self.axes))
-        strides = [axis.weight * self.strides[axis.of] for axis in self.axes]
-        pairs = list(zip(self.axes, strides, strict=True))
-        first = self.offset + sum(axis.indices.start * stride for axis, stride in pairs)
-        wide = self._last_counter() >> 32 != 0
-        low = xp.full(ones, signed(first, 32), dtype=xp.int32, device=device)
+        first, distances, wide = self._progression
+        shape = (1,) * max(1, len(distances))
+        low = xp.full(shape, signed(first, 32), dtype=xp.int32, device=device)
         high = first >> 32 if wide else 0
-        for number, (axis, stride) in enumerate(pairs):
-            steps = self.positions(xp, number, device)
-            distance = axis.indices.step * stride
-            added = steps * signed(distance, 32)
+        for axis, distance in enumerate(distances):
+            positions = self.positions(xp, axis, device)
+            added = positions * signed(distance, 32)
             low = low + added
             if wide:
                 carry = xp.astype((low ^ _LOWEST) < (added ^ _LOWEST), xp.int32)
-                above = mulhi(steps, distance & _WORD, 32) + steps * signed(distance >> 32, 32)
-                high = high + above + carry
+                above = mulhi(positions, distance & _WORD, 32)
+                high = high + above + positions * signed(distance >> 32, 32) + carry
         return high, low
 
-    def positions(self, xp: Any, number: int, device: Any) -> Any:
+    @cached_property
+    def _progression(self) -> tuple[int, tuple[int, ...], bool]:
+        """The first element's counter, its distance along each axis; whether one passes 2^32."""
+        strides = [axis.weight * self.strides[axis.of] for axis in self.axes]
+        along = [(axis.indices, stride) for axis, stride in zip(self.axes, strides, strict=True)]
+        first = self.offset + sum(indices.start * stride for indices, stride in along)
+        distances = tuple(indices.step * stride for indices, stride in along)
+        return first, distances, self._last_counter() >> 32 != 0
+
+    def positions(self, xp: Any, axis: int, device: Any) -> Any:
         """0, 1, ... along one of the array's axes, int32, broadcastable against the array."""
-        vector = xp.arange(len(self.axes[number].indices), dtype=xp.int32, device=device)
-        return xp.reshape(vector, tuple(-1 if i == number else 1 for i in range(len(self.axes))))
+        shape, along = self.array_shape, [1] * len(self.axes)
+        along[axis] = shape[axis]
+        return xp.reshape(xp.arange(shape[axis], dtype=xp.int32, device=device), tuple(along))
+
+    def moved(self, counters: int) -> Grid:
+        """The same elements with counters that lie further on."""
+        return replace(self, offset=self.offset + counters)
 
     def indices(self, axis: int) -> Any:
         """The indices of one of the array's axes, as a vector of int32."""

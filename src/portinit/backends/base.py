@@ -1,59 +1,46 @@
-"""Where the core meets a framework: namespaces, keys, dtypes and devices.
+"""Where the core meets a framework: requests, and the backend that executes plans for them.
 
-Algorithms know only an array namespace ``xp``. What the array API leaves open (what a key is,
-whether to compile, how to place the result) a framework's adapter answers with a subclass of
-:class:`Backend`. The core never imports a framework: an adapter is imported when an object of its
-framework is already at hand.
+Algorithms know only an array namespace ``xp``. What the array API leaves open (what a key is, how
+to round, how to fill memory in one pass) a framework's adapter answers with a subclass of
+:class:`Backend`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from portinit.arrays.dtypes import float_format
-from portinit.arrays.grids import Grid
-from portinit.backends.linalg import orthonormal
+from portinit.arrays.convert import converted
+from portinit.arrays.dtypes import Format
+from portinit.arrays.grids import Grid, place
+from portinit.backends.plan import Computed, Elementwise, Full, Hosted, Pieces, Plan, Select
 from portinit.backends.threads import in_threads
 from portinit.random.keys import Key
-from portinit.sampling.distributions import Distribution
+from portinit.random.words import SECOND_STREAM, random_words
 from portinit.sampling.transform import Transform
 
 Words = tuple[Any, Any]
 
-_TILE = 1 << 16  # elements computed at a time: temporaries that stay in the cache
-_FUSED_TILE = 1 << 17  # likewise where a compiled pass has no temporaries
+TILE = 1 << 16  # elements computed at a time: temporaries that stay in the cache
+_KERNEL_TILE = 1 << 17  # where a kernel has no temporaries
 
 
-class Evaluable(Hashable, Protocol):
-    """What a backend runs: an initializer."""
+class Request(NamedTuple):
+    """Which elements of a parameter are wanted: whose words, in which dtype, and where.
 
-    @property
-    def elementwise(self) -> bool:
-        """Whether each element can be computed without the others."""
-
-    @property
-    def hosted(self) -> bool:
-        """Whether values are computed in NumPy."""
-
-    def settled(self, draw: Any) -> Evaluable:
-        """Itself, with what needs the whole parameter worked out."""
-
-    def values(self, draw: Any, factor: float = 1.0) -> Any:
-        """The initializer's values for one draw."""
-
-    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
-        """The distribution that each element is an independent draw from."""
-
-
-class Draw(NamedTuple):
-    """One call of an initializer: whose words, which elements, which dtype, where."""
+    Attributes:
+        backend: which executes plans for it.
+        words: the key's two words.
+        grid: the elements.
+        dtype: the name of their dtype.
+        device: where the array is to lie.
+        threads: how many threads may work at it; None for the backend's default.
+    """
 
     backend: Backend
-    key: Words
+    words: Words
     grid: Grid
     dtype: str
     device: Any = None
@@ -64,8 +51,8 @@ class Draw(NamedTuple):
         """The namespace to compute in."""
         return self.backend.xp
 
-    def on(self, grid: Grid, dtype: str | None = None) -> Draw:
-        """The same draw for other elements, and perhaps another dtype."""
+    def on(self, grid: Grid, dtype: str | None = None) -> Request:
+        """The same request for other elements, and perhaps another dtype."""
         return self._replace(grid=grid, dtype=dtype or self.dtype)
 
 
@@ -73,13 +60,15 @@ class Backend:
     """Eager arrays of one array-API namespace; frameworks refine it.
 
     Attributes:
-        cuts: whether arrays are cut and joined freely; not where they may lie on many devices.
+        can_slice: whether arrays are cut and joined freely; not where they may lie on many devices.
     """
 
-    cuts: ClassVar[bool] = True
+    can_slice: ClassVar[bool] = True
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
+
+    # What the array API leaves open
 
     def default_dtype(self) -> str:
         """The dtype of an initializer that is called without one."""
@@ -94,49 +83,19 @@ class Backend:
 
     def words(self, key: Any) -> Words:
         """The two words of a portinit key, or of a key of the backend's own framework."""
-        return key_words(key)
+        return key.words if type(key) is Key else key_words(key)
 
     def known_words(self, words: Words) -> tuple[int, int]:
-        """The words as Python integers; a TypeError where they are not known yet."""
+        """The words as unsigned Python integers; a TypeError where they are not known yet."""
         high, low = words
-        return int(high), int(low)
+        return int(high) & _WORD, int(low) & _WORD
 
     def cast(self, x: Any, dtype: str) -> Any:
         """Round a real array to a narrower real dtype, to nearest, ties to even."""
         native = self.native_dtype(dtype)
         return x if x.dtype == native else self.xp.astype(x, native)
 
-    def fusible(self, draw: Draw) -> frozenset[str]:
-        """The dtypes that :meth:`fuse` writes besides words; none where it is of no use."""
-        return frozenset()
-
-    def fuse(
-        self,
-        out: Any,
-        draw: Draw,
-        steps: Transform | None,
-        stream: int = 0,
-    ) -> bool:
-        """Fill ``out`` with values, or words, in one compiled pass; False if none can."""
-        return False
-
-    def tile(self, draw: Draw) -> int:
-        """How many elements of a draw are computed at a time."""
-        return _FUSED_TILE if self.fusible(draw) else _TILE
-
-    def threads(self, draw: Draw) -> int:
-        """How many tiles of a draw are computed side by side."""
-        return 1
-
-    def fused(self, draw: Draw, steps: Transform | None, stream: int = 0) -> Any:
-        """A new array that :meth:`fuse` filled, or none."""
-        if not self.fusible(draw):
-            return None
-        dtype = self.native_dtype("float32" if steps else "int32")
-        out = self.xp.empty(draw.grid.array_shape, dtype=dtype, device=draw.device)
-        return out if self.fuse(out, draw, steps, stream) else None
-
-    def seal(self, x: Any) -> Any:
+    def fusion_barrier(self, x: Any) -> Any:
         """Finite values as they are, kept apart from what a compiler makes of a caller's code."""
         return x
 
@@ -144,79 +103,192 @@ class Backend:
         """A complex array of two real ones."""
         return self.xp.astype(real, self.native_dtype(dtype)) + 1j * imag
 
-    def run(self, initializer: Evaluable, draw: Draw, out_sharding: Any = None) -> Any:
-        """Evaluate an initializer, here eagerly."""
+    def double_precision(self) -> AbstractContextManager[Any]:
+        """A context in which float64 and complex128 arrays can be computed with."""
+        return nullcontext()
+
+    def from_numpy(self, array: np.ndarray[Any, Any], request: Request) -> Any:
+        """An array of the request's dtype, which NumPy has computed."""
+        if array.dtype.kind == "V":  # of ml_dtypes, which not every namespace takes; float32 holds
+            array = array.astype(np.float32)
+        return self.cast(self.xp.asarray(array.copy(), device=request.device), request.dtype)
+
+    def threads(self, request: Request) -> int:
+        """How many tiles of a request are computed side by side."""
+        return 1
+
+    def kernel_dtypes(self, request: Request) -> frozenset[str]:
+        """The dtypes that :meth:`run_kernel` writes besides words; none where it is of no use."""
+        return frozenset()
+
+    def run_kernel(
+        self, out: Any, request: Request, transform: Transform | None, stream: int = 0
+    ) -> bool:
+        """Fill ``out`` with values, or words, in one compiled pass; False if none can."""
+        return False
+
+    def kernel_values(self, request: Request, transform: Transform | None, stream: int = 0) -> Any:
+        """A new array of float32, or of words as int32, that a kernel filled; None if none can."""
+        if not self.kernel_dtypes(request):
+            return None
+        dtype = self.native_dtype("float32" if transform else "int32")
+        out = self.xp.empty(request.grid.array_shape, dtype=dtype, device=request.device)
+        return out if self.run_kernel(out, request, transform, stream) else None
+
+    # Executing plans
+
+    def run(self, plan: Plan, request: Request, out_sharding: Any = None) -> Any:
+        """The array that an initializer's caller gets."""
         if out_sharding is not None:
             raise TypeError(f"out_sharding is for JAX arrays only, got {out_sharding!r}")
-        if draw.grid.size <= _TILE:
-            return initializer.values(draw)
-        initializer = initializer.settled(draw)
-        if not initializer.elementwise:
-            return initializer.values(draw)
-        native = self.native_dtype(draw.dtype)
-        out = self.xp.empty(draw.grid.array_shape, dtype=native, device=draw.device)
-        self.fill(initializer, draw, out)
+        return self.execute(plan, request)
+
+    def execute(self, plan: Plan, request: Request, out: Any = None) -> Any:
+        """The values of a plan at the request's elements.
+
+        Args:
+            plan: what the values are.
+            request: which elements, in which dtype.
+            out: an array to write them to, of the request's shape and dtype; a new one by default.
+
+        Returns:
+            The array.
+        """
+        if out is None:
+            if request.grid.size <= TILE or not plan.divisible:
+                return self.values(plan, request)
+            native = self.native_dtype(request.dtype)
+            out = self.xp.empty(request.grid.array_shape, dtype=native, device=request.device)
+        self._fill(plan, request, out)
         return out
 
-    def fill(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
-        """Evaluate an initializer into an array, with no second array of its size if it can."""
-        if draw.dtype in self.fusible(draw):
-            initializer = initializer.settled(draw)
-            steps = _kept_steps(initializer, draw.grid, draw.dtype)
-            if steps is not None and self.fuse(out, draw, steps):
-                return
-        self.fill_by_arrays(initializer, draw, out)
+    def _fill(self, plan: Plan, request: Request, out: Any) -> None:
+        if isinstance(plan, Pieces):
+            for start, stop, part in plan.pieces:
+                grid, axis, positions = request.grid.block(plan.axis, start, stop)
+                if grid.size:
+                    index = (*(slice(None),) * axis, positions, ...)
+                    self._fill(part, request.on(grid), out[index])
+        elif not self._fill_by_kernel(plan, request, out):
+            self._fill_by_tiles(plan, request, out)
 
-    def fill_by_arrays(self, initializer: Evaluable, draw: Draw, out: Any) -> None:
-        """As :meth:`fill`, in array operations, tile by tile."""
-        initializer = initializer.settled(draw)
-        if not initializer.elementwise:
-            out[...] = initializer.values(draw)
+    def _fill_by_kernel(self, plan: Plan, request: Request, out: Any) -> bool:
+        if not isinstance(plan, Elementwise) or plan.imaginary is not None:
+            return False
+        if request.dtype not in self.kernel_dtypes(request):
+            return False
+        return self.run_kernel(out, _moved(plan, request), plan.transform)
+
+    def _fill_by_tiles(self, plan: Plan, request: Request, out: Any) -> None:
+        size = _KERNEL_TILE if self.kernel_dtypes(request) else TILE
+        if request.grid.size <= size or not plan.divisible:
+            out[...] = self.values(plan, request)
             return
-
-        threads = self.threads(draw) if draw.grid.size > self.tile(draw) else 1
-        alone = draw._replace(threads=1) if threads > 1 else draw
+        plan = _prepared(plan, request)
+        threads = self.threads(request)
+        alone = request._replace(threads=1) if threads > 1 else request
 
         def compute(tile: tuple[tuple[slice, ...], Grid]) -> None:
             positions, grid = tile
-            out[(*positions, ...)] = initializer.values(alone.on(grid))
+            out[(*positions, ...)] = self.values(plan, alone.on(grid))
 
-        in_threads(compute, draw.grid.tiles(self.tile(draw)), threads)
+        in_threads(compute, request.grid.tiles(size), threads)
 
-    def by_rows(
-        self, find: Callable[[Grid], tuple[Any, ...]], grid: Grid, rows: int, threads: int
-    ) -> list[tuple[Any, ...]]:
-        """What is found in ``rows`` rows of an array at a time, from the first on."""
-        starts = range(0, grid.array_shape[0], rows)
-        parts = (grid.part(0, slice(start, start + rows)) for start in starts)
-        return in_threads(find, parts, threads)
+    def values(self, plan: Plan, request: Request) -> Any:
+        """The values of a plan as one new array."""
+        if isinstance(plan, Elementwise):
+            return self._elementwise(plan, request)
+        if isinstance(plan, Full):
+            native = self.native_dtype(request.dtype)
+            shape = request.grid.array_shape
+            return self.xp.full(shape, plan.value, dtype=native, device=request.device)
+        if isinstance(plan, Select):
+            mask = plan.mask.prepare(request).at(request)
+            inside, outside = (self.values(p, request) for p in (plan.inside, plan.outside))
+            return self.xp.where(mask, inside, outside)
+        if isinstance(plan, Pieces):
+            return (self._joined if self.can_slice else self._overlaid)(plan, request)
+        if isinstance(plan, Computed):
+            return plan.compute(request, *plan.arguments)
+        return self._hosted(plan, request)
 
-    def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
-        """Of each row of integers, the k-th smallest and its column; columns decide of equals.
+    def _elementwise(self, plan: Elementwise, request: Request) -> Any:
+        request = _moved(plan, request)
+        real = self._draw(plan.transform, plan.format, request, 0)
+        if plan.imaginary is None:
+            return real if request.dtype == plan.format.work else self.cast(real, request.dtype)
+        imag = self._draw(plan.imaginary, plan.format, request, SECOND_STREAM)
+        return self.complex(real, imag, request.dtype)
 
-        No columns are given where no row has an equal of it further on.
-        """
-        x = rows()
-        last = self.xp.sort(x, axis=1)[:, k - 1 : k]
-        below, equal = (self.xp.astype(where, self.xp.int32) for where in (x < last, x == last))
-        wanted = k - self.xp.sum(below, axis=1, keepdims=True, dtype=self.xp.int32)
-        reached = self.xp.cumulative_sum(equal, axis=1) == wanted
-        column = self.xp.argmax(self.xp.astype(reached, self.xp.int32), axis=1)
-        return last[:, 0], self.xp.astype(column, self.xp.int32)
+    def _draw(self, transform: Transform, fmt: Format, request: Request, stream: int) -> Any:
+        """Values in ``fmt.work``, by a kernel or by array operations."""
+        if fmt.bits == 32:
+            values = self.kernel_values(request, transform, stream)
+            if values is not None:
+                return values
+        return self.draw_by_arrays(transform, fmt, request, stream)
 
-    def orthonormal(self, matrix: Any, gain: float) -> Any:
-        """See :func:`orthonormal`."""
-        return orthonormal(self.xp, matrix, gain, self.native_dtype)
+    def draw_by_arrays(
+        self, transform: Transform, fmt: Format, request: Request, stream: int
+    ) -> Any:
+        """Values in ``fmt.work``, by array operations."""
+        grid = request.grid
+        counters = grid.counters(self.xp, request.device)
+        words = random_words(self.xp, request.words, counters, fmt.bits, stream)
+        values = self.fusion_barrier(transform.apply(self.xp, words, fmt))
+        return self.xp.reshape(values, grid.array_shape)
+
+    def draw_words(self, request: Request, stream: int) -> Any:
+        """The 32-bit words of the request's elements, as int32."""
+        words = self.kernel_values(request, None, stream)
+        if words is not None:
+            return words
+        counters = request.grid.counters(self.xp, request.device)
+        return random_words(self.xp, request.words, counters, 32, stream)
+
+    def _joined(self, plan: Pieces, request: Request) -> Any:
+        """The blocks computed by themselves and put together."""
+        parts = [(*request.grid.block(plan.axis, a, b), part) for a, b, part in plan.pieces]
+        parts.sort(key=lambda part: part[2].start)  # a flipped axis holds the blocks in reverse
+        arrays = [self.values(part, request.on(grid)) for grid, _, _, part in parts]
+        return self.xp.concat(arrays, axis=parts[0][1])
+
+    def _overlaid(self, plan: Pieces, request: Request) -> Any:
+        """As many whole arrays as there are blocks, each kept from where its block starts."""
+        values: Any = None
+        for start, stop, part in plan.pieces:
+            block = self.values(part, request.on(request.grid.frame(plan.axis, start, stop)))
+            from_here = request.grid.coordinate(self.xp, plan.axis, request.device) >= start
+            values = block if values is None else self.xp.where(from_here, block, values)
+        return values
+
+    def _hosted(self, plan: Hosted, request: Request) -> Any:
+        array = place(np, self.host_values(plan, request), request.grid)
+        return self.from_numpy(array, request)
+
+    def host_values(self, plan: Hosted, request: Request) -> np.ndarray[Any, Any]:
+        """A hosted plan's values of the whole parameter, in PyTorch's order and the dtype."""
+        words = (self.known_words(request.words),) if plan.keyed else ()
+        return converted(plan.compute(*words, *plan.arguments), request.dtype)
 
 
-def _steps(initializer: Evaluable, grid: Grid, dtype: str) -> Transform | None:
-    """What every element's word goes through; none where they differ."""
-    law = initializer.element_law(grid, dtype)
-    steps = law.transform(float_format(dtype)) if law else None
-    return steps if isinstance(steps, Transform) else None
+_WORD = 0xFFFFFFFF
 
 
-_kept_steps = lru_cache(maxsize=4096)(_steps)
+def _moved(plan: Elementwise, request: Request) -> Request:
+    """The request whose elements' own counters are those that the plan draws from."""
+    return request.on(request.grid.moved(plan.offset)) if plan.offset else request
+
+
+def _prepared(plan: Plan, request: Request) -> Plan:
+    """The plan with its masks prepared for the request's elements, and so for parts of them."""
+    if isinstance(plan, Select):
+        inside, outside = (_prepared(part, request) for part in (plan.inside, plan.outside))
+        return Select(plan.mask.prepare(request), inside, outside)
+    if isinstance(plan, Pieces):
+        framed = [(p, request.on(request.grid.frame(plan.axis, *p[:2]))) for p in plan.pieces]
+        return Pieces(plan.axis, tuple(p._replace(plan=_prepared(p.plan, r)) for p, r in framed))
+    return plan
 
 
 def key_words(key: Any) -> Words:

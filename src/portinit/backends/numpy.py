@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from portinit.arrays.dtypes import numpy_dtype
-from portinit.backends.base import Backend, Draw
+from portinit.backends.base import Backend, Request
 from portinit.backends.kernels import filling
 from portinit.backends.threads import thread_count
 from portinit.sampling.transform import Transform
+
+_NONE: frozenset[str] = frozenset()
 
 
 class NumpyBackend(Backend):
@@ -20,33 +21,25 @@ class NumpyBackend(Backend):
     def native_dtype(self, name: str) -> Any:
         return numpy_dtype(name)
 
-    def fusible(self, draw: Draw) -> frozenset[str]:
-        return filling.DTYPES if filling.is_ready(draw.grid) else frozenset()
+    def from_numpy(self, array: np.ndarray[Any, Any], request: Request) -> Any:
+        return array.copy()  # nobody may write into an initializer's own values
 
-    def fuse(
-        self,
-        out: Any,
-        draw: Draw,
-        steps: Transform | None,
-        stream: int = 0,
+    def kernel_dtypes(self, request: Request) -> frozenset[str]:
+        return filling.DTYPES if filling.is_ready(request.grid) else _NONE
+
+    def run_kernel(
+        self, out: Any, request: Request, transform: Transform | None, stream: int = 0
     ) -> bool:
-        return filling.fill(out, draw.key, draw.grid, steps, stream, self.threads(draw))
+        threads = self.threads(request)
+        return filling.fill(out, request.words, request.grid, transform, stream, threads)
 
-    def threads(self, draw: Draw) -> int:
-        return draw.threads or thread_count()
+    def threads(self, request: Request) -> int:
+        return request.threads or thread_count()
 
     def complex(self, real: Any, imag: Any, dtype: str) -> Any:
         out = np.empty(real.shape, self.native_dtype(dtype))
         out.real, out.imag = real, imag  # a sum would lose the sign of a zero
         return out
-
-    def kth_smallest(self, rows: Callable[[], Any], k: int) -> tuple[Any, Any]:
-        x = rows()
-        x.partition(k - 1, axis=1)
-        last = x[:, k - 1]
-        if (x[:, k:] == last[:, None]).any():
-            return super().kth_smallest(rows, k)
-        return last.copy(), None  # two equal words are rare: all of a row's equals count
 
 
 NUMPY = NumpyBackend(np)

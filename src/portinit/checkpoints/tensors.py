@@ -165,6 +165,6 @@ def _unsuited(found: list[TensorSpec]) -> Iterator[str]:
         try:
             numpy_dtype(spec.dtype)
             for part in spec.parts:
-                part.initializer.ensure(part.grid, spec.dtype)
+                part.initializer.planned(part.grid, spec.dtype)
         except (ValueError, TypeError) as error:
             yield f"{spec.name} {spec.shape}: {error}"

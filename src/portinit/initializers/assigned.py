@@ -12,18 +12,18 @@ import numpy as np
 
 from portinit.arrays.convert import Array, converted, overflows, to_numpy
 from portinit.arrays.dtypes import FORMATS, REAL_FORMATS, numpy_dtype
-from portinit.arrays.grids import Grid, place
+from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, Shape, as_layout, as_shape, layout_or_name
 from portinit.arrays.weight_files import read_tensor, stored_tensor, verify_tensor
-from portinit.backends.base import Draw
+from portinit.backends.plan import Hosted
 from portinit.initializers.base import Initializer
 
 
 class Given(Initializer):
     """Values that are there already, in PyTorch's order, whatever the key."""
 
-    independent: ClassVar[bool] = False
-    on_host: ClassVar[bool] = True  # data is no part of a compiled computation
+    lasting: ClassVar[bool] = True
+    """Whether the values stay what they are."""
 
     def given_shape(self) -> Shape:
         """The values' shape in PyTorch; a ValueError if there are no such values."""
@@ -37,14 +37,25 @@ class Given(Initializer):
         """Raise a ValueError if the values cannot be read, or are not numbers of the dtype."""
         raise NotImplementedError
 
-    def check(self, grid: Grid, dtype: str) -> None:
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Hosted:
         given = self.given_shape()
         if given != grid.shape:
             raise ValueError(f"given values must have the shape to fill, {grid.shape}; got {given}")
         self.verify(dtype)
+        return Hosted(scaled_array, (self, factor), lasting=self.lasting)
 
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        return place_given(draw, self.array(), factor)
+
+def scaled_array(given: Given, factor: float) -> Array:
+    """Given values in PyTorch's order, times a factor in double precision."""
+    return times(given.array(), factor)
+
+
+def times(array: Array, factor: float) -> Array:
+    """An array times a factor, in double precision unless the factor is 1."""
+    if factor == 1:
+        return array
+    with np.errstate(over="ignore"):
+        return np.asarray(array * np.result_type(array.dtype, np.float64).type(factor))
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,7 @@ class from_file(Given):
     name: str
     layout: Layout | str = "torch"
     section: str = ""
+    lasting: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "file", os.fspath(self.file))
@@ -139,6 +151,7 @@ class from_safetensors(Given):
 
     file: str
     name: str
+    lasting: ClassVar[bool] = False
 
     def given_shape(self) -> Shape:
         return from_file(self.file, self.name).given_shape()
@@ -202,18 +215,3 @@ def assign(values: Any, layout: Layout | str = "torch") -> Initializer:
         raise TypeError(f"values must be numbers, got dtype {array.dtype}")
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return assigned(array.dtype.name, array.shape, array.tobytes())
-
-
-def place_given(draw: Draw, array: Array, factor: float) -> Any:
-    """Lay out a NumPy array in PyTorch's order as the draw's array, times a factor.
-
-    NumPy converts to the draw's dtype, and rounds once, for all frameworks.
-    """
-    if factor != 1:
-        array = array * np.result_type(array.dtype, np.float64).type(factor)
-    array = converted(array, draw.dtype)
-    if array.dtype.kind == "V":  # of ml_dtypes, which not every namespace takes; float32 holds it
-        array = array.astype(np.float32)
-    # A copy: nobody may write into the initializer's own values.
-    values = draw.backend.cast(draw.xp.asarray(array.copy(), device=draw.device), draw.dtype)
-    return place(draw.xp, values, draw.grid)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from typing import Any, ClassVar
 
-from portinit.arrays.dtypes import Format, dtype_name, float_format
+from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, Shape, as_layout, as_shape
-from portinit.backends.base import Draw
+from portinit.backends.base import Request
+from portinit.backends.plan import Plan, independent_draws
 from portinit.backends.registry import backend_of, default_or_named, words_of
-from portinit.random.words import SECOND_STREAM, random_words
 from portinit.sampling.distributions import Distribution
-from portinit.sampling.transform import Transform
 
 
 @dataclass(frozen=True)
@@ -46,18 +44,43 @@ class Initializer:
     """A rule for the values of a parameter, called with a key and a shape."""
 
     default_layout: ClassVar[str] = "flax"
-    independent: ClassVar[bool] = True
-    on_host: ClassVar[bool] = False
 
-    @property
-    def elementwise(self) -> bool:
-        """Whether each element can be computed without the others."""
-        return self.independent and all(part.elementwise for part in self.parts())
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
+        """What ``factor`` times the values of a parameter are: the one method of an initializer.
 
-    @property
-    def hosted(self) -> bool:
-        """Whether values are computed in NumPy, which needs a key whose words are known."""
-        return self.on_host or any(part.hosted for part in self.parts())
+        The factor joins the initializer's own constants before anything is rounded: two
+        multiplications after another are folded by one compiler and not by another.
+
+        Args:
+            grid: the parameter's shape and layout; which of its elements an array holds does not
+                matter to the plan.
+            dtype: the name of the dtype.
+            factor: a finite number.
+
+        Raises:
+            TypeError, ValueError: the initializer is not defined for the shape or the dtype.
+        """
+        raise NotImplementedError
+
+    def planned(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
+        """Like :meth:`plan`, kept for the next call with equal arguments."""
+        try:
+            plans: dict[Any, Plan] = self.__dict__["_plans"]
+        except KeyError:
+            plans = self.__dict__["_plans"] = {}
+        known = plans.get((grid, dtype, factor))
+        if known is not None:
+            return known
+        if len(plans) >= _MOST_PLANS:
+            plans.clear()
+        plan = self.plan(grid, dtype, factor)
+        if plan.lasting:
+            plans[grid, dtype, factor] = plan
+        return plan
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The arguments, without the plans that are kept."""
+        return {name: value for name, value in self.__dict__.items() if name != "_plans"}
 
     def parts(self) -> Iterator[Initializer]:
         """The initializers that this one is made of."""
@@ -117,9 +140,9 @@ class Initializer:
         """As a call, for the elements of a grid: an array may hold a part of a parameter."""
         backend = backend_of(key, xp)
         name = default_or_named(backend, dtype)
-        draw = Draw(backend, words_of(key, backend), grid, name, device)
-        self.ensure(grid, name)
-        return backend.run(self, draw, out_sharding)
+        words = words_of(key, backend)
+        plan = self.planned(grid, name)
+        return backend.run(plan, Request(backend, words, grid, name, device), out_sharding)
 
     def distribution_of(
         self, shape: Sequence[int], dtype: Any = "float32", *, layout: Layout | str | None = None
@@ -132,7 +155,7 @@ class Initializer:
             layout: as for a call.
 
         Returns:
-            A distribution with a ``mean`` and a ``std``; none if the elements have no common one
+            A distribution with a ``mean`` and a ``std``; None if the elements have no common one
             (``blocks``) or depend on each other (``orthogonal``).
 
         >>> import portinit
@@ -141,36 +164,7 @@ class Initializer:
         """
         chosen = self.default_layout if layout is None else layout
         grid = Grid.whole(as_shape(shape), as_layout(chosen))
-        self.check(grid, dtype_name(dtype))
-        return self.element_law(grid, dtype_name(dtype))
-
-    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
-        """The distribution that ``factor`` times each element is an independent draw from."""
-        return None
-
-    def check(self, grid: Grid, dtype: str) -> None:
-        """Raise what :meth:`values` would, computing nothing: a TypeError or ValueError."""
-        raise NotImplementedError
-
-    def ensure(self, grid: Grid, dtype: str) -> None:
-        """As :meth:`check`, but once for what cannot change."""
-        self.check(grid, dtype)
-
-    def settled(self, draw: Draw) -> Initializer:
-        """This initializer with what needs the whole parameter worked out, if anything does.
-
-        Where elements depend on each other through little (a threshold of each column), what is
-        returned is elementwise, and so can be computed in parts.
-        """
-        return self
-
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        """``factor`` times the values at the draw's elements, in its dtype.
-
-        The factor joins the initializer's own constants before anything is rounded: two
-        multiplications after another are folded by one compiler and not by another.
-        """
-        raise NotImplementedError
+        return distribution(self, grid, dtype_name(dtype))
 
     def __str__(self) -> str:
         """The call that makes it, with the arguments that differ from their defaults."""
@@ -206,69 +200,28 @@ def _in_code(value: Any) -> str:
     return str(value) if isinstance(value, Initializer) else repr(value)
 
 
+_MOST_PLANS = 256  # that one initializer keeps
+
+
+def distribution(
+    initializer: Initializer, grid: Grid, dtype: str, factor: float = 1.0
+) -> Distribution | None:
+    """What ``factor`` times each element is an independent draw from, or None.
+
+    Raises:
+        TypeError, ValueError: the initializer is not defined for the shape or the dtype.
+    """
+    return getattr(initializer.planned(grid, dtype, factor), "distribution", None)
+
+
 @dataclass(frozen=True)
 class Random(Initializer):
     """An initializer whose elements are independent draws from one distribution."""
 
-    def law(self, grid: Grid) -> Distribution:
-        """The distribution of a parameter of the grid's shape."""
+    def element_distribution(self, grid: Grid) -> Distribution:
+        """The distribution of the elements of a parameter of the grid's shape."""
         raise NotImplementedError
 
-    def check(self, grid: Grid, dtype: str) -> None:
-        law = self.law(grid)
-        law.check(float_format(dtype))
-        if float_format(dtype).is_complex:
-            law.complex_parts()
-
-    def ensure(self, grid: Grid, dtype: str) -> None:
-        _ensure(self, grid, dtype)
-
-    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution:
-        law = self.law(grid)
-        return law if factor == 1 else law.scaled(factor)
-
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        return sample(draw, self.element_law(draw.grid, draw.dtype, factor))
-
-
-@lru_cache(maxsize=4096)
-def _ensure(initializer: Random, grid: Grid, dtype: str) -> None:
-    initializer.check(grid, dtype)
-
-
-def sample(draw: Draw, distribution: Distribution) -> Any:
-    """Draw from a distribution at the draw's elements; complex numbers are two streams."""
-    fmt = float_format(draw.dtype)
-    if not fmt.is_complex:
-        return draw.backend.cast(_sample_real(draw, distribution, fmt, 0), draw.dtype)
-    law, imag_law = distribution.complex_parts()
-    real = _sample_real(draw, law, fmt, 0)
-    imag = _sample_real(draw, imag_law, fmt, SECOND_STREAM)
-    return draw.backend.complex(real, imag, draw.dtype)
-
-
-def _sample_real(draw: Draw, distribution: Distribution, fmt: Format, stream: int) -> Any:
-    steps = distribution.transform(fmt)
-    if fmt.bits == 32 and isinstance(steps, Transform):
-        values = draw.backend.fused(draw, steps, stream)
-        if values is not None:
-            return values
-    return by_arrays(draw, distribution.sample, fmt, stream)
-
-
-def by_arrays(draw: Draw, take: Callable[[Any, Any, Format], Any], fmt: Format, stream: int) -> Any:
-    """What is taken of the words of the draw's elements, in ``fmt.work``, by array operations."""
-    values = draw.backend.seal(take(draw.xp, _words_by_arrays(draw, fmt.bits, stream), fmt))
-    return draw.xp.reshape(values, draw.grid.array_shape)
-
-
-def draw_words(draw: Draw, stream: int) -> Any:
-    """The 32-bit words of the draw's elements, as int32."""
-    words = draw.backend.fused(draw, None, stream)
-    return _words_by_arrays(draw, 32, stream) if words is None else words
-
-
-def _words_by_arrays(draw: Draw, bits: int, stream: int) -> Any:
-    """The words of the draw's elements, 32 or 64 bits wide, by array operations."""
-    counters = draw.grid.counters(draw.xp, draw.device)
-    return random_words(draw.xp, draw.key, counters, bits, stream)
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
+        law = self.element_distribution(grid)
+        return independent_draws(law if factor == 1 else law.scaled(factor), dtype)

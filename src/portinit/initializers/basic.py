@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from portinit.arrays.dtypes import REAL_FORMATS, float_format
+from portinit.arrays.dtypes import FORMATS, float_format
 from portinit.arrays.grids import Grid
-from portinit.backends.base import Draw
+from portinit.backends.plan import Full
 from portinit.initializers.base import Initializer, Random
+from portinit.initializers.numbers import as_number, set_floats
 from portinit.sampling.distributions import Constant, Normal, Uniform
 from portinit.sampling.truncated_normal import TruncatedNormal
 
@@ -43,9 +44,10 @@ class uniform(Random):
     b: float = 1.0
 
     def __post_init__(self) -> None:
+        set_floats(self, "a", "b")
         Uniform(self.a, self.b)
 
-    def law(self, grid: Grid) -> Uniform:
+    def element_distribution(self, grid: Grid) -> Uniform:
         return Uniform(self.a, self.b)
 
 
@@ -67,9 +69,10 @@ class normal(Random):
     std: float = 1.0
 
     def __post_init__(self) -> None:
+        set_floats(self, "mean", "std")
         Normal(self.mean, self.std)
 
-    def law(self, grid: Grid) -> Normal:
+    def element_distribution(self, grid: Grid) -> Normal:
         return Normal(self.mean, self.std)
 
 
@@ -98,11 +101,12 @@ class trunc_normal(Random):
     b: float = 2.0
 
     def __post_init__(self) -> None:
+        set_floats(self, "mean", "std", "a", "b")
         if self.std <= 0:
             raise ValueError(f"std must be above 0, got {self.std}")
         TruncatedNormal(self.mean, self.std, self.a, self.b)
 
-    def law(self, grid: Grid) -> TruncatedNormal:
+    def element_distribution(self, grid: Grid) -> TruncatedNormal:
         return TruncatedNormal(self.mean, self.std, self.a, self.b)
 
 
@@ -129,14 +133,15 @@ class truncated_normal(Random):
     upper: float = 2.0
 
     def __post_init__(self) -> None:
-        self._law()
+        set_floats(self, "stddev", "lower", "upper")
+        self._distribution()
 
-    def _law(self) -> TruncatedNormal:
+    def _distribution(self) -> TruncatedNormal:
         s = self.stddev
         return TruncatedNormal(0.0, s, self.lower * s, self.upper * s)
 
-    def law(self, grid: Grid) -> TruncatedNormal:
-        return self._law()
+    def element_distribution(self, grid: Grid) -> TruncatedNormal:
+        return self._distribution()
 
 
 # Constants
@@ -144,7 +149,7 @@ class truncated_normal(Random):
 _LARGEST = float_format("float64").largest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class constant(Initializer):
     """Every element ``val``, in any dtype.
 
@@ -154,27 +159,41 @@ class constant(Initializer):
     val: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.val, int) and abs(self.val) > _LARGEST:
+        val = as_number("val", self.val)
+        if isinstance(val, int) and abs(val) > _LARGEST:
             raise ValueError(f"val must be within {_LARGEST:g}, got a larger integer")
+        object.__setattr__(self, "val", val)
 
-    def check(self, grid: Grid, dtype: str) -> None:
-        if dtype in REAL_FORMATS and math.isfinite(self.val):
-            largest = float_format(dtype).largest
-            if abs(self.val) > largest:
-                raise ValueError(f"val must be within {largest:g} for {dtype}, got {self.val}")
+    def __eq__(self, other: object) -> bool:
+        """Whether the other gives the same bits: -0.0 is not 0.0, and NaN is NaN."""
+        same = type(other) is type(self)
+        return same and _bits(self.val) == _bits(other.val)  # type: ignore[attr-defined]
 
-    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Constant:
-        return Constant(self.val * factor)
+    def __hash__(self) -> int:
+        return hash(_bits(self.val))
 
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        native = draw.backend.native_dtype(draw.dtype)
-        val = self.val if factor == 1 else self.val * factor
-        if draw.dtype in REAL_FORMATS:
-            val = float_format(draw.dtype).nearest(val)  # frameworks round twice, or once
-        return draw.xp.full(draw.grid.array_shape, val, dtype=native, device=draw.device)
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Full:
+        value = self.val if factor == 1 else self.val * factor
+        law = None if isinstance(value, complex) else Constant(value)
+        if dtype not in FORMATS:
+            return Full(value, law)
+        fmt = float_format(dtype)
+        if fmt.is_complex:
+            return Full(value, law)
+        if isinstance(self.val, complex):
+            raise ValueError(f"val must be real for {dtype}, got {self.val}")
+        if math.isfinite(self.val) and abs(self.val) > fmt.largest:
+            raise ValueError(f"val must be within {fmt.largest:g} for {dtype}, got {self.val}")
+        return Full(fmt.saturated(value), law)  # frameworks round twice, or once
 
 
-@dataclass(frozen=True)
+def _bits(value: complex) -> tuple[Any, str]:
+    """What tells numbers apart: their text, and integers past a float's by their value."""
+    exact = value if isinstance(value, int) and abs(value) > 1 << 53 else None
+    return exact, repr(complex(value))
+
+
+@dataclass(frozen=True, eq=False)
 class _Fixed(constant):
     """A constant that also serves uncalled, as in JAX: ``bias_init=portinit.zeros``."""
 
@@ -197,7 +216,7 @@ class _Fixed(constant):
         return repr(self)
 
     def __repr__(self) -> str:
-        return {0.0: "zeros()", 1.0: "ones()"}.get(self.val, f"constant(val={self.val})")
+        return {"0.0": "zeros()", "1.0": "ones()"}.get(repr(self.val), f"constant(val={self.val})")
 
 
 zeros = _Fixed(0.0)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from portinit.arrays.dtypes import FORMATS, float_format
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Shape
-from portinit.backends.base import Draw
+from portinit.backends.base import Request
+from portinit.backends.plan import Mask, Piece, Pieces, Plan, Select
 from portinit.initializers.base import Initializer
-from portinit.sampling.distributions import Distribution
+from portinit.initializers.numbers import as_int, set_floats
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,12 @@ class scaled(Initializer):
 
     def __post_init__(self) -> None:
         _check_initializer(self.initializer)
+        set_floats(self, "factor")
         if not math.isfinite(self.factor):
             raise ValueError(f"factor must be a finite number, got {self.factor}")
 
-    def check(self, grid: Grid, dtype: str) -> None:
-        self.initializer.check(grid, dtype)
-        law = self.element_law(grid, dtype)
-        if law is not None and dtype in FORMATS:
-            law.check(float_format(dtype))
-
-    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
-        return self.initializer.element_law(grid, dtype, self.factor * factor)
-
-    def settled(self, draw: Draw) -> Initializer:
-        return replace(self, initializer=self.initializer.settled(draw))
-
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        return self.initializer.values(draw, self.factor * factor)
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
+        return self.initializer.planned(grid, dtype, self.factor * factor)
 
 
 @dataclass(frozen=True)
@@ -88,41 +77,22 @@ class blocks(Initializer):
         if not self.initializers:
             raise ValueError("blocks needs at least one initializer, got none")
         if self.sizes is not None:
-            sizes = tuple(map(operator.index, self.sizes))
+            sizes = tuple(as_int("sizes", size) for size in self.sizes)
             if len(sizes) != len(self.initializers) or min(sizes) < 0:
                 raise ValueError(
                     f"sizes must be {len(self.initializers)} numbers, 0 or more; got {sizes}"
                 )
             object.__setattr__(self, "sizes", sizes)
+        object.__setattr__(self, "axis", as_int("axis", self.axis))
 
-    def check(self, grid: Grid, dtype: str) -> None:
-        for initializer, block, _, _ in self.pieces(grid):
-            initializer.check(block, dtype)
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Pieces:
+        pieces = []
+        for initializer, start, stop in self.extents(grid):
+            block = grid.frame(self.axis, start, stop)
+            pieces.append(Piece(start, stop, initializer.planned(block, dtype, factor)))
+        return Pieces(self.axis, tuple(pieces))
 
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        if not draw.backend.cuts:
-            return self._selected(draw, factor)
-        parts = list(self.pieces(draw.grid))
-        # A flipped axis holds the blocks in reverse.
-        parts.sort(key=lambda part: part[3].start)
-        pieces = [initializer.values(draw.on(block), factor) for initializer, block, *_ in parts]
-        return draw.xp.concat(pieces, axis=parts[0][2])
-
-    def _selected(self, draw: Draw, factor: float) -> Any:
-        """As :meth:`values`, from as many whole arrays as there are blocks."""
-        values: Any = None
-        for initializer, start, stop in self._extents(draw.grid):
-            block = initializer.values(draw.on(draw.grid.frame(self.axis, start, stop)), factor)
-            from_here = draw.grid.coordinate(draw.xp, self.axis, draw.device) >= start
-            values = block if values is None else draw.xp.where(from_here, block, values)
-        return values
-
-    def pieces(self, grid: Grid) -> Iterator[tuple[Initializer, Grid, int, slice]]:
-        """Each block's initializer and grid, the array's axis it lies along, and where there."""
-        for initializer, start, stop in self._extents(grid):
-            yield initializer, *grid.block(self.axis, start, stop)
-
-    def _extents(self, grid: Grid) -> Iterator[tuple[Initializer, int, int]]:
+    def extents(self, grid: Grid) -> Iterator[tuple[Initializer, int, int]]:
         """Each block's initializer, where it starts and where it stops."""
         if not 0 <= self.axis < len(grid.shape):
             raise ValueError(f"blocks along axis {self.axis} need that axis, got {grid.shape}")
@@ -141,6 +111,25 @@ class blocks(Initializer):
             wanted = f"{count} equal blocks" if self.sizes is None else f"blocks of {self.sizes}"
             raise ValueError(f"{wanted} must fill axis {self.axis}, got a size of {total}")
         return sizes
+
+
+@dataclass(frozen=True)
+class InRanges(Mask):
+    """The elements whose coordinates lie in a range ``start <= coordinate < stop`` on each axis.
+
+    Attributes:
+        ranges: of PyTorch's first axes; the others are whole.
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+
+    def at(self, request: Request) -> Any:
+        grid, xp, device = request.grid, request.xp, request.device
+        mask: Any = xp.ones((1,) * len(grid.axes), dtype=xp.bool, device=device)
+        for axis, (start, stop) in enumerate(self.ranges):
+            coordinate = grid.coordinate(xp, axis, device)
+            mask = mask & (coordinate >= start) & (coordinate < stop)
+        return mask
 
 
 Bound = int | tuple[int | None, int | None]
@@ -176,28 +165,17 @@ class where(Initializer):
         index = self.index if isinstance(self.index, tuple) else (self.index,)
         object.__setattr__(self, "index", tuple(map(_bound, index)))
 
-    def check(self, grid: Grid, dtype: str) -> None:
-        self._ranges(grid.shape)
-        self.inside.check(grid, dtype)
-        self.outside.check(grid, dtype)
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Select:
+        mask = self.mask(grid.shape)
+        plans = (i.planned(grid, dtype, factor) for i in (self.inside, self.outside))
+        return Select(mask, *plans)
 
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        inside, outside = (i.values(draw, factor) for i in (self.inside, self.outside))
-        return draw.xp.where(self.mask(draw), inside, outside)
-
-    def mask(self, draw: Draw) -> Any:
-        """Whether each element lies inside; broadcastable against the array."""
-        ones = (1,) * len(draw.grid.axes)
-        mask: Any = draw.xp.ones(ones, dtype=draw.xp.bool, device=draw.device)
-        for axis, (start, stop) in enumerate(self._ranges(draw.grid.shape)):
-            coordinate = draw.grid.coordinate(draw.xp, axis, draw.device)
-            mask = mask & (coordinate >= start) & (coordinate < stop)
-        return mask
-
-    def _ranges(self, shape: Shape) -> list[tuple[int, int]]:
+    def mask(self, shape: Shape) -> InRanges:
+        """Which elements of a parameter of PyTorch's shape are inside."""
         if len(self.index) > len(shape):
             raise ValueError(f"an index of {len(self.index)} axes is too long for shape {shape}")
-        return [_range(bound, size) for bound, size in zip(self.index, shape, strict=False)]
+        pairs = zip(self.index, shape, strict=False)
+        return InRanges(tuple(_range(bound, size) for bound, size in pairs))
 
 
 def _bound(item: Any) -> Bound:

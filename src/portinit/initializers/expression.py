@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from portinit.arrays.dtypes import float_format, numpy_dtype
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout
-from portinit.backends.base import Draw
-from portinit.initializers.assigned import place_given
+from portinit.backends.plan import Hosted, Plan
+from portinit.initializers.assigned import times
 from portinit.initializers.base import Initializer
 from portinit.random.integers import mulhi
 from portinit.random.words import numbered_stream, random_words
@@ -35,8 +35,6 @@ class expression(Initializer):
     """
 
     nodes: tuple[Node, ...] = field(repr=False)
-    independent: ClassVar[bool] = False
-    on_host: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.nodes:
@@ -45,17 +43,18 @@ class expression(Initializer):
     def __str__(self) -> str:
         return in_words(self.nodes)
 
-    def check(self, grid: Grid, dtype: str) -> None:
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Hosted:
         if self.nodes[-1].shape != grid.shape:
             raise ValueError(f"an expression of shape {self.nodes[-1].shape} got {grid.shape}")
         for node in self.nodes:
             if node.op in DRAWS:
                 _check_draw(node)
+        return Hosted(_evaluated, (self.nodes, factor), keyed=True)
 
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        stream = PortinitStream(draw.backend.known_words(draw.key))
-        ((_, value),) = evaluate(self.nodes, [len(self.nodes) - 1], stream)
-        return place_given(draw, value, factor)
+
+def _evaluated(words: tuple[int, int], nodes: tuple[Node, ...], factor: float) -> Array:
+    ((_, value),) = evaluate(nodes, [len(nodes) - 1], PortinitStream(words))
+    return times(value, factor)
 
 
 def _check_draw(node: Node) -> None:
@@ -161,8 +160,5 @@ class unavailable(Initializer):
 
     reason: str
 
-    def check(self, grid: Grid, dtype: str) -> None:
-        raise ValueError(self.reason)
-
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
         raise ValueError(self.reason)

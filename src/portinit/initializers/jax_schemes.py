@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from portinit.arrays.grids import Grid
+from portinit.backends.plan import Plan
 from portinit.initializers.base import Random
 from portinit.initializers.fans import Axes, as_axes, jax_fans
+from portinit.initializers.numbers import set_floats
 from portinit.initializers.schemes import DISTRIBUTIONS, FAN_MODES, variance_scaling_std
 from portinit.sampling.distributions import Distribution
 
@@ -51,19 +53,20 @@ class variance_scaling(Random):
     def __post_init__(self) -> None:
         _one_of("mode", self.mode, tuple(FAN_MODES))
         _one_of("distribution", self.distribution, tuple(DISTRIBUTIONS))
+        set_floats(self, "scale")
         if not (math.isfinite(self.scale) and self.scale >= 0):
             raise ValueError(f"scale must be a finite number, 0 or more; got {self.scale}")
         for name in ("in_axis", "out_axis", "batch_axis"):
             object.__setattr__(self, name, as_axes(getattr(self, name)))
 
-    def law(self, grid: Grid) -> Distribution:
+    def element_distribution(self, grid: Grid) -> Distribution:
         fans = jax_fans(grid.kernel_shape, self.in_axis, self.out_axis, self.batch_axis)
         std = variance_scaling_std(FAN_MODES[self.mode](*fans), self.scale)
         return DISTRIBUTIONS[self.distribution](std)
 
-    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution:
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
         halved = self.distribution == "uniform" and dtype.startswith("complex")
-        return super().element_law(grid, dtype, factor * math.sqrt(0.5) if halved else factor)
+        return super().plan(grid, dtype, factor * math.sqrt(0.5) if halved else factor)
 
 
 def glorot_uniform(

@@ -11,7 +11,9 @@ from array_api_compat import is_jax_namespace
 
 from portinit.arrays.grids import Axis, Grid, place, row_major
 from portinit.arrays.layouts import LAYOUTS, Shape
-from portinit.backends.base import Draw
+from portinit.backends.base import Request
+from portinit.backends.linalg import orthonormal
+from portinit.backends.plan import Computed, Full, Plan
 from portinit.initializers.base import Initializer
 from portinit.initializers.basic import constant, normal, truncated_normal, uniform
 from portinit.initializers.fans import jax_fans
@@ -65,33 +67,35 @@ class like_jax(Initializer):
         if isinstance(inner, normal) and inner.mean != 0:
             raise TypeError(f"JAX's normal has mean=0, got {inner}")
 
-    def check(self, grid: Grid, dtype: str) -> None:
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
         inner = self.initializer
         if isinstance(inner, constant):
-            return
-        drawn = tuple(WORDS) if inner.elementwise else ("float32", "float64")
+            return inner.plan(grid, dtype, factor)
+        by_element = type(inner) in _SAMPLERS
+        drawn = tuple(WORDS) if by_element else ("float32", "float64")
         if dtype not in drawn:
             name = type(inner).__name__
             raise TypeError(f"JAX's {name} needs a dtype of {', '.join(drawn)}; got {dtype}")
         _counted_as_in_flax(grid)
-        inner.check(grid if inner.elementwise else _outputs_first(grid), dtype)
+        inner.planned(grid if by_element else _outputs_first(grid), dtype)
+        if not by_element and 0 in grid.shape:
+            return Full(0.0)
+        return Computed(_drawn_as_jax_does, (inner, factor), divisible=by_element)
 
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        if is_jax_namespace(draw.xp):
-            raise TypeError(
-                "like_jax needs another namespace than JAX's, such as xp=numpy; in JAX call "
-                f"jax.nn.initializers; got {draw.xp.__name__}"
-            )
-        inner = self.initializer
-        if isinstance(inner, constant):
-            return inner.values(draw, factor)
-        if not inner.elementwise:
-            return _MATRICES[type(inner)](draw, inner, factor)
-        rounding = Rounding(draw.on(_counted_as_in_flax(draw.grid)))
-        drawn, scale = _SAMPLERS[type(inner)](rounding, inner)
-        for number in (scale, factor):
-            drawn = rounding.own(drawn * rounding.host(number))
-        return rounding.result(drawn)
+
+def _drawn_as_jax_does(request: Request, inner: Initializer, factor: float) -> Any:
+    if is_jax_namespace(request.xp):
+        raise TypeError(
+            "like_jax needs another namespace than JAX's, such as xp=numpy; in JAX call "
+            f"jax.nn.initializers; got {request.xp.__name__}"
+        )
+    if type(inner) in _MATRICES:
+        return _MATRICES[type(inner)](request, inner, factor)
+    rounding = Rounding(request.on(_counted_as_in_flax(request.grid)))
+    drawn, scale = _SAMPLERS[type(inner)](rounding, inner)
+    for number in (scale, factor):
+        drawn = rounding.own(drawn * rounding.host(number))
+    return rounding.result(drawn)
 
 
 def _described(value: Any) -> str:
@@ -152,7 +156,7 @@ def _truncated_normal(r: Rounding, initializer: truncated_normal) -> _Drawn:
 
 def _variance_scaling(r: Rounding, initializer: variance_scaling) -> _Drawn:
     axes = (initializer.in_axis, initializer.out_axis, initializer.batch_axis)
-    fan = FAN_MODES[initializer.mode](*jax_fans(r.draw.grid.kernel_shape, *axes))
+    fan = FAN_MODES[initializer.mode](*jax_fans(r.request.grid.kernel_shape, *axes))
     variance = r.host(initializer.scale / fan)
     if initializer.distribution == "uniform":
         return r.between(-1.0, 1.0), math.sqrt(r.host(3 * variance))
@@ -186,12 +190,13 @@ _SAMPLERS: dict[type[Initializer], Callable[[Rounding, Any], _Drawn]] = {
 # Matrices
 
 
-def _orthonormal(draw: Draw, rows: int, columns: int, scale: float) -> Any:
+def _orthonormal(request: Request, rows: int, columns: int, scale: float) -> Any:
     """``scale`` times ``jax.random.orthogonal``: normals drawn tall, factored, transposed."""
     tall = Grid.whole((max(rows, columns), min(rows, columns)), LAYOUTS["rows"])
-    rounding = Rounding(draw.on(tall))
-    q = draw.backend.orthonormal(rounding.result(_standard_normal(rounding)), scale)
-    return draw.xp.matrix_transpose(q) if rows < columns else q
+    rounding = Rounding(request.on(tall))
+    normals = rounding.result(_standard_normal(rounding))
+    q = orthonormal(request.backend, normals, scale, rounding.fmt)
+    return request.xp.matrix_transpose(q) if rows < columns else q
 
 
 def _outputs_first(grid: Grid) -> Grid:
@@ -200,30 +205,26 @@ def _outputs_first(grid: Grid) -> Grid:
     return replace(grid, shape=(*kernel[:-3:-1], *kernel[:-2]))
 
 
-def _orthogonal(draw: Draw, initializer: orthogonal, factor: float) -> Any:
-    kernel = _kernel_shape(draw.grid)
-    if 0 in kernel:
-        return constant(0.0).values(draw)
-    q = _orthonormal(draw, math.prod(kernel[:-1]), kernel[-1], initializer.gain * factor)
-    return _place_kernel(draw, draw.xp.reshape(q, kernel))
+def _orthogonal(request: Request, initializer: orthogonal, factor: float) -> Any:
+    kernel = _kernel_shape(request.grid)
+    q = _orthonormal(request, math.prod(kernel[:-1]), kernel[-1], initializer.gain * factor)
+    return _place_kernel(request, request.xp.reshape(q, kernel))
 
 
-def _delta_orthogonal(draw: Draw, initializer: delta_orthogonal, factor: float) -> Any:
-    kernel, xp = _kernel_shape(draw.grid), draw.xp
-    if 0 in kernel:
-        return constant(0.0).values(draw)
-    q = _orthonormal(draw, kernel[-2], kernel[-1], initializer.scale * factor)
+def _delta_orthogonal(request: Request, initializer: delta_orthogonal, factor: float) -> Any:
+    kernel, xp = _kernel_shape(request.grid), request.xp
+    q = _orthonormal(request, kernel[-2], kernel[-1], initializer.scale * factor)
     space = kernel[:-2]
     middle = sum((n - 1) // 2 * step for n, step in zip(space, row_major(space), strict=True))
-    centre = xp.arange(math.prod(space), device=draw.device) == middle
+    centre = xp.arange(math.prod(space), device=request.device) == middle
     centre = xp.reshape(centre, (*space, 1, 1))
     q = xp.broadcast_to(q, kernel)
-    return _place_kernel(draw, xp.where(centre, q, xp.zeros_like(q)))
+    return _place_kernel(request, xp.where(centre, q, xp.zeros_like(q)))
 
 
-def _place_kernel(draw: Draw, kernel: Any) -> Any:
-    """Arrange values of Flax's kernel as the draw's array."""
-    grid, xp = draw.grid, draw.xp
+def _place_kernel(request: Request, kernel: Any) -> Any:
+    """Arrange values of Flax's kernel as the request's array."""
+    grid, xp = request.grid, request.xp
     order = _kernel_order(grid)
     if grid.layout.roles == "io":
         kernel = xp.flip(kernel, axis=tuple(range(len(order) - 2)))
@@ -231,7 +232,7 @@ def _place_kernel(draw: Draw, kernel: Any) -> Any:
     return place(xp, logical, grid)
 
 
-_MATRICES: dict[type[Initializer], Callable[[Draw, Any, float], Any]] = {
+_MATRICES: dict[type[Initializer], Callable[[Request, Any, float], Any]] = {
     orthogonal: _orthogonal,
     delta_orthogonal: _delta_orthogonal,
 }

@@ -1,17 +1,19 @@
-"""Initializers with structure between the elements: eye, dirac, orthogonal, sparse."""
+"""Initializers with structure between the elements: eye, dirac, orthogonal, delta_orthogonal."""
 
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from portinit.arrays.dtypes import float_format
+from portinit.arrays.dtypes import FORMATS, float_format
 from portinit.arrays.grids import Grid, place
 from portinit.arrays.layouts import Shape
-from portinit.backends.base import Draw
-from portinit.initializers.base import Initializer, sample
+from portinit.backends.base import Request
+from portinit.backends.linalg import orthonormal
+from portinit.backends.plan import Computed, Full, Mask, Plan, Select, independent_draws
+from portinit.initializers.base import Initializer
+from portinit.initializers.numbers import as_int, set_floats
 from portinit.sampling.distributions import Normal
 
 
@@ -22,12 +24,41 @@ def require_dimensions(name: str, shape: Shape, allowed: tuple[int, ...]) -> Non
         raise ValueError(f"{name} needs a shape of {numbers} dimensions, got {len(shape)}: {shape}")
 
 
-def _indicator(draw: Draw, mask: Any, value: float) -> Any:
+def _indicator(mask: Mask, value: float, dtype: str) -> Select:
     """``value`` where the mask holds and 0 elsewhere."""
-    xp = draw.xp
-    native = draw.backend.native_dtype(draw.dtype)
-    filled = xp.full(draw.grid.array_shape, value, dtype=native, device=draw.device)
-    return xp.where(mask, filled, xp.zeros_like(filled))
+    fmt = FORMATS.get(dtype)
+    number = value if fmt is None or fmt.is_complex else fmt.saturated(value)
+    return Select(mask, Full(number), Full(0.0))
+
+
+@dataclass(frozen=True)
+class OnDiagonal(Mask):
+    """The elements of a matrix whose row is their column."""
+
+    def at(self, request: Request) -> Any:
+        grid, xp, device = request.grid, request.xp, request.device
+        return grid.coordinate(xp, 0, device) == grid.coordinate(xp, 1, device)
+
+
+@dataclass(frozen=True)
+class AtCentre(Mask):
+    """A convolution's elements at a tap where output d of each group meets input d.
+
+    Attributes:
+        outputs: in a group; None for all outputs and inputs.
+        tap: the kernel's coordinates.
+    """
+
+    outputs: int | None
+    tap: tuple[int, ...]
+
+    def at(self, request: Request) -> Any:
+        axes = range(len(self.tap) + 2)
+        out, into, *space = (request.grid.coordinate(request.xp, i, request.device) for i in axes)
+        mask: Any = True if self.outputs is None else out % self.outputs == into
+        for coordinate, centre in zip(space, self.tap, strict=True):
+            mask = mask & (coordinate == centre)
+        return mask
 
 
 @dataclass(frozen=True)
@@ -40,12 +71,9 @@ class eye(Initializer):
     Source: ``torch.nn.init.eye_``.
     """
 
-    def check(self, grid: Grid, dtype: str) -> None:
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Select:
         require_dimensions("eye", grid.shape, (2,))
-
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        row, column = (draw.grid.coordinate(draw.xp, axis, draw.device) for axis in (0, 1))
-        return _indicator(draw, row == column, factor)
+        return _indicator(OnDiagonal(), factor, dtype)
 
 
 @dataclass(frozen=True)
@@ -66,40 +94,33 @@ class dirac(Initializer):
     groups: int = 1
 
     def __post_init__(self) -> None:
-        if operator.index(self.groups) < 1:
+        object.__setattr__(self, "groups", as_int("groups", self.groups))
+        if self.groups < 1:
             raise ValueError(f"groups must be 1 or more, got {self.groups}")
 
-    def check(self, grid: Grid, dtype: str) -> None:
-        require_dimensions("dirac", grid.shape, (3, 4, 5))
-        if grid.shape[0] % self.groups:
-            raise ValueError(f"groups must divide axis 0, got {self.groups} for {grid.shape}")
-
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        shape = draw.grid.shape
-        out, *rest = (draw.grid.coordinate(draw.xp, i, draw.device) for i in range(len(shape)))
-        mask = out % max(1, shape[0] // self.groups) == rest[0]
-        for coordinate, size in zip(rest[1:], shape[2:], strict=True):
-            mask = mask & (coordinate == size // 2)
-        return _indicator(draw, mask, factor)
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Select:
+        shape = grid.shape
+        require_dimensions("dirac", shape, (3, 4, 5))
+        if shape[0] % self.groups:
+            raise ValueError(f"groups must divide axis 0, got {self.groups} for {shape}")
+        centre = AtCentre(max(1, shape[0] // self.groups), tuple(n // 2 for n in shape[2:]))
+        return _indicator(centre, factor, dtype)
 
 
-def _semi_orthogonal(draw: Draw, grid: Grid, shape: Shape, gain: float) -> Any:
-    """A matrix of ``shape`` with orthonormal rows or columns, from the grid's own normals.
+def _semi_orthogonal(request: Request, shape: Shape, gain: float) -> Any:
+    """A matrix of ``shape`` with orthonormal rows or columns, from the request's own normals.
 
     The smaller side is orthonormal. With R's diagonal made positive, Q of a Gaussian matrix is
     uniform (Haar) distributed: Mezzadri, "How to generate random matrices from the classical
     compact groups", 2007.
     """
-    wide = shape[0] < shape[1]
-    exact = sample(draw.on(grid, _work_dtype(draw.dtype)), Normal(0.0, 1.0))
-    matrix = draw.xp.reshape(exact, shape)
-    q = draw.backend.orthonormal(draw.xp.matrix_transpose(matrix) if wide else matrix, gain)
-    return draw.backend.cast(draw.xp.matrix_transpose(q) if wide else q, draw.dtype)
-
-
-def _work_dtype(dtype: str) -> str:
-    fmt = float_format(dtype)
-    return dtype if fmt.is_complex else fmt.work
+    xp, backend, fmt = request.xp, request.backend, float_format(request.dtype)
+    exact = request.dtype if fmt.is_complex else fmt.work
+    normals = request.on(request.grid, exact)
+    matrix = backend.execute(independent_draws(Normal(0.0, 1.0), exact), normals)
+    matrix, wide = xp.reshape(matrix, shape), shape[0] < shape[1]
+    q = orthonormal(backend, xp.matrix_transpose(matrix) if wide else matrix, gain, fmt)
+    return backend.cast(xp.matrix_transpose(q) if wide else q, request.dtype)
 
 
 @dataclass(frozen=True)
@@ -120,24 +141,26 @@ class orthogonal(Initializer):
     """
 
     gain: float = 1.0
-    independent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        set_floats(self, "gain")
         if not math.isfinite(self.gain):
             raise ValueError(f"gain must be a finite number, got {self.gain}")
 
-    def check(self, grid: Grid, dtype: str) -> None:
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
         float_format(dtype)
         if len(grid.shape) < 2:
             raise ValueError(f"orthogonal needs a shape of at least 2 dimensions, got {grid.shape}")
+        if 0 in grid.shape:
+            return Full(0.0)
+        return Computed(_orthogonal, (self.gain * factor,))
 
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        whole, shape = draw.grid.logical(), draw.grid.shape
-        matrix_shape = (shape[0], math.prod(shape[1:]))
-        if 0 in matrix_shape:
-            return sample(draw, Normal(0.0, 0.0))
-        q = _semi_orthogonal(draw, whole, matrix_shape, self.gain * factor)
-        return place(draw.xp, draw.xp.reshape(q, shape), draw.grid)
+
+def _orthogonal(request: Request, gain: float) -> Any:
+    grid, xp = request.grid, request.xp
+    matrix = grid.shape[0], math.prod(grid.shape[1:])
+    q = _semi_orthogonal(request.on(grid.logical()), matrix, gain)
+    return place(xp, xp.reshape(q, grid.shape), grid)
 
 
 @dataclass(frozen=True)
@@ -157,13 +180,13 @@ class delta_orthogonal(Initializer):
     """
 
     scale: float = 1.0
-    independent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        set_floats(self, "scale")
         if not math.isfinite(self.scale):
             raise ValueError(f"scale must be a finite number, got {self.scale}")
 
-    def check(self, grid: Grid, dtype: str) -> None:
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
         float_format(dtype)
         require_dimensions("delta_orthogonal", grid.shape, (3, 4, 5))
         outputs, inputs = grid.shape[:2]
@@ -172,26 +195,19 @@ class delta_orthogonal(Initializer):
                 "delta_orthogonal needs at least as many outputs as inputs, "
                 f"got {inputs} inputs and {outputs} outputs"
             )
-
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        shape = draw.grid.shape
-        if 0 in shape:
-            return sample(draw, Normal(0.0, 0.0))
-        centre = draw.grid.logical()
-        for axis in range(2, len(shape)):
-            tap = (shape[axis] - 1) // 2
-            centre = centre.part(axis, slice(tap, tap + 1))
-        q = _semi_orthogonal(draw, centre, shape[:2], self.scale * factor)
-        return _at_centre(draw, q)
+        if 0 in grid.shape:
+            return Full(0.0)
+        tap = tuple((size - 1) // 2 for size in grid.shape[2:])
+        spread = Computed(_at_every_tap, (tap, self.scale * factor))
+        return Select(AtCentre(None, tap), spread, Full(0.0))
 
 
-def _at_centre(draw: Draw, q: Any) -> Any:
-    shape = draw.grid.shape
-    xp = draw.xp
-    spread = xp.broadcast_to(xp.reshape(q, (*shape[:2], *(1 for _ in shape[2:]))), shape)
-    placed = place(xp, spread, draw.grid)
-    mask: Any = True
-    for axis in range(2, len(shape)):
-        coordinate = draw.grid.coordinate(xp, axis, draw.device)
-        mask = mask & (coordinate == (shape[axis] - 1) // 2)
-    return xp.where(mask, placed, xp.zeros_like(placed))
+def _at_every_tap(request: Request, tap: tuple[int, ...], gain: float) -> Any:
+    """The orthogonal matrix that the normals at a tap give, at all taps."""
+    grid, xp, shape = request.grid, request.xp, request.grid.shape
+    centre = grid.logical()
+    for axis, position in enumerate(tap, 2):
+        centre = centre.part(axis, slice(position, position + 1))
+    q = _semi_orthogonal(request.on(centre), shape[:2], gain)
+    spread = xp.broadcast_to(xp.reshape(q, (*shape[:2], *(1 for _ in tap))), shape)
+    return place(xp, spread, grid)

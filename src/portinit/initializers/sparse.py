@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any
+
+import numpy as np
 
 from portinit.arrays.dtypes import float_format
 from portinit.arrays.grids import Grid
-from portinit.backends.base import Draw
-from portinit.initializers.base import Initializer, draw_words
-from portinit.initializers.basic import normal
+from portinit.backends.base import TILE, Request
+from portinit.backends.plan import Full, Mask, Plan, Select, independent_draws
+from portinit.backends.threads import in_threads
+from portinit.initializers.base import Initializer
 from portinit.initializers.matrices import require_dimensions
+from portinit.initializers.numbers import set_floats
 from portinit.random.integers import take
 from portinit.random.words import numbered_stream
-from portinit.sampling.distributions import Distribution, Normal
+from portinit.sampling.distributions import Normal
 
 _PLACES = numbered_stream(1)  # whose words say where zeros are
 
@@ -39,73 +43,110 @@ class sparse(Initializer):
 
     sparsity: float
     std: float = 0.01
-    independent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        set_floats(self, "sparsity", "std")
         if not 0 <= self.sparsity <= 1:
             raise ValueError(f"sparsity must be in [0, 1], got {self.sparsity}")
         Normal(0.0, self.std)
 
-    def check(self, grid: Grid, dtype: str) -> None:
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
         float_format(dtype)
         require_dimensions("sparse", grid.shape, (2,))
+        rest = independent_draws(Normal(0.0, self.std).scaled(factor), dtype)
+        count = math.ceil(self.sparsity * grid.shape[0])
+        if not count or 0 in grid.shape:
+            return rest
+        return Select(SmallestWords(count), Full(0.0), rest)
 
-    def settled(self, draw: Draw) -> Initializer:
-        count = math.ceil(self.sparsity * draw.grid.shape[0])
-        law = normal(0.0, self.std)
-        if not count or not draw.grid.size:
-            return law
-        columns, first = draw.grid.columns()
-        return _thinned(law, *_last_zeros(draw, columns, count), first)
 
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        return self.settled(draw).values(draw, factor)
+@dataclass(frozen=True)
+class SmallestWords(Mask):
+    """The elements whose words are the smallest of their column's; earlier rows before equals.
+
+    Attributes:
+        count: how many of each column.
+    """
+
+    count: int
+
+    def prepare(self, request: Request) -> Mask:
+        columns, first = request.grid.columns()
+        words, rows = _last_of_smallest(request.on(columns), self.count)
+        return WordsUpTo(words, rows, first)
 
 
 @dataclass(frozen=True, eq=False)
-class _thinned(Initializer):
-    """An initializer with zeros where a column's words are its smallest: elementwise."""
+class WordsUpTo(Mask):
+    """The elements whose words are at most their column's limit.
 
-    dense: Initializer
-    word: Any  # of each column, that the words of zeros are at most
-    row: Any  # and the last row where that word does; none if equal words do not matter
-    first: Any  # the number of the first of these columns
+    Attributes:
+        words: the limit of each column.
+        rows: the last row in which an element may equal its column's limit; None if any may.
+        first: the number of the first of these columns.
+    """
 
-    def element_law(self, grid: Grid, dtype: str, factor: float = 1.0) -> Distribution | None:
-        return None
+    words: Any
+    rows: Any
+    first: Any
 
-    def values(self, draw: Draw, factor: float = 1.0) -> Any:
-        dense = self.dense.values(draw, factor)
-        zero = draw.xp.zeros((), dtype=dense.dtype, device=draw.device)
-        return draw.xp.where(self._hit(draw), zero, dense)
-
-    def _hit(self, draw: Draw) -> Any:
-        xp, words = draw.xp, draw_words(draw, _PLACES)
-        row, column = (draw.grid.coordinate(xp, axis, draw.device) for axis in (0, 1))
+    def at(self, request: Request) -> Any:
+        xp, words = request.xp, request.backend.draw_words(request, _PLACES)
+        row, column = (request.grid.coordinate(xp, axis, request.device) for axis in (0, 1))
         column = column - self.first
-        # What torch settled NumPy may go on with, in the same memory.
-        word = take(xp, xp.asarray(self.word), column)
-        if self.row is None:
-            return words <= word
-        last = take(xp, xp.asarray(self.row), column)
-        return (words < word) | ((words == word) & (row <= last))
+        limit = take(xp, self.words, column)
+        if self.rows is None:
+            return words <= limit
+        last = take(xp, self.rows, column)
+        return (words < limit) | ((words == limit) & (row <= last))
 
 
-def _last_zeros(draw: Draw, by_columns: Grid, count: int) -> tuple[Any, Any]:
-    """Of each column, the word and the row of the last of its ``count`` smallest elements."""
-    columns, rows = by_columns.array_shape
-    step = max(1, draw.backend.tile(draw) // rows)
-    alone = draw._replace(threads=1)
+def _last_of_smallest(request: Request, k: int) -> tuple[Any, Any]:
+    """The word and the place of the k-th smallest element in each row of a grid.
 
-    def find(part: Grid) -> tuple[Any, Any]:
-        words = partial(draw_words, alone.on(part), _PLACES)
-        return draw.backend.kth_smallest(words, count)
+    No places are given where no row has an equal of it further on.
+    """
+    grid, backend = request.grid, request.backend
+    rows, length = grid.array_shape
+    together = max(1, TILE // length) if backend.can_slice else rows
+    alone = request._replace(threads=1)
 
-    threads = draw.backend.threads(draw) if step < columns else 1
-    found = draw.backend.by_rows(find, by_columns, step, threads)
-    words, last_rows = zip(*found, strict=True)
-    if all(part is None for part in last_rows):
-        return draw.xp.concat(words), None
-    none = draw.xp.full(step, rows - 1, dtype=draw.xp.int32, device=draw.device)
-    known = [none[: len(w)] if r is None else r for w, r in zip(words, last_rows, strict=True)]
-    return draw.xp.concat(words), draw.xp.concat(known)
+    def find(start: int) -> tuple[Any, Any]:
+        part = alone.on(grid.part(0, slice(start, start + together)))
+        return kth_smallest(backend.xp, lambda: backend.draw_words(part, _PLACES), k)
+
+    starts = range(0, rows, together)
+    threads = backend.threads(request) if len(starts) > 1 else 1
+    words, places = zip(*in_threads(find, starts, threads), strict=True)
+    if all(place is None for place in places):
+        return backend.xp.concat(words), None
+    known = [
+        backend.xp.full_like(word, length - 1) if place is None else place
+        for word, place in zip(words, places, strict=True)
+    ]
+    return backend.xp.concat(words), backend.xp.concat(known)
+
+
+def kth_smallest(xp: Any, draw: Callable[[], Any], k: int) -> tuple[Any, Any]:
+    """The k-th smallest integer of each row, and its column; columns decide between equals.
+
+    No columns are given where no row has an equal of it further on: all equals count then.
+
+    Args:
+        xp: the array's namespace.
+        draw: gives the rows, each time anew.
+        k: 1 or more.
+    """
+    x = draw()
+    if isinstance(x, np.ndarray):
+        x.partition(k - 1, axis=1)
+        last = x[:, k - 1].copy()
+        if not (x[:, k:] == last[:, None]).any():
+            return last, None
+        x = draw()
+    last = xp.sort(x, axis=1)[:, k - 1 : k]
+    below, equal = (xp.astype(where, xp.int32) for where in (x < last, x == last))
+    wanted = k - xp.sum(below, axis=1, keepdims=True, dtype=xp.int32)
+    reached = xp.cumulative_sum(equal, axis=1, dtype=xp.int32) == wanted
+    column = xp.argmax(xp.astype(reached, xp.int32), axis=1)
+    return last[:, 0], xp.astype(column, xp.int32)

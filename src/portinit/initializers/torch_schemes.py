@@ -11,6 +11,7 @@ from portinit.arrays.grids import Grid
 from portinit.initializers.base import Random
 from portinit.initializers.fans import check_non_empty, torch_fans
 from portinit.initializers.gains import calculate_gain
+from portinit.initializers.numbers import set_floats
 from portinit.initializers.schemes import (
     FAN_MODES,
     kaiming_std,
@@ -31,6 +32,7 @@ class _Xavier(Random):
     gain: float = 1.0
 
     def __post_init__(self) -> None:
+        set_floats(self, "gain")
         _check_gain(self.gain)
 
     def _std(self, grid: Grid) -> float:
@@ -53,7 +55,7 @@ class xavier_uniform(_Xavier):
     networks", AISTATS 2010, eq. 16; ``torch.nn.init.xavier_uniform_``.
     """
 
-    def law(self, grid: Grid) -> Distribution:
+    def element_distribution(self, grid: Grid) -> Distribution:
         return uniform_with_std(self._std(grid))
 
 
@@ -72,7 +74,7 @@ class xavier_normal(_Xavier):
     Source: Glorot and Bengio, 2010, eq. 16; ``torch.nn.init.xavier_normal_``.
     """
 
-    def law(self, grid: Grid) -> Distribution:
+    def element_distribution(self, grid: Grid) -> Distribution:
         return normal_with_std(self._std(grid))
 
 
@@ -86,14 +88,17 @@ class _Kaiming(Random):
         if not isinstance(self.mode, str) or self.mode.lower() not in ("fan_in", "fan_out"):
             raise ValueError(f"mode must be 'fan_in' or 'fan_out', got {self.mode!r}")
         object.__setattr__(self, "mode", self.mode.lower())
+        set_floats(self, "a")
         if callable(self.nonlinearity):
             # Kept as its gain: a number prints, compares and travels, a function does not.
             object.__setattr__(self, "nonlinearity", calculate_gain(self.nonlinearity))
+        elif not isinstance(self.nonlinearity, str):
+            set_floats(self, "nonlinearity")
         _check_gain(self._gain())
 
     def _gain(self) -> float:
-        if isinstance(self.nonlinearity, int | float):
-            return float(self.nonlinearity)
+        if isinstance(self.nonlinearity, float):
+            return self.nonlinearity
         return calculate_gain(self.nonlinearity, self.a)
 
     def _std(self, grid: Grid) -> float:
@@ -121,7 +126,7 @@ class kaiming_uniform(_Kaiming):
     ``torch.nn.init.kaiming_uniform_``.
     """
 
-    def law(self, grid: Grid) -> Distribution:
+    def element_distribution(self, grid: Grid) -> Distribution:
         return uniform_with_std(self._std(grid))
 
 
@@ -142,5 +147,5 @@ class kaiming_normal(_Kaiming):
     Source: He et al., 2015, eq. 10 and 14; ``torch.nn.init.kaiming_normal_``.
     """
 
-    def law(self, grid: Grid) -> Distribution:
+    def element_distribution(self, grid: Grid) -> Distribution:
         return normal_with_std(self._std(grid))

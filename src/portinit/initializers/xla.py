@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from portinit.arrays.dtypes import Format, float_format
-from portinit.backends.base import Draw
+from portinit.backends.base import Request
 from portinit.random.words import random_words
 
 WORDS = {"float32": (32, 23), "float64": (64, 52), "bfloat16": (8, 7), "float16": (16, 10)}
@@ -23,11 +23,11 @@ WORDS = {"float32": (32, 23), "float64": (64, 52), "bfloat16": (8, 7), "float16"
 
 
 class Rounding:
-    """The arithmetic of one draw: float64 arrays of numbers of the draw's dtype."""
+    """The arithmetic of one request: float64 arrays of numbers of its dtype."""
 
-    def __init__(self, draw: Draw) -> None:
-        self.draw, self.xp, self.dtype = draw, draw.xp, draw.dtype
-        self.fmt: Format = float_format(draw.dtype)
+    def __init__(self, request: Request) -> None:
+        self.request, self.xp, self.dtype = request, request.xp, request.dtype
+        self.fmt: Format = float_format(request.dtype)
 
     def single(self, x: Any) -> Any:
         """Round to float32, in which XLA computes the halves too; float64 stays."""
@@ -40,23 +40,23 @@ class Rounding:
         if self.fmt.precision >= 24:
             return self.single(x)
         single = self.xp.astype(x, self.xp.float32)
-        return self.xp.astype(self.draw.backend.cast(single, self.dtype), self.xp.float64)
+        return self.xp.astype(self.request.backend.cast(single, self.dtype), self.xp.float64)
 
     def host(self, value: float) -> float:
         """Round a number of the host's to the dtype."""
         return rounded(value, self.dtype)
 
     def result(self, x: Any) -> Any:
-        """The values in the dtype, as the draw's array."""
+        """The values in the dtype, as the request's array."""
         work = self.xp.astype(x, getattr(self.xp, self.fmt.work))
-        narrow = self.draw.backend.cast(work, self.dtype)
-        return self.xp.reshape(narrow, self.draw.grid.array_shape)
+        narrow = self.request.backend.cast(work, self.dtype)
+        return self.xp.reshape(narrow, self.request.grid.array_shape)
 
     def unit(self) -> Any:
-        """U[0, 1) at the draw's elements: the mantissas of numbers in [1, 2), less 1."""
+        """U[0, 1) at the request's elements: the mantissas of numbers in [1, 2), less 1."""
         width, mantissa = WORDS[self.dtype]
-        counters = self.draw.grid.counters(self.xp, self.draw.device)
-        words = random_words(self.xp, self.draw.key, counters, max(width, 32))
+        counters = self.request.grid.counters(self.xp, self.request.device)
+        words = random_words(self.xp, self.request.words, counters, max(width, 32))
         kept = (words >> (width - mantissa)) & ((1 << mantissa) - 1)
         return self.xp.astype(kept, self.xp.float64) * 2.0**-mantissa
 

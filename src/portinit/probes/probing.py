@@ -11,7 +11,7 @@ import numpy as np
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Shape
-from portinit.initializers.base import Initializer
+from portinit.initializers.base import Initializer, distribution
 from portinit.initializers.basic import normal
 from portinit.probes.result import Probe
 from portinit.probes.verdicts import LIMIT
@@ -126,7 +126,6 @@ def law_of(initializer: Initializer, grid: Grid, dtype: Any) -> Distribution | N
     """What each element of a parameter is drawn from; none if that is not one distribution."""
     name = dtype_name(dtype)
     try:
-        initializer.check(grid, name)
+        return distribution(initializer, grid, name)
     except (TypeError, ValueError):  # drawing would say why
         return None
-    return initializer.element_law(grid, name)

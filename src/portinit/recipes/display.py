@@ -99,7 +99,7 @@ def _expected_std(rule: Rule) -> str:
         return ""
     roles = rule.layout.roles if rule.layout else "oi"
     try:
-        law = rule.initializer.law(Grid.whole(rule.shape, Layout(roles=roles)))
+        law = rule.initializer.element_distribution(Grid.whole(rule.shape, Layout(roles=roles)))
     except ValueError:  # not defined for the shape: applying the recipe says so
         return ""
     return f"{law.std:.4g}"

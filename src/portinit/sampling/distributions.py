@@ -49,20 +49,19 @@ class Distribution:
         """The independent real and imaginary parts of a complex draw; as torch defines them."""
         return self, self
 
-    def transform(self, fmt: Format) -> Transform | float | None:
+    def transform(self, fmt: Format) -> Transform | float:
         """The way from a word to a value in ``fmt.work``, or the only value there is.
 
-        None if :meth:`sample` goes another way. The values stay within bounds when they are
-        rounded to ``fmt``.
+        The values stay within bounds when they are rounded to ``fmt``.
         """
         raise NotImplementedError
 
     def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
         """Values in ``fmt.work`` for an array of words."""
-        steps = self.transform(fmt)
-        if isinstance(steps, Transform):
-            return steps.apply(xp, words, fmt)
-        return xp.full_like(words, steps, dtype=getattr(xp, fmt.work))
+        transform = self.transform(fmt)
+        if isinstance(transform, Transform):
+            return transform.apply(xp, words, fmt)
+        return xp.full_like(words, transform, dtype=getattr(xp, fmt.work))
 
 
 def check_finite(**arguments: float) -> None:

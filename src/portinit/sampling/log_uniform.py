@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 from portinit.arrays.dtypes import Format
-from portinit.random.integers import binary_point, mulhi, to_fixed
-from portinit.random.words import signed
+from portinit.random.integers import binary_point, to_fixed
 from portinit.sampling.distributions import Distribution, check_finite
-from portinit.sampling.log2 import FRACTION_BITS, log2_fixed
+from portinit.sampling.log2 import FRACTION_BITS
+from portinit.sampling.transform import Transform
 
 
 @dataclass(frozen=True)
@@ -52,17 +51,12 @@ class LogUniform(Distribution):
     def complex_parts(self) -> tuple[Distribution, Distribution]:
         raise TypeError("a logarithm of a uniform number must be real, got a complex dtype")
 
-    def transform(self, fmt: Format) -> None:
-        return None
-
-    def sample(self, xp: Any, words: Any, fmt: Format) -> Any:
-        point = binary_point(self.b, fmt.bits)
-        width = to_fixed(self.b - 1, point)
-        # Signed words increase from -2**(bits-1); as unsigned ones they must do so too.
-        unsigned = words ^ signed(1 << (fmt.bits - 1), fmt.bits)
-        n = mulhi(unsigned, width, fmt.bits) + (1 << point)
-        fraction = FRACTION_BITS[fmt.bits]
-        log = log2_fixed(xp, n, fmt.bits) - (point << fraction)
-        log = -log if self.factor < 0 else log  # of integers: no zero gets a sign
-        scale = abs(self.factor) * math.log(2) * 2.0**-fraction
-        return xp.astype(log, getattr(xp, fmt.work)) * scale
+    def transform(self, fmt: Format) -> Transform:
+        point, fraction = binary_point(self.b, fmt.bits), FRACTION_BITS[fmt.bits]
+        sign = -1 if self.factor < 0 else 1  # of integers: no zero gets a sign
+        return Transform(
+            scale=abs(self.factor) * math.log(2) * 2.0**-fraction,
+            span=(to_fixed(self.b - 1, point), 1 << point),
+            log2=sign,
+            offset=-sign * (point << fraction),
+        )

@@ -16,6 +16,7 @@ import numpy as np
 from portinit.arrays.dtypes import Format
 from portinit.random.integers import binary_point, mulhi, mulhi_signed, to_fixed
 from portinit.random.words import signed
+from portinit.sampling.log2 import log2_fixed
 from portinit.sampling.quantile import FRACTION_BITS, quantile
 
 _SMALLEST = {32: 2.0**-126, 64: 2.0**-1022}
@@ -27,6 +28,7 @@ class Transform:
 
     Attributes:
         span: (count, first): the word is scaled to a rank in first, ..., first + count - 1.
+        log2: 1 or -1: the integer becomes plus or minus its logarithm to base 2, in fixed point.
         quantile: whether the integer is a rank whose normal quantile is taken, in fixed point.
         factor: the integer becomes the high half of its product with this.
         shift: low bits that are dropped.
@@ -44,6 +46,7 @@ class Transform:
     offset: int = 0
     low: float = -math.inf
     high: float = math.inf
+    log2: int = 0
 
     def apply(self, xp: Any, words: Any, fmt: Format) -> Any:
         """Values in ``fmt.work`` of an array of words."""
@@ -60,6 +63,9 @@ class Transform:
             # Signed words increase from -2**(bits-1); as unsigned ones they must do so too.
             unsigned = x ^ signed(1 << (bits - 1), bits)
             x = mulhi(unsigned, self.span[0], bits) + self.span[1]
+        if self.log2:
+            x = log2_fixed(xp, x, bits)
+            x = -x if self.log2 < 0 else x
         if self.quantile:
             x = quantile(xp, x, bits)
         if self.factor is not None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import LAYOUTS
-from portinit.initializers.base import Initializer
+from portinit.initializers.base import Initializer, distribution
 from portinit.initializers.basic import normal, truncated_normal, uniform
 from portinit.initializers.jax_schemes import (
     glorot_normal,
@@ -104,10 +104,9 @@ def _candidates(part: Part, law: Distribution) -> Iterator[tuple[str, Distributi
 
 def _law(initializer: Initializer, grid: Grid, part: Part) -> Distribution | None:
     try:
-        initializer.check(grid, part.dtype)
+        return distribution(initializer, grid, part.dtype, part.factor)
     except (ValueError, TypeError):  # as a bias has no fans
         return None
-    return initializer.element_law(grid, part.dtype, part.factor)
 
 
 def _relatives(law: Distribution) -> Iterator[tuple[str, Distribution]]:

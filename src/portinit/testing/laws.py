@@ -10,7 +10,7 @@ from typing import Any
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, as_layout, as_shape
-from portinit.initializers.base import Initializer
+from portinit.initializers.base import Initializer, distribution
 from portinit.initializers.basic import constant
 from portinit.initializers.matrices import delta_orthogonal, orthogonal
 from portinit.initializers.sparse import sparse
@@ -67,9 +67,9 @@ def assert_distribution(
     whole = as_shape(values.shape if shape is None else shape)
     default = "torch" if hasattr(array, "detach") else initializer.default_layout
     grid = Grid.whole(whole, as_layout(layout or default))
-    initializer.check(grid, dtype_name(values.dtype))
+    law = distribution(initializer, grid, dtype_name(values.dtype))
     part = Part(initializer, grid, values)
-    if whole != values.shape and initializer.element_law(grid, part.dtype) is None:
+    if whole != values.shape and law is None:
         raise TypeError(f"a part can be checked of independent draws only, got {initializer}")
     parts = [*part.split()] if whole == values.shape else [part]
     lines = [line for one in parts for line in _wrong(one, alpha / len(parts))]
@@ -98,7 +98,7 @@ def _found(part: Part, alpha: float) -> list[str | None]:
         rest = replace(part, values=rest_of_sparse(part, inner))
         law = Normal(0.0, inner.std).scaled(part.factor)
         return [zeros_off(part, inner, alpha / 2), *_misfits(rest, law, alpha / 2)]
-    independent = inner.element_law(part.grid, part.dtype, part.factor)
+    independent = distribution(inner, part.grid, part.dtype, part.factor)
     if independent is None:
         raise TypeError(f"an initializer's distribution must be known, got {inner}")
     return _misfits(part, independent, alpha)

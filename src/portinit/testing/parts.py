@@ -11,7 +11,7 @@ import numpy as np
 
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
-from portinit.backends.base import Draw
+from portinit.backends.base import Request
 from portinit.backends.registry import backend_of
 from portinit.initializers.base import Initializer, Parameter
 from portinit.initializers.combinators import blocks, scaled, where
@@ -52,11 +52,13 @@ class Part:
 
     def draw(self, grid: Grid | None = None) -> Array:
         """What portinit gives for some key."""
-        return np.asarray(self.initializer.values(self._draw(grid or self.grid), self.factor))
+        request = self._request(grid or self.grid)
+        plan = self.initializer.planned(self.grid, self.dtype, self.factor)
+        return np.asarray(request.backend.execute(plan, request))
 
-    def _draw(self, grid: Grid) -> Draw:
+    def _request(self, grid: Grid) -> Request:
         backend = backend_of(key(0))
-        return Draw(backend, backend.words(key(0)), grid, self.dtype)
+        return Request(backend, backend.words(key(0)), grid, self.dtype)
 
     def split(self) -> Iterator[Part]:
         """The parts that each have one distribution, or one structure."""
@@ -80,14 +82,16 @@ class Part:
         return replace(self, initializer=initializer, label=label, **changes)
 
     def _blocks(self, packed: blocks) -> Iterator[Part]:
-        for i, (initializer, grid, axis, positions) in enumerate(packed.pieces(self.grid)):
+        for i, (initializer, start, stop) in enumerate(packed.extents(self.grid)):
+            grid, axis, positions = self.grid.block(packed.axis, start, stop)
             index = (*(slice(None) for _ in range(axis)), positions)
             chosen = None if self.chosen is None else self.chosen[index]
             block = self._of(initializer, f"block {i}", grid=grid, chosen=chosen)
             yield from replace(block, values=self.values[index]).split()
 
     def _where(self, both: where) -> Iterator[Part]:
-        mask = np.broadcast_to(np.asarray(both.mask(self._draw(self.grid))), self.values.shape)
+        inside = both.mask(self.grid.shape).at(self._request(self.grid))
+        mask = np.broadcast_to(np.asarray(inside), self.values.shape)
         for initializer, step, here in (
             (both.inside, "inside", mask),
             (both.outside, "outside", ~mask),

@@ -68,14 +68,14 @@ class Cell:
     @property
     def bits(self) -> bool:
         """Whether equal bits are promised, and not a tolerance."""
-        return self.initializer.elementwise or not _factors(self.initializer)
+        return not _factors(self.initializer)
 
     @property
     def refusal(self) -> str | None:
         """Why the initializer is not defined here, in its own words; none if it is."""
         grid = Grid.whole(self.shape, as_layout(LAYOUTS[self.layout]))
         try:
-            self.initializer.check(grid, self.dtype)
+            self.initializer.planned(grid, self.dtype)
         except (TypeError, ValueError) as error:
             return str(error)
         return None

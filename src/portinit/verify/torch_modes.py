@@ -11,7 +11,7 @@ from typing import Any
 
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import as_layout
-from portinit.backends.base import Draw
+from portinit.backends.base import Request
 from portinit.backends.registry import backend_of
 from portinit.random.words import signed
 from portinit.verify.cases import LAYOUTS, Cell, key
@@ -67,8 +67,8 @@ def _word(word: int, device: Device) -> Any:
 def _values(cell: Cell, device: Device, words: Sequence[Any]) -> Any:
     backend = backend_of(None, _torch())
     grid = Grid.whole(cell.shape, as_layout(LAYOUTS[cell.layout]))
-    draw = Draw(backend, (words[0], words[1]), grid, cell.dtype, device.native)
-    return cell.initializer.values(draw)
+    request = Request(backend, (words[0], words[1]), grid, cell.dtype, device.native)
+    return backend.values(cell.initializer.planned(grid, cell.dtype), request)
 
 
 def no_compiler(device: Device) -> str | None:

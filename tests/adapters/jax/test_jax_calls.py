@@ -23,11 +23,11 @@ import portinit as pi
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import LAYOUTS
 from portinit.verify.cases import cells
-from portinit_jax import custom_call, fused
+from portinit_jax.host_call import primitive, xla_ffi
 
 pytest.importorskip("numba")
 
-SERVES = fused.serves  # before a fixture hides it
+SERVES = primitive.runs_here  # before a fixture hides it
 KEY = pi.key(3)
 SHAPE = (96, 80)
 CALL = 'custom_call_target="portinit_fill"'
@@ -36,7 +36,7 @@ CALL = 'custom_call_target="portinit_fill"'
 @pytest.fixture(autouse=True)
 def called(by_xla: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs call what they can."""
-    monkeypatch.setattr(fused, "serves", SERVES)
+    monkeypatch.setattr(primitive, "runs_here", SERVES)
     pi.normal()(KEY, (1 << 20,), layout="torch")  # loads numba
 
 
@@ -118,7 +118,7 @@ def test_few_elements_are_left_to_xla(shape: tuple[int, ...]) -> None:
 
 
 def test_the_cells_of_the_matrix_are_left_to_xla() -> None:
-    assert max(math.prod(cell.shape) for cell in cells()) < fused._WORTH_A_CALL
+    assert max(math.prod(cell.shape) for cell in cells()) < primitive._WORTH_A_CALL
 
 
 # Transformations
@@ -208,10 +208,10 @@ def test_an_export_runs_without_portinit() -> None:
 # XLA's interface
 
 STRUCTURES = [
-    custom_call._Version, custom_call._Metadata, custom_call._Extension,
-    custom_call._MetadataExtension, custom_call._Error, custom_call._Api, custom_call._Text,
-    custom_call._Buffer, custom_call._Operands, custom_call._Results, custom_call._Attributes,
-    custom_call._Call,
+    xla_ffi._Version, xla_ffi._Metadata, xla_ffi._Extension,
+    xla_ffi._MetadataExtension, xla_ffi._Error, xla_ffi._Api, xla_ffi._Text,
+    xla_ffi._Buffer, xla_ffi._Operands, xla_ffi._Results, xla_ffi._Attributes,
+    xla_ffi._Call,
 ]  # fmt: skip
 HEADER = Path(jax.ffi.include_dir(), "xla/ffi/api/c_api.h").read_text()
 
@@ -227,9 +227,9 @@ def test_a_structure_begins_as_xlas_does(structure: Any) -> None:
 
 def test_the_numbers_are_xlas() -> None:
     wanted = {
-        "XLA_FFI_Extension_Metadata": custom_call._METADATA,
-        "XLA_FFI_Error_Code_INTERNAL": custom_call._INTERNAL,
-        **dict(zip(("F32", "BF16"), custom_call._WIDTHS, strict=True)),
+        "XLA_FFI_Extension_Metadata": xla_ffi._METADATA,
+        "XLA_FFI_Error_Code_INTERNAL": xla_ffi._INTERNAL,
+        **dict(zip(("F32", "BF16"), xla_ffi._WIDTHS, strict=True)),
     }
     for name, number in wanted.items():
         assert re.search(rf"\b(?:XLA_FFI_DataType_)?{name} = {number},", HEADER)
@@ -243,7 +243,7 @@ def test_what_a_fill_raises_the_program_raises(monkeypatch: pytest.MonkeyPatch) 
     draw(key())
     for fill, message in ((refuse, "nothing to fill"), (lambda *_: False, "must be of one pass")):
         with monkeypatch.context() as patch:
-            patch.setattr(fused.filling, "fill", fill)
+            patch.setattr(primitive.filling, "fill", fill)
             with pytest.raises((RuntimeError, ValueError), match=f"ValueError: .*{message}"):
                 draw(key()).block_until_ready()
     assert same_bits(draw(key()), pi.normal()(KEY, SHAPE))
@@ -256,7 +256,7 @@ def test_only_a_program_for_one_device_here_has_calls() -> None:
         lowering_parameters=SimpleNamespace(for_export=False),
         axis_context=SimpleNamespace(num_devices=1),
     )
-    assert fused.serves(known, grid)
+    assert primitive.runs_here(known, grid)
     for other in (
         {"platforms": ["cuda"]},
         {"platforms": ["cpu", "cuda"]},
@@ -265,17 +265,17 @@ def test_only_a_program_for_one_device_here_has_calls() -> None:
         {"axis_context": SimpleNamespace(num_devices=8)},
         {"axis_context": SimpleNamespace()},
     ):
-        assert not fused.serves(SimpleNamespace(**vars(known) | other), grid)
+        assert not primitive.runs_here(SimpleNamespace(**vars(known) | other), grid)
 
 
 def test_an_interface_that_is_not_known_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    register = custom_call.register.__wrapped__
+    register = xla_ffi.register.__wrapped__
     assert register("portinit_test", print)
     assert not register("portinit_test", repr)  # another function of this name
     with monkeypatch.context() as patch:
-        patch.setattr(custom_call, "_VERSION", re.compile("XLA_FFI_API_MAJOR (7)"))
+        patch.setattr(xla_ffi, "_VERSION", re.compile("XLA_FFI_API_MAJOR (7)"))
         assert not register("portinit_of_version_7", print)
-    monkeypatch.setattr(custom_call, "register", lambda *_: False)
+    monkeypatch.setattr(xla_ffi, "register", lambda *_: False)
     draw = partial(pi.normal(), shape=SHAPE)
     assert calls(draw, key()) == 0
     assert same_bits(jax.jit(draw)(key()), pi.normal()(KEY, SHAPE))

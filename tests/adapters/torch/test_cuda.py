@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.support.plans import values
 
 import portinit
 import portinit_torch
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout
-from portinit.backends.base import Draw
-from portinit.backends.numpy import NUMPY
 from portinit_torch import backend
 
 pytestmark = [
@@ -159,7 +158,7 @@ def test_elements_past_32_bits() -> None:
     out = torch.empty(size, dtype=torch.float16, device="cuda")
     portinit_torch.normal_(out, key=KEY)
     grid = Grid.whole((size,), Layout()).part(0, slice(-last, None))
-    expected = portinit.normal().values(Draw(NUMPY, KEY.words, grid, "float16"))
+    expected = values(portinit.normal(), KEY.words, grid, "float16")
     assert raw(out[-last:]) == expected.tobytes()
 
 

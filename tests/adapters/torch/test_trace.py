@@ -865,7 +865,7 @@ def test_expressions_that_mean_nothing(name):
 
 def _apply(text: str, shape: tuple[int, ...]) -> Any:
     (rule,) = Recipe.from_json(text).rules
-    rule.initializer.check(Grid.whole(shape, Layout()), "float32")
+    rule.initializer.plan(Grid.whole(shape, Layout()), "float32")
     return rule.initializer(KEY, shape, layout="torch")
 
 

@@ -23,10 +23,10 @@ import torch
 
 import portinit
 import portinit_torch
-from portinit.arrays.dtypes import dtype_name, float_format
+from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout
-from portinit.backends.base import Draw
+from portinit.backends.base import Request
 from portinit.backends.numpy import NUMPY
 from portinit.random.words import SECOND_STREAM, random_words
 from portinit.sampling.transform import Transform
@@ -94,13 +94,13 @@ def expected(init: Any, grid: Grid, dtype: torch.dtype) -> bytes:
     """NumPy's values, in array operations."""
     name = dtype_name(dtype)
     out = np.empty(grid.array_shape, NUMPY.native_dtype(name))
-    NUMPY.fill_by_arrays(init, Draw(NUMPY, KEY.words, grid, name), out)
+    NUMPY._fill_by_tiles(init.plan(grid, name), Request(NUMPY, KEY.words, grid, name), out)
     return out.tobytes()
 
 
 def filled(module: ModuleType, init: Any, out: torch.Tensor, grid: Grid | None = None) -> bytes:
     grid = grid or whole(out)
-    steps = init.element_law(grid, dtype_name(out.dtype)).transform(float_format(out.dtype))
+    steps = init.plan(grid, dtype_name(out.dtype)).transform
     assert isinstance(steps, Transform)
     assert module.fill(out, KEY.words, grid, steps)
     return raw(out)
@@ -133,7 +133,7 @@ def test_nothing_is_written_past_the_end(interpreted: ModuleType, size: int) -> 
     base = torch.full((size + 1025,), 7.0)
     init, out = portinit.normal(), base[:size]
     grid = whole(out)
-    steps = init.element_law(grid, "float32").transform(float_format("float32"))
+    steps = init.plan(grid, "float32").transform
     assert interpreted.fill(out, KEY.words, grid, steps)
     assert raw(out) == expected(init, grid, torch.float32)
     assert bool((base[size:] == 7).all())
@@ -390,7 +390,7 @@ def test_ptx_converts_and_multiplies_once(
 ) -> None:
     """To nearest, with no neighbour to be contracted with, and with no denormal flushed."""
     out = torch.empty(2048, dtype=dtype)
-    steps = init.law(whole(out)).transform(float_format(dtype))
+    steps = init.plan(whole(out), dtype_name(dtype)).transform
     text = compiled(init, out, "cuda")
     wanted = {"cvt.rn.f32.s32": 1 + steps.quantile, "mul.rn.f32": 1}
     if np.isfinite(steps.low) or dtype == torch.float16:

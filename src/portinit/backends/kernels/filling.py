@@ -115,8 +115,10 @@ def fill(
         workers: how many threads.
 
     Returns:
-        Whether it was done: False where the array's elements share memory.
+        Whether it was done: False where the array's elements share memory, or for a logarithm.
     """
+    if transform is not None and transform.log2:
+        return False
     launch = launch_for(grid, out.strides, out.itemsize, transform)
     if launch is not None:
         launch.fill(out, key, stream, workers)

@@ -1,4 +1,4 @@
-"""The fused fills within compiled programs: on the host XLA calls them, elsewhere it compiles.
+"""Kernels within compiled programs: on the host XLA calls them, elsewhere it compiles.
 
 XLA's own code for CPUs takes several times as long, and to compile it takes longer than to run
 it. The bits are the same.
@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from portinit.arrays.dtypes import float_format
 from portinit.arrays.grids import Axis, Grid
 from portinit.arrays.layouts import LAYOUTS
-from portinit.backends.base import Draw
+from portinit.backends.base import Request
 from portinit.backends.kernels import filling
 from portinit.backends.threads import thread_count
-from portinit.initializers.base import by_arrays
 from portinit.sampling.transform import Transform
-from portinit_jax import custom_call
+from portinit_jax.host_call import xla_ffi
 
 _TARGET = "portinit_fill"
 _WORTH_A_CALL = 1 << 12  # elements: `portinit verify` compares fewer, to have XLA's own code
@@ -34,31 +33,34 @@ _WORTH_A_CALL = 1 << 12  # elements: `portinit verify` compares fewer, to have X
 fill_p = Primitive(_TARGET)
 
 
-def fused(draw: Draw, steps: Transform | None, stream: int) -> Any:
-    """The values of a draw in a traced program; none where XLA had better fuse them with the rest.
+def kernel_values(request: Request, transform: Transform | None, stream: int) -> Any:
+    """The values of a request in a traced program; None where XLA had better fuse them.
 
     That is so for few elements; for words, and for blocks of packed parameters, of which a call
     would make arrays in between; and on meshes, where a device's part begins is known too late.
     """
-    grid = draw.grid
-    if steps is None or draw.dtype not in filling.DTYPES or type(grid) is not Grid:
+    grid = request.grid
+    if type(transform) is not Transform or transform.log2:
+        return None
+    if request.dtype not in filling.DTYPES or type(grid) is not Grid:
         return None
     if not _WORTH_A_CALL <= grid.size <= math.prod(grid.shape):
         return None
     if not jax.sharding.get_abstract_mesh().empty:
         return None
-    high, low = (jnp.asarray(word, jnp.int32) for word in draw.key)
-    form = Draw(draw.backend, (0, 0), grid, draw.dtype)  # without its key, which are the operands
-    return fill_p.bind(high, low, draw=form, steps=steps, stream=stream)  # type: ignore[no-untyped-call]
+    high, low = (jnp.asarray(word, jnp.int32) for word in request.words)
+    form = request._replace(words=(0, 0))  # the key is in the operands
+    return fill_p.bind(high, low, request=form, transform=transform, stream=stream)  # type: ignore[no-untyped-call]
 
 
-def _by_arrays(high: Any, low: Any, *, draw: Draw, steps: Transform, stream: int) -> Any:
-    draw, fmt = draw._replace(key=(high, low)), float_format(draw.dtype)
-    return draw.backend.cast(by_arrays(draw, steps.apply, fmt, stream), draw.dtype)
+def _by_arrays(high: Any, low: Any, *, request: Request, transform: Transform, stream: int) -> Any:
+    backend, fmt = request.backend, float_format(request.dtype)
+    request = request._replace(words=(high, low))
+    return backend.cast(backend.draw_by_arrays(transform, fmt, request, stream), request.dtype)
 
 
-def _abstract(*_: Any, draw: Draw, steps: Transform, stream: int) -> Any:
-    return jax.core.ShapedArray(draw.grid.array_shape, jnp.dtype(draw.dtype))
+def _abstract(*_: Any, request: Request, transform: Transform, stream: int) -> Any:
+    return jax.core.ShapedArray(request.grid.array_shape, jnp.dtype(request.dtype))
 
 
 def _batched(words: Any, axes: Any, **form: Any) -> tuple[Any, int]:
@@ -66,12 +68,13 @@ def _batched(words: Any, axes: Any, **form: Any) -> tuple[Any, int]:
 
 
 def _lowered(context: Any, *words: Any, **form: Any) -> Any:
-    if serves(context.module_context, form["draw"].grid) and custom_call.register(_TARGET, _fill):
+    here = runs_here(context.module_context, form["request"].grid)
+    if here and xla_ffi.register(_TARGET, _fill):
         return jax.ffi.ffi_lowering(_TARGET)(context, *words, form=_written(**form))
     return mlir.lower_fun(_by_arrays, multiple_results=False)(context, *words, **form)
 
 
-def serves(module: Any, grid: Grid) -> bool:
+def runs_here(module: Any, grid: Grid) -> bool:
     """Whether a fill is to be called by the program of a module that is being lowered.
 
     It has to run in this process: what is exported may meet a machine without portinit. And on one
@@ -85,30 +88,30 @@ def serves(module: Any, grid: Grid) -> bool:
     return not export and place == (("cpu",), 1) and filling.is_ready(grid)
 
 
-def _written(draw: Draw, steps: Transform, stream: int) -> str:
+def _written(request: Request, transform: Transform, stream: int) -> str:
     """What the call needs to know; JAX may keep it on disk with the compiled program."""
-    grid = draw.grid
+    grid = request.grid
     axes = [(a.indices.start, a.indices.stop, a.indices.step, a.of, a.weight) for a in grid.axes]
     place = {"shape": grid.shape, "axes": axes, "strides": grid.strides, "offset": grid.offset}
-    return json.dumps({"grid": place, "steps": asdict(steps), "stream": stream})
+    return json.dumps({"grid": place, "transform": asdict(transform), "stream": stream})
 
 
 @lru_cache(maxsize=4096)
 def _read(text: str) -> tuple[Grid, Transform, int]:
     data = json.loads(text)
-    place, steps = data["grid"], data["steps"]
+    place, transform = data["grid"], data["transform"]
     axes = tuple(Axis(range(*indices), of, weight) for *indices, of, weight in place["axes"])
     shape, strides = tuple(place["shape"]), tuple(place["strides"])
     grid = Grid(shape, axes, strides, LAYOUTS["torch"], place["offset"])
-    if steps["span"]:
-        steps["span"] = tuple(steps["span"])
-    return grid, Transform(**steps), data["stream"]
+    if transform["span"]:
+        transform["span"] = tuple(transform["span"])
+    return grid, Transform(**transform), data["stream"]
 
 
 def _fill(text: str, words: list[int], out: NDArray[Any]) -> None:
-    grid, steps, stream = _read(text)
+    grid, transform, stream = _read(text)
     high, low = (word & 0xFFFFFFFF for word in words)
-    if not filling.fill(out, (high, low), grid, steps, stream, thread_count()):
+    if not filling.fill(out, (high, low), grid, transform, stream, thread_count()):
         raise ValueError(f"a fill must be of one pass, got one of {text}")
 
 
