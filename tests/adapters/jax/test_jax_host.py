@@ -124,7 +124,7 @@ def test_a_key_on_a_device_takes_the_array_there(served: list[bool]) -> None:
     assert drawn.committed
 
 
-@pytest.mark.parametrize("make", [pi.orthogonal(), pi.sparse(0.5)])
+@pytest.mark.parametrize("make", [pi.orthogonal(), pi.where(0, pi.zeros, pi.orthogonal())])
 def test_what_is_not_elementwise_is_left_to_xla(make: Any, served: list[bool]) -> None:
     make(KEY, (8, 8), xp=jnp)
     assert served == [False]
