@@ -12,6 +12,7 @@ import torch
 from torch.autograd.graph import increment_version
 
 from portinit.arrays.dtypes import dtype_name
+from portinit.arrays.grids import Grid
 from portinit.backends.base import Backend, Request, Words
 from portinit.backends.kernels import filling
 from portinit.backends.kernels.rows import rows_of
@@ -51,13 +52,13 @@ class TorchBackend(Backend):
     def execute(self, plan: Plan, request: Request, out: Any = None) -> Any:
         if out is None:
             return super().execute(plan, request)
-        if plan.divisible and isinstance(request.words[0], int) and _is_numpys(out):
-            if rows_of(request.grid, out.stride()) is not None:  # no elements share memory
-                threads = torch.get_num_threads()
-                host = request._replace(backend=NUMPY, device=None, threads=threads)
-                NUMPY.execute(plan, host, out.detach().numpy())
-                _mark_changed(out)
-                return out
+        known = isinstance(request.words[0], int)
+        if known and plan.divisible and _is_numpys(out, request.grid):
+            threads = torch.get_num_threads()
+            host = request._replace(backend=NUMPY, device=None, threads=threads)
+            NUMPY.execute(plan, host, out.detach().numpy())
+            _mark_changed(out)
+            return out
         with torch.no_grad():
             if is_watched():  # one piece makes a smaller graph than many
                 return out.copy_(self.values(plan, request))
@@ -87,9 +88,10 @@ class TorchBackend(Backend):
         return done
 
 
-def _is_numpys(tensor: Any) -> bool:
-    """Whether NumPy sees the tensor's memory, and knows its dtype."""
-    return is_plain(tensor) and tensor.dtype in _NUMPYS and _is_cpu(tensor.device)
+def _is_numpys(tensor: Any, grid: Grid) -> bool:
+    """Whether NumPy sees the tensor's memory, with a place for each element, and its dtype."""
+    seen = is_plain(tensor) and tensor.dtype in _NUMPYS and _is_cpu(tensor.device)
+    return seen and rows_of(grid, tensor.stride()) is not None
 
 
 def _memory(tensor: Any) -> np.ndarray[Any, Any]:
