@@ -62,7 +62,9 @@ class fan_in_uniform(Random):
             raise ValueError(
                 f"{parameter.name} needs a kernel beside it for its fan_in, found none"
             )
-        return zeros if fan_in == 0 else fan_in_uniform(fan_in)  # a layer without inputs
+        if fan_in == 0 and len(parameter.shape) == 1:  # the bias of a layer without inputs
+            return zeros
+        return fan_in_uniform(fan_in)
 
     def element_distribution(self, grid: Grid) -> Uniform:
         if self.fan_in is None:
