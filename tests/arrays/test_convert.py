@@ -46,6 +46,14 @@ def test_finite_numbers_that_overflow_become_the_largest(dtype, largest):
     np.testing.assert_array_equal(halves, [np.finfo(np.float32).max - 2j, 1j])
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+def test_numbers_for_complex32_are_within_its_range():
+    given = np.array([1e300 - 2j, 1j, complex(np.inf, -7e4)])
+    ours = torch.from_numpy(converted(given, "complex32")).to(torch.complex32)
+    assert ours.tolist() == [65504 - 2j, 1j, complex(np.inf, -65504)]
+    assert overflows(given, "complex32") == 2
+
+
 def test_rounding_to_the_largest_is_no_overflow():
     # float16's next number would be 65536; half way to it numbers begin to round to infinity.
     assert overflows(np.array([65519.9]), "float16") == 0
@@ -96,7 +104,7 @@ def test_tensors_of_every_kind_become_numpy_s():
     np.testing.assert_array_equal(to_numpy(matrix.conj().T), matrix.numpy().conj().T)
     negative = torch._neg_view(torch.tensor([1.0, -2.0]))
     np.testing.assert_array_equal(to_numpy(negative), [-1.0, 2.0])
-    for dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2):
+    for dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz):
         tensor = torch.tensor([[1.0, -0.5], [3.0, 0.0]]).to(dtype)
         np.testing.assert_array_equal(to_numpy(tensor.T).astype(np.float32), tensor.T.float())
     parameter = torch.nn.Parameter(torch.ones(2))
@@ -108,7 +116,6 @@ UNREADABLE = {
     "csr": lambda: torch.eye(2).to_sparse_csr(),
     "quantized": lambda: torch.quantize_per_tensor(torch.eye(2), 0.1, 0, torch.qint8),
     "complex32": lambda: torch.eye(2).to(torch.complex32),
-    "e4m3fnuz": lambda: torch.eye(2).to(torch.float8_e4m3fnuz),
     "meta": lambda: torch.empty(2, 2, device="meta"),
     "nested": lambda: torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]),
 }

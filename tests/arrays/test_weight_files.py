@@ -279,7 +279,6 @@ UNFIT: dict[str, Any] = {
     "sparse": lambda: torch.eye(4).to_sparse(),
     "csr": lambda: torch.eye(4).to_sparse_csr(),
     "quantized": lambda: torch.quantize_per_tensor(torch.eye(4), 0.1, 0, torch.qint8),
-    "e4m3fnuz": lambda: torch.eye(4).to(torch.float8_e4m3fnuz),
     "complex32": lambda: torch.eye(4).to(torch.complex32),
     "complex": lambda: torch.eye(4) * 1j,
     "too large": lambda: torch.full((4, 4), 1e300, dtype=torch.float64),

@@ -222,6 +222,27 @@ def test_paths_that_orbax_takes_for_one_are_refused(tmp_path):
         write(twins, KEY, tmp_path / "out", file_format="orbax")
 
 
+def test_paths_and_texts_that_cannot_be_written_are_said_before_any_file(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    for metadata in ({"epoch": 3}, {3: "epoch"}, {"a": None}):
+        with pytest.raises(TypeError, match="metadata must be of texts by texts"):
+            write(of("w"), KEY, out, metadata=metadata)
+    with pytest.raises(CheckpointError, match="must be Unicode text"):
+        write(of("w"), KEY, out, metadata={"a": "\ud800"})
+    for directory in ("a\0b", tmp_path / ("x" * 300), tmp_path / "\ud800"):
+        for file_format in FORMATS:
+            with pytest.raises(CheckpointError):
+                write(of("w"), KEY, directory, file_format=file_format)
+    assert not [*tmp_path.iterdir()]
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(CheckpointError, match=r"could not be written: .*Permission denied"):
+        write(of("w"), KEY, out)
+
+
 ODD = [
     "",
     ".",

@@ -57,11 +57,17 @@ def converted(array: Array, dtype: str) -> Array:
 
     Args:
         array: numbers of any dtype.
-        dtype: the name of the dtype to convert to.
+        dtype: the name of the dtype to convert to. For complex32, which NumPy lacks, the numbers
+            are complex64 and within its range.
+
+    Returns:
+        The array itself if it is of the dtype, else a new one.
 
     Raises:
         ValueError: complex numbers for a real dtype, or numbers that an integer dtype lacks.
     """
+    if dtype == "complex32":
+        return _within(converted(array, "complex64").copy(), FORMATS[dtype].largest)
     target = numpy_dtype(dtype)
     if array.dtype == target:
         return array
@@ -74,6 +80,13 @@ def converted(array: Array, dtype: str) -> Array:
             return _saturated(array, target)
         through = np.float64 if dtype == "float64" else np.float32  # as PyTorch rounds, and JAX
         return _saturated(_saturated(array, np.dtype(through)), target)
+
+
+def _within(values: Array, largest: float) -> Array:
+    """Complex numbers, their finite parts clipped in place."""
+    for part in (values.real, values.imag):
+        np.clip(part, -largest, largest, out=part, where=np.isfinite(part))
+    return values
 
 
 def _whole(array: Array, target: np.dtype[Any]) -> Array:
@@ -113,14 +126,13 @@ def overflows(array: Array, dtype: str) -> int:
     """How many finite numbers of an array a floating dtype cannot hold; rounding is no matter."""
     if dtype not in FORMATS or array.dtype.kind == "b":
         return 0
-    target = numpy_dtype("float64" if dtype == "complex128" else dtype)
+    parts = {"complex32": "float16", "complex64": "float32", "complex128": "float64"}
+    target = numpy_dtype(parts.get(dtype, dtype))
     through = np.dtype(np.float64 if target == np.float64 else np.float32)
     count = 0
     with np.errstate(all="ignore"):
         for part in (np.real, np.imag) if array.dtype.kind == "c" else (np.asarray,):
             numbers = part(array)
-            rounded = numbers.astype(through)
-            if target.kind != "c":
-                rounded = rounded.astype(target)
+            rounded = numbers.astype(through).astype(target)
             count += int(np.count_nonzero(~np.isfinite(rounded) & np.isfinite(numbers)))
     return count

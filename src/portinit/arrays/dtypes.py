@@ -107,7 +107,7 @@ def dtype_name(dtype: Any) -> str:
 
 def is_dtype(name: str) -> bool:
     """Whether :func:`numpy_dtype` knows a name."""
-    return name in _NUMPYS or name in FORMATS
+    return name in _NUMPYS or name in FORMATS.keys() - _TORCHS_OWN
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

@@ -158,11 +158,11 @@ def locked(file: IO[bytes], wait: bool = False) -> bool:
 
 
 def require_unicode(name: str) -> None:
-    """Raise a CheckpointError for a name that cannot be written as UTF-8."""
+    """Raise a CheckpointError for a name or text that cannot be written as UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise CheckpointError(f"a tensor's name must be Unicode text, got {name!r}") from error
+        raise CheckpointError(f"a name must be Unicode text, got {name!r}") from error
 
 
 def require_space(directory: Path, needed: int, what: str) -> None:

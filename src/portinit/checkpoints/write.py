@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from portinit.backends.base import key_words
-from portinit.checkpoints.files import CheckpointError
+from portinit.checkpoints.files import CheckpointError, explained, require_unicode
 from portinit.checkpoints.folder import job_metadata, require_storable, write_folder
 from portinit.checkpoints.session import write_session
 from portinit.checkpoints.shards import fingerprint, groups_of, shards_of
@@ -54,7 +55,7 @@ def write(
             tensor is alone in its file.
         file_format: ``"safetensors"``, with Hugging Face's index where there are several files;
             or ``"orbax"``, one Orbax checkpoint, saved in groups of this many bytes.
-        metadata: text for the headers of safetensors files.
+        metadata: texts by texts for the headers of safetensors files; Orbax has none of them.
         overwrite: whether to remove another checkpoint from the folder.
         progress: called with the bytes done and the bytes of all.
 
@@ -63,6 +64,7 @@ def write(
         CheckpointError: the folder holds another checkpoint, the disk is full, or a name or dtype
             is none that the format holds.
         ValueError: ``shard_size`` is no size, or ``file_format`` none of the formats.
+        TypeError: ``metadata`` that is not text.
 
     >>> import portinit, tempfile
     >>> recipe = portinit.Recipe([portinit.Rule("bias", portinit.zeros, shape=(3,))])
@@ -76,26 +78,46 @@ def write(
     values: Values = key if isinstance(key, Replay) else KeyValues(Key(*key_words(key)))
     found, limit, folder = values.in_order(found), parse_size(shard_size), _path(directory)
     report = _counted(progress, sum(spec.nbytes for spec in found))
-    texts = {"format": "pt"} if metadata is None else dict(metadata)
+    texts = {"format": "pt"} if metadata is None else _texts(metadata)
     if file_format == "safetensors":
         shards = shards_of(found, limit)
         require_storable(shards)
         job = fingerprint([shard.specs for shard in shards], values, texts)
         _make_folder(folder)
         headers = job_metadata(texts, job)
-        write_folder(folder, shards, values, headers, overwrite=overwrite, progress=report)
+        with explained(folder, 0):
+            write_folder(folder, shards, values, headers, overwrite=overwrite, progress=report)
     elif file_format == "orbax":
         groups = groups_of(found, limit)
         job = fingerprint(groups, values, {})
-        write_session(folder.absolute(), groups, values, job, overwrite=overwrite, progress=report)
+        with explained(folder.absolute(), 0):
+            write_session(
+                folder.absolute(), groups, values, job, overwrite=overwrite, progress=report
+            )
     else:
         raise ValueError(f"file_format must be one of {', '.join(FORMATS)}; got {file_format!r}")
 
 
 def _path(directory: str | Path) -> Path:
-    if not str(directory).strip():  # which Path takes for the current folder
+    text = str(directory)
+    if not text.strip():  # which Path takes for the current folder
         raise CheckpointError("directory must be a folder's path, such as '.', got an empty one")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"directory must be a folder's path, got {text!r}") from error
+    if "\0" in text:
+        raise CheckpointError(f"directory must be a folder's path, got {text!r}")
     return Path(directory)
+
+
+def _texts(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The texts for headers; JSON has no others than Unicode."""
+    for text in (text for pair in metadata.items() for text in pair):
+        if not isinstance(text, str):
+            raise TypeError(f"metadata must be of texts by texts, got {text!r}")
+        require_unicode(text)
+    return dict(metadata)
 
 
 def _make_folder(folder: Path) -> None:
