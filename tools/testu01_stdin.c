@@ -1,7 +1,7 @@
 /* TestU01's batteries on the 32-bit little-endian words of standard input.
 
    cc -O2 tools/testu01_stdin.c -o testu01_stdin -ltestu01 -lprobdist -lmylib -lm
-   portinit bits --key 0 | ./testu01_stdin SmallCrush
+   python tools/write_words.py --key 0 | ./testu01_stdin SmallCrush
 
    Debian has the library in non-free, as libtestu01-0-dev, and calls its parts testu01probdist
    and testu01mylib. "SmallCrush reversed" reads each word's bits from the other end, because

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from tests.support.independence import RELATIONS, correlations, independence, relations, serial
+from tools.streams import children, elements, names, positions
 
 import portinit as pi
 from portinit.arrays.dtypes import float_format
@@ -23,7 +24,6 @@ from portinit.sampling.distributions import Constant, Distribution, Normal, Unif
 from portinit.sampling.truncated_normal import TruncatedNormal
 from portinit.testing import goodness as goodness_of_fit
 from portinit.testing.goodness import anderson_darling, goodness, scipy_law
-from portinit.verify.streams import children, elements, names, positions
 
 LAWS: dict[str, Distribution] = {
     "uniform": Uniform(0.0, 1.0),

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from tools.streams import children, elements, keys_at, names, positions, second
 
 from portinit.random.keys import Key
 from portinit.sampling.distributions import Distribution
 from portinit.testing.goodness import chi_squared_tail, two_sided
-from portinit.verify.streams import children, elements, keys_at, names, positions, second
 
 _Array = np.ndarray[Any, np.dtype[Any]]
 _TOP = 5  # bits of each of two words that a table of both is made of

@@ -34,7 +34,7 @@ CPU = Device("numpy", "cpu")
 def modes() -> Iterator[Any]:
     for device in HERE:
         for runner in RUNNERS:
-            drawn = {cell.dtype for cell in cells() if runner.quick(cell)}
+            drawn = {cell.dtype for cell in cells() if runner.tested(cell)}
             for dtype in (d for d in DTYPES if d in drawn and runner.framework == device.framework):
                 where = f"{runner.framework}-{runner.mode}-{device.name}-{dtype}"
                 yield pytest.param(runner, device, dtype, id=where)
@@ -47,7 +47,7 @@ def test_every_cell_holds(
 ) -> None:
     if reason := runner.refuses(device):
         pytest.skip(reason)
-    row = run(runner, device, [c for c in cells() if c.dtype == dtype and runner.quick(c)])
+    row = run(runner, device, [c for c in cells() if c.dtype == dtype and runner.tested(c)])
     matrix(row)
     assert not row.misses, "\n".join(map(str, row.misses))
 

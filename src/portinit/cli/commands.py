@@ -1,6 +1,5 @@
 """The command line with all its commands."""
 
-from portinit.cli import bits as bits
 from portinit.cli import completion as completion
 from portinit.cli import doctor as doctor
 from portinit.cli import init as init

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from rich import box
+from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 from portinit.cli.app import CONSOLE, portinit
 from portinit.cli.files import writable, write_atomically
-from portinit.verify.verify import Report, Row, verify
+from portinit.verify.verify import Progress, Report, Row, verify
 
+_HEADINGS = (
+    *("cells drawn", "bit-identical", "not defined", "largest ulp", "largest difference"),
+    *("least p-value", "wrong"),
+)
 _SHOWN = 5  # misses that are named; the report has all
 
 
@@ -21,7 +30,7 @@ _SHOWN = 5  # misses that are named; the report has all
 @click.option("--devices", metavar="NAMES", help=(
     "Devices or kinds of devices, such as cpu,cuda:1; all that are here by default."))  # fmt: skip
 @click.option("--quick/--full", default=True, help=(
-    "Some cells in the modes that compile (the default), or every cell in each mode."))  # fmt: skip
+    "Some cells of each mode, in half a minute (the default), or all of them."))  # fmt: skip
 @click.option("--out", callback=writable, help="Write the report here, as JSON.")
 def verify_command(devices: str | None, quick: bool, out: Path | None) -> None:
     """Draw every initializer on this machine, and compare with NumPy bit for bit.
@@ -30,9 +39,9 @@ def verify_command(devices: str | None, quick: bool, out: Path | None) -> None:
     with digests that are shipped. Any miss makes the exit status 1.
     """
     wanted = None if devices is None else [name.strip() for name in devices.split(",")]
-    with CONSOLE.status("looking for devices") as status:
+    with _bar() as progress:
         try:
-            report = verify(wanted, full=not quick, progress=status.update)
+            report = verify(wanted, full=not quick, progress=progress)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--devices") from error
     _print(report)
@@ -44,16 +53,30 @@ def verify_command(devices: str | None, quick: bool, out: Path | None) -> None:
         raise SystemExit(1)
 
 
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """A bar of the modes and devices that are done, where somebody looks at it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Bar(
+        *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("looking for devices", total=None)
+        yield lambda what, done, total: bar.update(
+            task, description=what, completed=done, total=total
+        )
+
+
 def _print(report: Report) -> None:
     table = Table(
-        title="cells that have NumPy's bits, or do not exist; worst distances, worst p-value",
+        title="Each cell is an initializer in a dtype and a layout, compared with NumPy's values",
         title_justify="left",
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("where", no_wrap=True)
-    for heading in ("tried", "same", "none", "ulp", "apart", "p", "missed"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("framework, device, mode", no_wrap=True)
+    for heading in _HEADINGS:
+        table.add_column(heading, justify="right")
     for row in report.rows:
         table.add_row(*_fields(row))
     CONSOLE.print(table)

@@ -26,7 +26,8 @@ class Runner:
         framework: the framework's module.
         mode: ``"eager"``, ``"jit"``, ...
         draw: gives for each of some cells, all of one dtype, its arrays.
-        quick: whether a quick run draws a cell in this mode.
+        tested: whether the test suite draws a cell in this mode.
+        quick: whether a quick run draws a cell that is tested.
         together: whether the cells of a dtype are drawn in one call, and so compiled in one.
         keys: whether the arrays of a cell are for several keys, or else all for the first.
         refuses: why the mode cannot run on a device; none if it can.
@@ -35,6 +36,7 @@ class Runner:
     framework: str
     mode: str
     draw: Callable[[Device, Sequence[Cell]], Iterable[Drawn]]
+    tested: Callable[[Cell], bool] = lambda cell: True
     quick: Callable[[Cell], bool] = lambda cell: True
     together: bool = False
     keys: bool = False
@@ -81,11 +83,11 @@ def _has_dtype(device: Device, dtype: str) -> bool:
 def of_kinds(*dtypes: str) -> Callable[[Cell], bool]:
     """One initializer of each kind, in Flax's layout and some dtypes; in all if none is named."""
 
-    def quick(cell: Cell) -> bool:
+    def chosen(cell: Cell) -> bool:
         wanted = not dtypes or cell.dtype in dtypes
         return wanted and cell.layout == "flax" and cell.case in KINDS
 
-    return quick
+    return chosen
 
 
 def _broad(cell: Cell) -> bool:
@@ -101,9 +103,24 @@ def _compiled(cell: Cell) -> bool:
     return _few(cell) and (cell.dtype == "float32" or cell.case == "normal with mean")
 
 
+def _float32(cell: Cell) -> bool:
+    return cell.dtype == "float32"
+
+
+def _fewest(cell: Cell) -> bool:
+    """Ways through the arithmetic in one dtype, for modes that compile it as a whole."""
+    return _float32(cell) and cell.case in FEWEST
+
+
+def _one_way_each(cell: Cell) -> bool:
+    """Each way through the arithmetic in float32, the fewest in a wider and a narrower dtype."""
+    wide = cell.dtype in ("float64", "bfloat16") and cell.case in FEWEST
+    return wide or (_float32(cell) and cell.case in KINDS)
+
+
 RUNNERS = (
     Runner("numpy", "eager", _in_numpy),
-    Runner("array_api_strict", "eager", _eagerly),
+    Runner("array_api_strict", "eager", _eagerly, quick=_float32),
     Runner("torch", "eager", _eagerly),
     Runner("torch", "fill_", torch_modes.filled, of_kinds()),
     Runner(
@@ -111,18 +128,20 @@ RUNNERS = (
         "compile",
         torch_modes.compiled,
         _compiled,
+        _fewest,
         together=True,
         refuses=torch_modes.no_compiler,
     ),
-    Runner("jax", "eager", jax_modes.eager, of_kinds("float32")),
-    Runner("jax", "jit", jax_modes.jit, _broad, together=True),
-    Runner("jax", "vmap", jax_modes.vmap, _few, together=True, keys=True),
-    Runner("jax", "scan", jax_modes.scan, _few, together=True, keys=True),
+    Runner("jax", "eager", jax_modes.eager, of_kinds("float32"), _fewest),
+    Runner("jax", "jit", jax_modes.jit, _broad, _one_way_each, together=True),
+    Runner("jax", "vmap", jax_modes.vmap, _few, _fewest, together=True, keys=True),
+    Runner("jax", "scan", jax_modes.scan, _few, _fewest, together=True, keys=True),
     Runner(
         "jax",
         "shard_map",
         jax_modes.shard_map,
         _few,
+        _fewest,
         together=True,
         keys=True,
         refuses=jax_modes.in_another_mesh,

@@ -126,40 +126,42 @@ class Report:
         return {"holds": not self.misses, **asdict(self)}
 
 
-Progress = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+"""Told what is about to run, how many modes and devices are done, and how many there are."""
 
 
 def verify(
     devices: Sequence[str] | None = None,
     *,
     full: bool = False,
-    progress: Progress = lambda what: None,
+    progress: Progress = lambda what, done, total: None,
 ) -> Report:
     """Draw the matrix in every mode on every device, and compare each cell.
 
     Args:
         devices: names such as ``"cuda:1"``, or kinds such as ``"cuda"``; all if none are given.
-        full: every cell in every mode. Otherwise modes that compile draw some cells only.
+        full: every cell in every mode. Otherwise modes draw some cells only: NumPy and PyTorch
+            all, and those that compile each way through the arithmetic.
         progress: is told what is about to run.
 
     Raises:
         ValueError: a device that is not here.
     """
     report = Report([], [f"{name}: not installed" for name in absent()], _versions())
-    for device in chosen(devices):
-        for runner in RUNNERS:
-            if runner.framework != device.framework:
-                continue
-            reason = runner.refuses(device)
-            if reason is not None:
-                report.absent.append(f"{runner.framework} {runner.mode} on {device.name}: {reason}")
-                continue
-            progress(f"{runner.framework} {runner.mode} on {device.name}")
-            wanted = [cell for cell in cells() if full or runner.quick(cell)]
-            row = run(runner, device, wanted)
-            if runner.mode == "eager":
-                _fit(row, device, full)
-            report.rows.append(row)
+    here = [(device, r) for device in chosen(devices) for r in RUNNERS]
+    here = [(device, runner) for device, runner in here if runner.framework == device.framework]
+    for done, (device, runner) in enumerate(here):
+        where = f"{runner.framework} {runner.mode} on {device.name}"
+        reason = runner.refuses(device)
+        if reason is not None:
+            report.absent.append(f"{where}: {reason}")
+            continue
+        progress(where, done, len(here))
+        wanted = [c for c in cells() if full or (runner.tested(c) and runner.quick(c))]
+        row = run(runner, device, wanted)
+        if runner.mode == "eager":
+            _fit(row, device, full)
+        report.rows.append(row)
     return report
 
 

@@ -1,4 +1,4 @@
-"""The command bits: JAX's words, as bytes, for a program that reads them."""
+"""The tool write_words: JAX's words, as bytes, for a program that reads them."""
 
 import os
 import pty
@@ -10,17 +10,17 @@ import click.testing
 import jax
 import numpy as np
 import pytest
+from tools import write_words
 
 import portinit
-from portinit.cli.commands import portinit as command
 from portinit.random.keys import Key
 
-MAIN = [sys.executable, "-c", "from portinit.cli import main; main()", "bits"]
+MAIN = [sys.executable, write_words.__file__]
 
 
 def words(*arguments: object) -> Any:
     """The words that a call writes."""
-    result = click.testing.CliRunner().invoke(command, ["bits", *map(str, arguments)])
+    result = click.testing.CliRunner().invoke(write_words.main, [*map(str, arguments)])
     assert result.exit_code == 0, result.output
     return np.frombuffer(result.stdout_bytes, dtype="<u4")
 
@@ -39,7 +39,7 @@ def test_elements_are_jaxs_words(seed: int, count: int) -> None:
 
 
 def test_a_word_is_four_bytes_the_lowest_first() -> None:
-    result = click.testing.CliRunner().invoke(command, ["bits", "--count", "1"])
+    result = click.testing.CliRunner().invoke(write_words.main, ["--count", "1"])
     first = int(jax_words(portinit.key(0), 1)[0])
     assert result.stdout_bytes == first.to_bytes(4, "little")
 
@@ -140,6 +140,6 @@ def test_a_terminal_is_refused() -> None:
     ],
 )
 def test_what_is_out_of_range_is_refused(wrong: list[str]) -> None:
-    result = click.testing.CliRunner().invoke(command, ["bits", *wrong])
+    result = click.testing.CliRunner().invoke(write_words.main, wrong)
     assert result.exit_code == 2
     assert wrong[0] in result.output

@@ -1,22 +1,28 @@
-"""The command bits: raw words for a battery of statistical tests."""
+"""Writes raw words of the stream, for a battery of statistical tests.
+
+python tools/write_words.py --key 0 | dieharder -a -g 200
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
-from portinit.cli.app import portinit
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tools.streams import STREAMS, positions
+
 from portinit.random.keys import key as key_of
-from portinit.verify.streams import STREAMS, positions
 
 _BLOCK = 1 << 16  # words; temporaries stay in the cache
 
 
-@portinit.command()
+@click.command()
 @click.option("--key", "seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True,
               help="The seed of the key.")  # fmt: skip
 @click.option("--of", "stream", type=click.Choice([*STREAMS]), default="elements",
@@ -26,7 +32,7 @@ _BLOCK = 1 << 16  # words; temporaries stay in the cache
 @click.option("--start", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
               help="Position of the first word.")  # fmt: skip
 @click.option("--count", type=click.IntRange(0), help="How many words; without end by default.")
-def bits(seed: int, stream: str, each: int, start: int, count: int | None) -> None:
+def main(seed: int, stream: str, each: int, start: int, count: int | None) -> None:
     """Write raw 32-bit words, little-endian, to standard output.
 
     For a pipe into a battery of tests: `RNG_test stdin32` of PractRand, `dieharder -g 200`.
@@ -61,3 +67,7 @@ def _write(out: BinaryIO, blocks: Iterator[Any]) -> None:
     except BrokenPipeError:  # the reader has seen enough
         # The interpreter flushes on its way out, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()
