@@ -1,5 +1,9 @@
 """Whole Flax models, linen or nnx, filled from recipes."""
 
+from portinit.recipes.matching.result import Evidence as Evidence
+from portinit.recipes.matching.result import LayoutEvidence as LayoutEvidence
+from portinit.recipes.matching.result import Matching as Matching
+from portinit.recipes.matching.result import Pair as Pair
 from portinit_flax.checkpoints import checkpoint_tensors as checkpoint_tensors
 from portinit_flax.checkpoints import entries as entries
 from portinit_flax.initialize import Compiled as Compiled

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from portinit import Recipe
 from portinit.arrays.dtypes import dtype_name
 from portinit.checkpoints import TensorSpec
 from portinit.checkpoints.tensors import ParameterPart, chosen_dtype, require_suited
-from portinit_flax.evaluation import ArrayFill, key_name, tasks_of
-from portinit_flax.matching import Names, Plan, plans_with_stacks
-from portinit_flax.tree import Path, leaves, path_of, tree_of
+from portinit.recipes.matching.tables import NameTable
+from portinit_flax.evaluation import ArrayFill, array_fills
+from portinit_flax.matching import LeafPlan, Request, leaf_plans
+from portinit_flax.tree import Path, leaves, paths_of, tree_of
 
 
 def checkpoint_tensors(
     model: Any,
     recipe: Recipe,
     dtype: Any = None,
-    names: Names | None = None,
+    names: NameTable | None = None,
     *,
     stacked: Mapping[str, int] | None = None,
 ) -> list[TensorSpec]:
@@ -51,10 +50,11 @@ def checkpoint_tensors(
     ('fc/kernel', 'fc.weight', (3, 2), 'bfloat16')
     """
     tree = tree_of(model)
-    paths = [path_of(keys) for keys, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    paths = list(paths_of(tree))
     labels = {leaf.position: leaf.path for leaf in leaves(tree)[0]}
-    tasks = tasks_of(plans_with_stacks(tree, recipe, names, stacked), [None] * len(paths))
-    found = [_spec(task, labels[task.position], paths[task.position], dtype) for task in tasks]
+    plans = leaf_plans(model, recipe, Request.of(names, stacked))
+    fills = array_fills(plans, [None] * len(paths))
+    found = [_spec(fill, labels[fill.position], paths[fill.position], dtype) for fill in fills]
     require_suited(found)
     return found
 
@@ -63,12 +63,12 @@ entries = checkpoint_tensors
 """The former name of :func:`checkpoint_tensors`."""
 
 
-def _spec(task: ArrayFill, label: Path, path: Path, dtype: Any) -> TensorSpec:
-    leaf = task.plans[0].leaf
+def _spec(fill: ArrayFill, label: Path, path: Path, dtype: Any) -> TensorSpec:
+    leaf = fill.plans[0].leaf
     own = chosen_dtype(dtype_name(leaf.dtype), dtype)
-    return TensorSpec("/".join(label), own, tuple(map(_part, task.plans)), leaf.axis, path)
+    return TensorSpec("/".join(label), own, tuple(map(_part, fill.plans)), leaf.axis, path)
 
 
-def _part(plan: Plan) -> ParameterPart:
+def _part(plan: LeafPlan) -> ParameterPart:
     rule = plan.rule
-    return ParameterPart(key_name(plan), rule.initializer, plan.grid, rule.value)
+    return ParameterPart(plan.key_name, rule.initializer, plan.grid, rule.value)

@@ -17,9 +17,8 @@ from portinit.arrays.layouts import Shape
 from portinit.backends.base import Words
 from portinit.backends.plan import Plan, is_hosted
 from portinit.initializers.base import Initializer
-from portinit.recipes.names import split_name
 from portinit.recipes.rule import raise_misfits
-from portinit_flax.matching import Plan as LeafPlan
+from portinit_flax.matching import LeafPlan
 from portinit_jax.backend import BACKEND
 from portinit_jax.host import make_on_host
 from portinit_jax.keys import as_key, fold_in, fold_in_each
@@ -31,7 +30,7 @@ CompiledFill = Callable[..., Any]
 
 @dataclass(frozen=True)
 class ArrayFill:
-    """One array to make: a parameter, or the layers of a stack."""
+    """One array to make: a parameter, the layers of a stack, or parameters side by side."""
 
     plans: tuple[LeafPlan, ...]
     sharding: Sharding | None
@@ -52,7 +51,10 @@ class ArrayFill:
         leaf = self.plans[0].leaf
         if leaf.axis is None:
             return leaf.shape
-        return (*leaf.shape[: leaf.axis], len(self.plans), *leaf.shape[leaf.axis :])
+        if leaf.extent is None:
+            return (*leaf.shape[: leaf.axis], len(self.plans), *leaf.shape[leaf.axis :])
+        extents = sum(plan.leaf.extent or 0 for plan in self.plans)
+        return (*leaf.shape[: leaf.axis], extents, *leaf.shape[leaf.axis + 1 :])
 
     @cached_property
     def dtype(self) -> str:
@@ -65,9 +67,18 @@ class ArrayFill:
         return tuple(p.rule.initializer.planned(p.grid, self.dtype) for p in self.plans)
 
     @cached_property
-    def is_hosted(self) -> bool:
-        """Whether the values are computed in NumPy, so that there is no program."""
-        return any(map(is_hosted, self.values))
+    def is_joined(self) -> bool:
+        """Whether the array is put together from parts that one program does not make.
+
+        Parts that NumPy computes, that lie in different ways, or that are viewed in another shape.
+        """
+        first = self.plans[0]
+        return (
+            first.leaf.extent is not None
+            or first.grid.array_shape != first.leaf.shape
+            or any(map(is_hosted, self.values))
+            or any(plan.grid != first.grid for plan in self.plans)
+        )
 
     @cached_property
     def spec(self) -> tuple[FillSpec, tuple[Any, ...]]:
@@ -77,67 +88,67 @@ class ArrayFill:
 
     def words(self, root: Any) -> Words:
         """The words of the parameter's key, or vectors of those of the layers' keys."""
-        names = [key_name(plan) for plan in self.plans]
+        names = [plan.key_name for plan in self.plans]
         if self.plans[0].leaf.axis is None:
             return BACKEND.words(fold_in(root, names[0]))
         return fold_in_each(root, names)
 
-    def given(self, root: Any) -> Any:
-        """The array, where NumPy computes the values."""
-        axis = self.plans[0].leaf.axis
+    def joined(self, root: Any) -> Any:
+        """The array, put together from its parts."""
+        leaf = self.plans[0].leaf
         xp = jnp if isinstance(root, jax.core.Tracer) else np
-        layers = [_given(plan, root, xp) for plan in self.plans]
-        return place(layers[0] if axis is None else xp.stack(layers, axis), self.sharding)
+        parts = [_part(plan, root, xp) for plan in self.plans]
+        if leaf.axis is None:
+            return place(parts[0], self.sharding)
+        join = xp.stack if leaf.extent is None else xp.concatenate
+        return place(join(parts, leaf.axis), self.sharding)
 
 
-def key_name(plan: LeafPlan) -> str:
-    """The name that the root key is folded with for a leaf."""
-    return plan.rule.drawn_as or split_name(plan.name)[0]
-
-
-def _given(plan: LeafPlan, root: Any, xp: Any) -> Any:
-    key = fold_in(root, key_name(plan))
+def _part(plan: LeafPlan, root: Any, xp: Any) -> Any:
+    key = fold_in(root, plan.key_name)
     initializer: Initializer = plan.rule.initializer
-    return initializer.evaluate(key, plan.grid, plan.leaf.dtype, xp=xp)
+    values = initializer.evaluate(key, plan.grid, plan.leaf.dtype, xp=xp)
+    return values.reshape(plan.leaf.shape)
 
 
-def tasks_of(plans: Sequence[LeafPlan], shardings: Sequence[Sharding | None]) -> list[ArrayFill]:
+def array_fills(plans: Sequence[LeafPlan], shardings: Sequence[Sharding | None]) -> list[ArrayFill]:
     """The arrays that the plans are for, checked against where they are to lie."""
-    found: dict[int, list[LeafPlan]] = {}
+    parts: dict[int, list[LeafPlan]] = {}
     for plan in plans:
-        found.setdefault(plan.leaf.position, []).append(plan)
-    tasks = [ArrayFill(tuple(parts), shardings[position]) for position, parts in found.items()]
-    raise_misfits("every array must have its place", [*_misplaced(tasks)])
-    return tasks
+        parts.setdefault(plan.leaf.position, []).append(plan)
+    fills = [
+        ArrayFill(tuple(sorted(own, key=lambda plan: plan.leaf.layer)), shardings[position])
+        for position, own in parts.items()
+    ]
+    raise_misfits("every array must have its place", [*_misplaced(fills)])
+    return fills
 
 
-def _misplaced(tasks: Sequence[ArrayFill]) -> Iterator[str]:
-    for task in tasks:
-        if len({plan.grid for plan in task.plans}) > 1:
-            yield f"{task.path}: all layers of a stack must have one layout"
+def _misplaced(fills: Sequence[ArrayFill]) -> Iterator[str]:
+    for fill in fills:
         try:
-            BACKEND.require_width(task.dtype)
-            require_fit(task.shape, task.sharding)
+            BACKEND.require_width(fill.dtype)
+            require_fit(fill.shape, fill.sharding)
         except (ValueError, TypeError) as error:
-            yield f"{task.path} {task.shape}: {error}"
+            yield f"{fill.path} {fill.shape}: {error}"
 
 
-def fill(
-    tasks: Sequence[ArrayFill], key: Any, program: Callable[[FillSpec], CompiledFill] | None = None
+def fill_arrays(
+    fills: Sequence[ArrayFill], key: Any, program: Callable[[FillSpec], CompiledFill] | None = None
 ) -> dict[int, Any]:
     """The arrays by their numbers in the tree, made by programs, or by what is had soonest."""
     root = as_key(key)
     return {
-        task.position: task.given(root) if task.is_hosted else _made(task, root, program)
-        for task in tasks
+        one.position: one.joined(root) if one.is_joined else _made(one, root, program)
+        for one in fills
     }
 
 
-def _made(task: ArrayFill, root: Any, program: Callable[[FillSpec], CompiledFill] | None) -> Any:
-    words, plan = task.words(root), task.plans[0]
-    if program is None and task.sharding is None and plan.leaf.axis is None:
-        values = make_on_host(task.values[0], plan.grid, task.dtype, words)
+def _made(fill: ArrayFill, root: Any, program: Callable[[FillSpec], CompiledFill] | None) -> Any:
+    words, plan = fill.words(root), fill.plans[0]
+    if program is None and fill.sharding is None and plan.leaf.axis is None:
+        values = make_on_host(fill.values[0], plan.grid, fill.dtype, words)
         if values is not None:
             return values
-    spec, own = task.spec
+    spec, own = fill.spec
     return run(BACKEND, spec, words, own) if program is None else program(spec)(*words, *own)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
 from flax import nnx
 
-from portinit import Layout, Recipe
+from portinit import Recipe
+from portinit.recipes.matching.result import Matching
+from portinit.recipes.matching.tables import NameTable
 from portinit.recipes.recipe import require_recipe
-from portinit.recipes.rule import raise_misfits
-from portinit_flax.evaluation import ArrayFill, CompiledFill, fill, tasks_of
-from portinit_flax.matching import Names, plans_with_stacks
+from portinit.recipes.rule import RecipeError, raise_misfits
+from portinit_flax.evaluation import ArrayFill, CompiledFill, array_fills, fill_arrays
+from portinit_flax.matching import Matcher, Request, leaf_plans
 from portinit_flax.random_state import fill_random_state, without_values
 from portinit_flax.shardings import placements
 from portinit_flax.tree import tree_of
@@ -27,10 +29,11 @@ def initialize(
     model: _Model,
     recipe: Recipe,
     key: Any,
-    names: Names | None = None,
+    names: NameTable | None = None,
     *,
     shardings: Any = None,
     stacked: Mapping[str, int] | None = None,
+    ignore: str | Iterable[str] = (),
 ) -> _Model:
     """Fill a Flax model's parameters and batch statistics from a recipe.
 
@@ -47,10 +50,17 @@ def initialize(
         recipe: rules for PyTorch's names.
         key: a :class:`portinit.Key` or a JAX threefry key.
         names: where automatic matching needs help: a table from paths of the tree joined by ``/``
-            to names of the recipe, or to pairs of a name and a :class:`portinit.Layout`. A name may
-            be limited to rows, for an array that holds a part of what PyTorch packs:
-            ``{"attn/query/kernel": "attn.in_proj_weight[0:64]", ...}``. In the name of a stack's
-            layers ``*`` stands for the layer's number.
+            to names of the recipe, or to pairs of a name and a :class:`portinit.Layout`.
+
+            - A name may be limited to rows, for an array that holds a part of what PyTorch packs:
+              ``{"attn/query/kernel": "attn.in_proj_weight[0:64]", ...}``.
+            - The path of a module stands for all in it, and ``*`` for a part of a path:
+              ``{"layers/*/attn": "model.layers.*.self_attn"}``. A further ``*`` in the name
+              stands for the number of a stack's layer.
+            - ``{"stack": ["k.weight", "v.weight"], "axis": 0}`` and ``{"concat": [...], "axis":
+              -1}`` are for an array that holds several parameters.
+            - An initializer is for an array that PyTorch's model has not:
+              ``{"*/key/bias": portinit.zeros}``.
         shardings: where the arrays are to lie: one ``jax.sharding.Sharding`` for all, or a tree of
             them that is a prefix of the model's, as ``jax.jit`` takes for ``out_shardings``. By
             default a struct's or an array's own sharding; or what ``with_partitioning`` noted, on
@@ -60,6 +70,7 @@ def initialize(
             ``{"layers": 0}`` makes ``layers/mlp/kernel`` hold ``layers.0.mlp.weight`` and so on,
             each with the values that it has alone. A path whose names are in the recipe but for a
             number needs no entry where the axis is 0.
+        ignore: patterns of the recipe's names that the tree need not have: ``"pooler.*"``.
 
     Returns:
         A new tree, or the nnx module itself, filled in place. Random state that ``nnx.eval_shape``
@@ -69,12 +80,17 @@ def initialize(
         portinit.RecipeError: listing every leaf and every name that does not match, and every
             other array that has a shape and would get no values.
 
-    Matching: a recipe with a rule for each parameter (one that ``portinit_torch.bind`` made) is
-    matched by the words of the names, ``layers.0.linear1.weight`` with
-    ``layers_0/linear1/kernel``. For a recipe of patterns the path is translated that way. Cells of
-    recurrent layers are found by :func:`recurrent_names`.
+    Warns:
+        UserWarning: listing arrays that are matched by a guess: by nothing but the order of
+            modules, or in a layout that nothing tells from its transpose.
+
+    Matching: a recipe with a rule for each parameter (one that ``portinit_torch.bind`` or
+    ``portinit_torch.trace`` made) is matched by names, ``layers.0.linear1.weight`` with
+    ``layers_0/linear1/kernel``, and what names leave over by the structure of both models; see
+    :func:`match`. For a recipe of patterns the path is translated. Cells of recurrent layers are
+    found by :func:`recurrent_names`.
     """
-    prepared = PreparedModel.on(model, recipe, names, shardings, stacked)
+    prepared = PreparedModel.of(model, recipe, Request.of(names, stacked, ignore), shardings)
     filled: _Model = prepared.fill(key)
     return filled
 
@@ -85,23 +101,22 @@ class PreparedModel:
 
     model: Any
     tree: Any
-    tasks: tuple[ArrayFill, ...]
+    fills: tuple[ArrayFill, ...]
 
     @classmethod
-    def on(
-        cls, model: Any, recipe: Recipe, names: Names | None, shardings: Any, stacked: Any
-    ) -> PreparedModel:
+    def of(cls, model: Any, recipe: Recipe, request: Request, shardings: Any) -> PreparedModel:
+        """A model and its fills, or a RecipeError that lists all that does not fit."""
         require_recipe(recipe)
         tree = tree_of(model)
-        plans = plans_with_stacks(tree, recipe, names, stacked)
+        plans = leaf_plans(model, recipe, request)
         filled = {plan.leaf.position for plan in plans}
         raise_misfits("every array must get values", [*without_values(model, tree, filled)])
-        return cls(model, tree, tuple(tasks_of(plans, placements(tree, shardings))))
+        return cls(model, tree, tuple(array_fills(plans, placements(tree, shardings))))
 
     def fill(self, key: Any, program: Callable[[FillSpec], CompiledFill] | None = None) -> Any:
-        """The model, filled by programs of the tasks' specs or by what is had soonest."""
+        """The model, filled by programs of the arrays' specs or by what is had soonest."""
         values, structure = jax.tree.flatten(self.tree)
-        for position, array in fill(self.tasks, key, program).items():
+        for position, array in fill_arrays(self.fills, key, program).items():
             values[position] = array
         filled = jax.tree.unflatten(structure, values)
         if not isinstance(self.model, nnx.Module):
@@ -145,10 +160,11 @@ class Compiled:
 def precompile(
     model: Any,
     recipe: Recipe,
-    names: Names | None = None,
+    names: NameTable | None = None,
     *,
     shardings: Any = None,
     stacked: Mapping[str, int] | None = None,
+    ignore: str | Iterable[str] = (),
 ) -> Compiled:
     """Compile what :func:`initialize` would run, and compute nothing.
 
@@ -169,11 +185,11 @@ def precompile(
     128
     >>> filled = compiled(portinit.key(0))
     """
-    prepared = PreparedModel.on(model, recipe, names, shardings, stacked)
+    prepared = PreparedModel.of(model, recipe, Request.of(names, stacked, ignore), shardings)
     paths: dict[FillSpec, list[str]] = {}
-    for task in prepared.tasks:
-        if not task.is_hosted:
-            paths.setdefault(task.spec[0], []).append(task.path)
+    for fill in prepared.fills:
+        if not fill.is_joined:
+            paths.setdefault(fill.spec[0], []).append(fill.path)
     by_spec = {spec: lower(BACKEND, spec).compile() for spec in paths}
     programs = [CompiledProgram(tuple(paths[spec]), by_spec[spec]) for spec in paths]
     return Compiled(tuple(programs), prepared, by_spec)
@@ -182,16 +198,41 @@ def precompile(
 def match(
     model: Any,
     recipe: Recipe,
-    names: Names | None = None,
+    names: NameTable | None = None,
     *,
     stacked: Mapping[str, int] | None = None,
-) -> dict[str, tuple[str, Layout]]:
-    """The recipe's name and the layout for each path of a Flax model, joined by ``/``.
+    ignore: str | Iterable[str] = (),
+    strict: bool = True,
+) -> Matching:
+    """Find the recipe's name and the layout for each array of a Flax model; compute nothing.
 
-    The layers of a stack are listed one by one, with their numbers in their paths.
+    Args:
+        model: as for :func:`initialize`.
+        recipe: as for :func:`initialize`.
+        names: as for :func:`initialize`.
+        stacked: as for :func:`initialize`.
+        ignore: as for :func:`initialize`.
+        strict: whether what does not fit is an error, or else only listed in the result.
 
-    Args and errors as for :func:`initialize`; nothing is computed.
+    Returns:
+        A mapping from each path, joined by ``/``, to PyTorch's name and the layout, with the
+        evidence for each pair and what is left over: :class:`Matching`. The layers of a stack are
+        listed one by one, with their numbers in their paths.
+
+    Raises:
+        portinit.RecipeError: listing every leaf and every name that does not match, if ``strict``.
+
+    >>> import jax.numpy as jnp
+    >>> import portinit
+    >>> recipe = portinit.Recipe([portinit.Rule("fc.weight", portinit.normal(), shape=(8, 4))])
+    >>> result = match({"Dense_0": {"kernel": jax.ShapeDtypeStruct((4, 8), jnp.float32)}}, recipe)
+    >>> print(result)
+    Dense_0/kernel = fc.weight (structure; layout by shape)
     """
     require_recipe(recipe)
-    plans = plans_with_stacks(tree_of(model), recipe, names, stacked)
-    return {"/".join(plan.leaf.path): (plan.name, plan.layout) for plan in plans}
+    result = Matcher(model, recipe, Request.of(names, stacked, ignore)).matching
+    if strict and result.misfits:
+        raise RecipeError(
+            f"the tree and the recipe must fit; {len(result.misfits)} do not fit:", result.misfits
+        )
+    return result

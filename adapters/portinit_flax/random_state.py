@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from portinit import Key
-from portinit_flax.tree import path_of
+from portinit_flax.tree import paths_of
 from portinit_jax.keys import as_key, fold_in
 
 
@@ -24,16 +24,17 @@ def without_values(model: Any, tree: Any, filled: AbstractSet[int]) -> Iterator[
         tree: its tree, as ``tree_of`` gives it.
         filled: the numbers of the tree's leaves that get values.
     """
-    paths = jax.tree_util.tree_leaves_with_path(tree)
-    rest = [(keys, x) for place, (keys, x) in enumerate(paths) if place not in filled]
+    pairs = zip(paths_of(tree), jax.tree.leaves(tree), strict=True)
+    rest = [pair for position, pair in enumerate(pairs) if position not in filled]
     cure = "give it its values first, those of model.init for example"
     if isinstance(model, nnx.Module):
         given = nnx.Any(nnx.Param, nnx.BatchStat, nnx.RngState)
-        rest += jax.tree_util.tree_leaves_with_path(nnx.state(model, nnx.Not(given)))
+        others = nnx.state(model, nnx.Not(given))
+        rest += zip(paths_of(others), jax.tree.leaves(others), strict=True)
         cure = "make the module without nnx.eval_shape, or give it its values first"
-    for keys, x in rest:
+    for path, x in rest:
         if isinstance(x, jax.ShapeDtypeStruct):
-            yield f"{'/'.join(path_of(keys))} {x.shape}: no rule fills it; {cure}"
+            yield f"{'/'.join(path)} {x.shape}: no rule fills it; {cure}"
 
 
 def fill_random_state(model: nnx.Module, key: Any) -> None:
@@ -43,15 +44,15 @@ def fill_random_state(model: nnx.Module, key: Any) -> None:
     becomes 0. What has values keeps them.
     """
     state = nnx.state(model, nnx.RngState)
-    flat, structure = jax.tree_util.tree_flatten_with_path(state)
-    if not any(isinstance(x, jax.ShapeDtypeStruct) for _, x in flat):
+    flat, structure = jax.tree.flatten(state)
+    if not any(isinstance(x, jax.ShapeDtypeStruct) for x in flat):
         return
     root = as_key(key)
     values = [
-        _made(root, "/".join(path_of(keys)), x) if isinstance(x, jax.ShapeDtypeStruct) else x
-        for keys, x in flat
+        _made(root, "/".join(path), x) if isinstance(x, jax.ShapeDtypeStruct) else x
+        for path, x in zip(paths_of(state), flat, strict=True)
     ]
-    nnx.update(model, jax.tree_util.tree_unflatten(structure, values))
+    nnx.update(model, jax.tree.unflatten(structure, values))
 
 
 def _made(root: Any, path: str, wanted: jax.ShapeDtypeStruct) -> Any:

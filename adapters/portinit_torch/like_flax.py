@@ -13,16 +13,16 @@ from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.initializers.basic import constant
 from portinit.initializers.like_jax import like_jax
-from portinit.recipes.names import match_names
+from portinit.recipes.matching.by_name import match_names
 from portinit.recipes.rule import raise_misfits
 from portinit_torch.init import fill_
 from portinit_torch.modules import describe
 
-Names = Mapping[str, str]
+NamesByPath = Mapping[str, str]
 
 
 def initialize_like_flax(
-    module: nn.Module, recipe: Recipe, keys: Mapping[str, Key], names: Names | None = None
+    module: nn.Module, recipe: Recipe, keys: Mapping[str, Key], names: NamesByPath | None = None
 ) -> nn.Module:
     """Fill a module with what the Flax model's own initialisation gives, in place.
 
@@ -101,7 +101,7 @@ def _sources(
     unnamed = [tuple(path.split("/")) for path in keys if path not in names]
     taken = set(names.values())
     found, unmatched = match_names(unnamed, (name for name in tensors if name not in taken), {})
-    sources: dict[str, list[str]] = {name: ["/".join(path)] for path, name in found.items()}
+    sources: dict[str, list[str]] = {p.name: ["/".join(path)] for path, p in found.items()}
     for path, name in names.items():
         sources.setdefault(name, []).append(path)
     misfits += [f"{n}: the module has no such parameter" for n in set(sources) - set(tensors)]

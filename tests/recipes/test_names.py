@@ -2,7 +2,8 @@
 
 import pytest
 
-from portinit.recipes.names import match_names, torch_name
+from portinit.recipes.matching.by_name import match_names
+from portinit.recipes.names import torch_name
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_a_path_is_translated(path, name):
 
 def matched(paths, known, table=None):
     found, misfits = match_names([tuple(p.split("/")) for p in paths], known, table or {})
-    return {"/".join(path): name for path, name in found.items()}, misfits
+    return {"/".join(path): str(name) for path, name in found.items()}, misfits
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,10 @@ from portinit.probes.moments import Histogram, Moments
 from portinit.probes.probing import cotangent, law_of
 from portinit.probes.result import Probe, ProbedLayer, ProbedParameter
 from portinit.random.keys import key as make_key
+from portinit.recipes.matching.tables import NameTable
 from portinit_flax.initialize import initialize
 from portinit_flax.inputs import flax_arguments
-from portinit_flax.matching import Names, plans_with_stacks
+from portinit_flax.matching import Request, leaf_plans
 from portinit_flax.probing.recording import Recorder, is_float, wrapped
 from portinit_flax.tree import COLLECTIONS, leaves
 
@@ -38,7 +39,7 @@ def probe(
     recipe: Recipe | None,
     key: Any,
     variables: Any,
-    names: Names | None,
+    names: NameTable | None,
     loss: Callable[[Any], Any] | None,
     limit: float,
 ) -> Probe:
@@ -77,7 +78,7 @@ def _linen(
     arguments: tuple[Any, Any],
     recipe: Recipe | None,
     key: Any,
-    names: Names | None,
+    names: NameTable | None,
     variables: Any,
 ) -> tuple[Any, Forward]:
     rngs = {"params": _as_jax_key(key)}  # what asks for another stream is given this one
@@ -105,7 +106,9 @@ def _linen(
     return variables.get("params", {}), forward
 
 
-def _drawn(init: Callable[[], Any], recipe: Recipe | None, key: Any, names: Names | None) -> Any:
+def _drawn(
+    init: Callable[[], Any], recipe: Recipe | None, key: Any, names: NameTable | None
+) -> Any:
     """A linen module's variables: its own, or a recipe's."""
     if recipe is None:
         return init()
@@ -127,7 +130,7 @@ def _nnx(
     arguments: tuple[Any, Any],
     recipe: Recipe | None,
     key: Any,
-    names: Names | None,
+    names: NameTable | None,
 ) -> tuple[Any, Forward]:
     if recipe is not None and key is not None:
         model = initialize(nnx.clone(model), recipe, key, names)
@@ -184,7 +187,7 @@ def _default_loss(output: Any) -> Any:
 
 
 def _parameters(
-    parameters: Any, gradients: Any, recipe: Recipe | None, names: Names | None
+    parameters: Any, gradients: Any, recipe: Recipe | None, names: NameTable | None
 ) -> Iterator[ProbedParameter]:
     found, arrays, _ = leaves(parameters)
     slopes = leaves(gradients)[1]
@@ -205,9 +208,9 @@ def _parameters(
         )
 
 
-def _laws(parameters: Any, recipe: Recipe, names: Names | None) -> Iterator[tuple[str, Any]]:
+def _laws(parameters: Any, recipe: Recipe, names: NameTable | None) -> Iterator[tuple[str, Any]]:
     """What each leaf is drawn from, in words and as a distribution, by path."""
-    for plan in plans_with_stacks(parameters, recipe, names, None):
+    for plan in leaf_plans(parameters, recipe, Request.of(names)):
         initializer = plan.rule.initializer
         law = law_of(initializer, plan.grid, plan.leaf.dtype)
         yield "/".join(plan.leaf.path), (str(initializer), law)

@@ -34,6 +34,9 @@ class Layout:
             the parameter as a Flax kernel, (..., in, out): ``"oi"``, outputs and inputs;
             ``"io"``, inputs and outputs (transposed convolutions); ``"as is"``, no kernel:
             named axes are PyTorch's own.
+        view: the shape that the axes are named in, where it is not the array's own: an axis split
+            in two, ``(in, heads, size / 2, 2)`` of a kernel whose rows are interleaved for rotary
+            embeddings, or axes of length 1 that one side lacks.
 
     An array of fewer than two axes (a bias, a scalar) is taken as it stands. ``axis1`` may be empty
     for a parameter of one axis that an array holds in several, such as a bias of (heads, size).
@@ -46,10 +49,13 @@ class Layout:
     axis1: tuple[int, ...] = (1,)
     flip: bool = False
     roles: str = "oi"
+    view: Shape | None = None
 
     def __post_init__(self) -> None:
         for name in ("axis0", "axis1"):
             object.__setattr__(self, name, tuple(map(operator.index, getattr(self, name))))
+        if self.view is not None:
+            object.__setattr__(self, "view", as_shape(self.view))
         if not self.axis0:
             raise ValueError("axis0 must name at least one axis, got none")
         if not isinstance(self.flip, bool):
@@ -70,7 +76,16 @@ class Layout:
 
     def logical_shape(self, shape: Sequence[int]) -> Shape:
         """PyTorch's shape of the parameter that an array of ``shape`` holds."""
-        return tuple(math.prod(shape[axis] for axis in g) for g in self.groups(len(shape)))
+        seen = self.seen(shape)
+        return tuple(math.prod(seen[axis] for axis in g) for g in self.groups(len(seen)))
+
+    def seen(self, shape: Sequence[int]) -> Shape:
+        """The shape in which the layout reads an array of ``shape``: its view, or the shape."""
+        if self.view is None:
+            return tuple(shape)
+        if math.prod(self.view) != math.prod(shape):
+            raise ValueError(f"a view of {self.view} cannot hold an array of {tuple(shape)}")
+        return self.view
 
     def to_torch(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """A NumPy array of this layout as PyTorch holds the parameter: a view where possible.
@@ -78,16 +93,18 @@ class Layout:
         >>> Layout(axis0=(-1,), axis1=(-2,)).to_torch(np.zeros((3, 3, 32, 64))).shape
         (64, 32, 3, 3)
         """
-        order = [axis for group in self.groups(array.ndim) for axis in group]
-        logical = array.transpose(order).reshape(self.logical_shape(array.shape))
+        seen = array.reshape(self.seen(array.shape))
+        order = [axis for group in self.groups(seen.ndim) for axis in group]
+        logical = seen.transpose(order).reshape(self.logical_shape(seen.shape))
         return np.flip(logical, tuple(range(2, logical.ndim))) if self.flip else logical
 
     def from_torch(self, array: np.ndarray[Any, Any], shape: Sequence[int]) -> np.ndarray[Any, Any]:
         """PyTorch's NumPy array as an array of this layout and of ``shape``; to_torch's inverse."""
-        order = [axis for group in self.groups(len(shape)) for axis in group]
+        seen = self.seen(shape)
+        order = [axis for group in self.groups(len(seen)) for axis in group]
         spatial = tuple(range(2, array.ndim)) if self.flip else ()
-        split = np.flip(array, spatial).reshape([shape[axis] for axis in order])
-        return split.transpose(np.argsort(order))
+        split = np.flip(array, spatial).reshape([seen[axis] for axis in order])
+        return split.transpose(np.argsort(order)).reshape(tuple(shape))
 
 
 @lru_cache(maxsize=1024)

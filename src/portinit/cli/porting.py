@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from flax import nnx
@@ -24,12 +23,11 @@ from portinit.cli.outputs import compare_outputs, output_leaves
 from portinit.cli.torch_models import torch_forward, torch_model
 from portinit.cli.user_code import running
 from portinit.probes.inputs import Arguments, map_arrays
-from portinit.recipes.names import split_name
 from portinit.recipes.packed import is_recurrent_bias
 from portinit.testing.arrays import differing
 from portinit.testing.weights import in_torchs_order
 from portinit.verify.arrays import absolute_distance, distance_in_ulp
-from portinit_flax.matching import Plan, plans_with_stacks
+from portinit_flax.matching import LeafPlan, Request, leaf_plans
 from portinit_flax.tree import leaves, tree_of
 from portinit_torch.inputs import torch_arguments
 
@@ -95,7 +93,7 @@ class Pair:
     flax: FlaxModel
     values: Any  # linen's variables, or the nnx module itself
     recipe: Recipe
-    plans: Sequence[Plan]  # what each array of the Flax model holds, or each layer of a stack
+    plans: Sequence[LeafPlan]  # what each array of the Flax model holds, or each layer of a stack
     initializers: Mapping[str, str]  # by PyTorch's names
     notes: tuple[str, ...] = ()
     inexact: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # see Recipe.inexact
@@ -179,7 +177,7 @@ def fill(task: Task) -> Pair:
         inexact = chosen.inexact()
     flax = flax_model(task.flax_factory, task.flax_name, task.flax_input)
     bound, summed = _with_one_bias(flax.empty, bound, key, task)
-    plans = plans_with_stacks(tree_of(flax.empty), bound, task.names, task.stacked)
+    plans = leaf_plans(flax.empty, bound, Request.of(task.names, task.stacked))
     if task.replay is None or summed:
         portinit_torch.initialize(ours, bound, key)
     values = portinit_flax.initialize(flax.empty, bound, key, task.names, stacked=task.stacked)
@@ -241,15 +239,13 @@ def _rows(pair: Pair) -> list[Row]:
     _, arrays, _ = leaves(tree_of(pair.values))
     rows = []
     for plan in pair.plans:
-        leaf, name = plan.leaf, split_name(plan.name)[0]
-        array = arrays[leaf.position]
-        if leaf.axis is not None:
-            array = jnp.take(array, leaf.layer, leaf.axis)
-        ours, theirs = in_torchs_order(plan.name, state[name], array, plan.layout)
+        leaf, name = plan.leaf, plan.parameter.name
+        array = leaf.part_of(to_numpy(arrays[leaf.position]))
+        ours, theirs = in_torchs_order(plan.parameter, state[name], array, plan.layout)
         count = int(np.count_nonzero(differing(ours, theirs)))
         path, text = "/".join(leaf.path), pair.initializers[name]
         near = _near(ours, theirs, pair.inexact.get(name, ())) if count else None
-        rows.append((places[name], Row(plan.name, path, ours.shape, text, count, near)))
+        rows.append((places[name], Row(str(plan.parameter), path, ours.shape, text, count, near)))
     return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
 
@@ -291,7 +287,7 @@ def _where(done: Port, arguments: Arguments) -> list[str]:
         return []
     owners: dict[str, list[str]] = {}
     for plan in pair.plans:
-        owner = split_name(plan.name)[0].rpartition(".")[0]
+        owner = plan.parameter.name.rpartition(".")[0]
         owners.setdefault(owner, []).append("/".join(plan.leaf.path[:-1]))
     given = (
         {} if isinstance(pair.values, nnx.Module) else {"variables": pair.flax.whole(pair.values)}

@@ -3,9 +3,48 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from portinit.arrays.layouts import LAYOUTS, Layout
+from portinit.arrays.layouts import LAYOUTS, Layout, Shape
+
+
+@dataclass(frozen=True)
+class ParameterSlice:
+    """A parameter of a recipe, or some rows of PyTorch's axis 0 of it.
+
+    Attributes:
+        name: the parameter's name in the recipe.
+        rows: the rows; None for all of it.
+
+    >>> ParameterSlice.parse("attn.in_proj_weight[64:128]")
+    ParameterSlice(name='attn.in_proj_weight', rows=range(64, 128))
+    >>> str(ParameterSlice("attn.in_proj_weight", range(64, 128)))
+    'attn.in_proj_weight[64:128]'
+    """
+
+    name: str
+    rows: range | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ParameterSlice:
+        """A name as tables write it: ``attn.in_proj_weight[0:64]`` is limited to rows."""
+        limited = _ROWS.fullmatch(text) if text.endswith("]") else None
+        if limited is None:
+            return cls(text)
+        return cls(limited[1], range(int(limited[2]), int(limited[3])))
+
+    def __str__(self) -> str:
+        if self.rows is None:
+            return self.name
+        return f"{self.name}[{self.rows.start}:{self.rows.stop}]"
+
+    def shape_in(self, whole: Shape) -> Shape:
+        """The shape of the slice of a parameter of shape ``whole``."""
+        return whole if self.rows is None else (len(self.rows), *whole[1:])
+
+
+_ROWS = re.compile(r"(.*)\[(\d+):(\d+)\]")
 
 _LEAVES = {
     "kernel": "weight",
@@ -55,89 +94,16 @@ def flax_layout(path: Sequence[str], ndim: int) -> Layout:
     return LAYOUTS["torch"]
 
 
-def _signature(name: str) -> str:
-    """What two spellings of a name have in common: the words between dots and underscores."""
-    return ".".join(re.split(r"[._/]+", name))
+def signature(parts: Iterable[str]) -> tuple[str, ...]:
+    """What two spellings of a name have in common: the words between dots and underscores.
 
-
-def by_signature(known: Iterable[str]) -> dict[str, list[str]]:
-    """Names by what is left of them when separators make no difference."""
-    names: dict[str, list[str]] = {}
-    for name in known:
-        names.setdefault(_signature(name), []).append(name)
-    return names
-
-
-def candidates(path: Sequence[str], known: Mapping[str, list[str]]) -> list[str]:
-    """Which names of :func:`by_signature` a Flax path may be: as it is written, or translated."""
-    return known.get(_signature("/".join(path)), []) or known.get(_signature(torch_name(path)), [])
-
-
-def match_names(
-    paths: Iterable[tuple[str, ...]],
-    known: Iterable[str],
-    table: Mapping[str, str],
-    *,
-    complete: bool = True,
-    owner: str = "the recipe",
-) -> tuple[dict[tuple[str, ...], str], list[str]]:
-    """Find the recipe's name for each path of a Flax tree.
-
-    A path in the table is what the table says. Another is the known name that reads the same but
-    for dots, underscores and Flax's words for a leaf; or else, unless the known names are all
-    there are, its translation.
-
-    Args:
-        paths: paths of the tree, without the collection's name.
-        known: the recipe's names of single parameters; may be empty.
-        table: from paths joined by ``/`` to names.
-        complete: whether the known names, if there are any, are those of every parameter.
-        owner: what has the known names, for the misfits to say.
-
-    Returns:
-        The names found, and a line for each misfit.
+    >>> signature(["layers.0.linear1"]) == signature(["layers_0", "linear1"])
+    True
     """
-    paths, known = list(paths), list(known)
-    joined = {"/".join(path) for path in paths}
-    signatures = by_signature(known)
-    found: dict[tuple[str, ...], str] = {}
-    strangers = sorted({*table} - joined)
-    misfits = [f"{path}: in the table of names, but not in the tree" for path in strangers]
-    complete = complete and bool(known)
-    for path in paths:
-        label = "/".join(path)
-        likely = candidates(path, signatures)
-        if label in table:
-            found[path] = table[label]
-            if complete and split_name(table[label])[0] not in known:
-                misfits.append(f"{label}: {owner} has no {table[label]}")
-        elif len(likely) == 1:
-            found[path] = likely[0]
-        elif likely:
-            misfits.append(f"{label}: could be any of {', '.join(likely)}")
-        elif complete:
-            misfits.append(f"{label}: {owner} has no such name")
-        else:
-            found[path] = torch_name(path)
-    return found, misfits + _shared(found)
+    return tuple(re.split(r"[._/]+", ".".join(parts)))
 
 
-def split_name(name: str) -> tuple[str, range | None]:
-    """A name and the rows of PyTorch's axis 0 that it is limited to: ``in_proj_weight[0:64]``.
-
-    >>> split_name("attn.in_proj_weight[64:128]")
-    ('attn.in_proj_weight', range(64, 128))
-    """
-    found = re.fullmatch(r"(.*)\[(\d+):(\d+)\]", name)
-    return (found[1], range(int(found[2]), int(found[3]))) if found else (name, None)
-
-
-def _shared(found: Mapping[tuple[str, ...], str]) -> list[str]:
-    owners: dict[str, list[str]] = {}
-    for path, name in found.items():
-        owners.setdefault(name, []).append("/".join(path))
-    return [
-        f"{name}: claimed by {' and '.join(paths)}"
-        for name, paths in owners.items()
-        if len(paths) > 1
-    ]
+def signatures_of(path: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The names that a Flax path may be, as signatures: as it is written, and translated."""
+    yield signature(path)
+    yield signature([torch_name(path)])

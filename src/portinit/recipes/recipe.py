@@ -75,6 +75,11 @@ class Recipe:
     def _index(self) -> RuleIndex:
         return RuleIndex(self.rules)
 
+    @property
+    def patterns(self) -> tuple[Rule, ...]:
+        """The rules that stand for more than one name."""
+        return tuple(rule for _, rule in self._index.patterns)
+
     def matching_rule(self, parameter: Parameter) -> Rule | None:
         """The first rule that matches a parameter, unbound; None if none does."""
         return self._index.first(parameter)

@@ -50,6 +50,7 @@ class Rule:
             none of PyTorch's. See :class:`Parameter`.
         drawn_as: the name whose key it draws with, where that is not its own: a traced constructor
             made both parameters from one draw, as copies or as functions of each other.
+        other_names: those of a tied parameter besides its first, in the recipe of one model.
     """
 
     pattern: str
@@ -62,6 +63,7 @@ class Rule:
     value: int | None = None
     layer: str | None = field(default=None, compare=False)
     drawn_as: str | None = None
+    other_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str) or not isinstance(self.initializer, Initializer):
@@ -130,6 +132,7 @@ class Rule:
             kind=None,
             layer=parameter.kind or self.layer,
             shape=parameter.shape if self.shape is None else self.shape,
+            other_names=parameter.other_names or self.other_names,
         )
 
 
@@ -169,15 +172,23 @@ class RuleIndex:
         return found
 
 
+def is_usual(layout: Layout | None) -> bool:
+    """Whether a layout is one that the kind of a layer tells, and nobody states."""
+    return layout is None or layout in _USUAL.values()
+
+
+_USUAL = {
+    "embedding": LAYOUTS["rows"],
+    "conv_transpose": LAYOUTS["flax_conv_transpose"],
+    "transposed_linear": Layout(roles="io"),
+}
+
+
 def usual_layout(parameter: Parameter) -> Layout | None:
     """How Flax holds a parameter of its kind, where its name and shape do not tell."""
     if len(parameter.shape) < 2:
         return None
-    return {
-        "embedding": LAYOUTS["rows"],
-        "conv_transpose": LAYOUTS["flax_conv_transpose"],
-        "transposed_linear": Layout(roles="io"),
-    }.get(parameter.kind or "")
+    return _USUAL.get(parameter.kind or "")
 
 
 def _unescape(pattern: str) -> str:

@@ -193,7 +193,8 @@ def layout_to_data(layout: Layout) -> Any:
     for name, value in LAYOUTS.items():
         if layout == value:
             return name
-    return {f.name: _value_to_data(getattr(layout, f.name)) for f in fields(layout)}
+    data = {f.name: _value_to_data(getattr(layout, f.name)) for f in fields(layout)}
+    return {name: value for name, value in data.items() if name != "view" or value is not None}
 
 
 def layout_from_data(data: Any) -> Layout:
@@ -298,6 +299,8 @@ def _rule_to_data(rule: Rule, program: Program | None) -> dict[str, Any]:
         data["layout"] = layout_to_data(rule.layout)
     if rule.buffer:
         data["buffer"] = True
+    if rule.other_names:
+        data["other_names"] = list(rule.other_names)
     traced = {"source": rule.source, "value": rule.value, "drawn_as": rule.drawn_as}
     data |= {key: value for key, value in traced.items() if value is not None}
     shared = _is_shared(rule, program)
@@ -306,7 +309,7 @@ def _rule_to_data(rule: Rule, program: Program | None) -> dict[str, Any]:
 
 def _rule_from_data(number: int, data: Any, program: Program | None) -> Rule:
     allowed = {"name", "kind", "layer", "shape", "layout", "buffer", "source", "value"}
-    allowed |= {"initializer", "drawn_as"}
+    allowed |= {"initializer", "drawn_as", "other_names"}
     try:
         known = isinstance(data, dict) and {"name", "initializer"} <= set(data) <= allowed
         if not known:
@@ -323,6 +326,7 @@ def _rule_from_data(number: int, data: Any, program: Program | None) -> Rule:
             None if data.get("value") is None else _value_of(data["value"], program),
             data.get("layer"),
             data.get("drawn_as"),
+            tuple(map(_text, data.get("other_names", ()))),
         )
     except (ValueError, TypeError, RecursionError) as error:
         raise RecipeError(f"rule {number}: {error}") from error

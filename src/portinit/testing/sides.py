@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from portinit.arrays.layouts import Layout, as_layout
-from portinit.recipes.rule import usual_layout
-
-if TYPE_CHECKING:
-    from portinit_flax.tree import Tree
-
-Names = Mapping[str, str | tuple[str, Layout | str]]
-Path = tuple[str, ...]
+from portinit.arrays.layouts import Layout
+from portinit.initializers.assigned import assign
+from portinit.initializers.basic import zeros
+from portinit.recipes.packed import is_packed
+from portinit.recipes.recipe import Recipe
+from portinit.recipes.rule import Rule, usual_layout
+from portinit.testing.arrays import has_values, to_numpy
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Held:
     def memory(self) -> Any:
         """What tied tensors have in common."""
         x = self.values
-        return (x.data_ptr(), tuple(x.shape), x.stride()) if hasattr(x, "data_ptr") else id(x)
+        if not hasattr(x, "data_ptr") or not x.numel() or x.is_meta:
+            return id(x)
+        return (x.data_ptr(), tuple(x.shape), x.stride())
 
 
 def torch_side(module: Any) -> dict[str, Held]:
@@ -40,7 +42,7 @@ def torch_side(module: Any) -> dict[str, Held]:
         raise TypeError(f"torch_module must be an nn.Module or a mapping of names, got {kind}")
     from portinit_torch.modules import describe
 
-    pairs = [(pair, False) for pair in module.named_parameters()]
+    pairs = [(pair, False) for pair in module.named_parameters(remove_duplicate=False)]
     pairs += [(pair, True) for pair in module.named_buffers()]
     return {
         name: Held(tensor, usual_layout(describe(module, name, tensor)), buffer)
@@ -53,47 +55,27 @@ def _is_statistic(name: str) -> bool:
     return leaf in ("running_mean", "running_var", "num_batches_tracked")
 
 
-@dataclass(frozen=True)
-class FlaxSide:
-    """A Flax model's arrays by path, its collections left out.
+def recipe_of(held: Mapping[str, Held]) -> Recipe:
+    """What a matching needs to know of PyTorch's tensors, as rules.
 
-    Attributes:
-        tree: what paths and shapes tell of layouts.
-        arrays: the parameters and the batch statistics.
-        statistics: the paths of the batch statistics, which PyTorch's side may lack.
+    A tensor with several names is one parameter; recurrent layers have their values, as a zero
+    bias may be missing in Flax.
     """
-
-    tree: Tree
-    arrays: dict[Path, Any]
-    statistics: set[Path]
-
-
-def flax_side(model: Any) -> FlaxSide:
-    """The arrays of linen variables, of a tree of parameters, or of an nnx module."""
-    from flax import nnx
-
-    from portinit_flax.tree import Tree, leaves, tree_of
-
-    tree = tree_of(model)
-    statistics: Any = {}
-    if isinstance(model, nnx.Module):
-        statistics = nnx.state(model, nnx.BatchStat)
-    elif isinstance(model, Mapping) and "params" in model:
-        statistics = model.get("batch_stats", {})
-    found, arrays, _ = leaves(tree)
-    return FlaxSide(
-        Tree(found),
-        {leaf.path: arrays[leaf.position] for leaf in found},
-        {leaf.path for leaf in leaves(statistics)[0]},
-    )
-
-
-def split_table(names: Names | None) -> tuple[dict[str, str], dict[str, Layout]]:
-    """A table's names, and the layouts that it states, by path."""
-    table, layouts = {}, {}
-    for path, target in (names or {}).items():
-        if isinstance(target, str):
-            table[path] = target
-        else:
-            table[path], layouts[path] = target[0], as_layout(target[1])
-    return table, layouts
+    names: dict[Any, list[str]] = {}
+    for name, one in held.items():
+        names.setdefault(one.memory, []).append(name)
+    rules = []
+    for first, *others in names.values():
+        one = held[first]
+        values = is_packed(first) and has_values(one.values)
+        rules.append(
+            Rule(
+                glob.escape(first),
+                assign(to_numpy(one.values)) if values else zeros,
+                one.layout,
+                shape=tuple(one.values.shape),
+                buffer=one.buffer,
+                other_names=tuple(others),
+            )
+        )
+    return Recipe(rules)

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from portinit.arrays.layouts import Layout
-from portinit.initializers.assigned import assign
-from portinit.recipes.names import match_names, split_name
-from portinit.recipes.packed import is_packed, is_recurrent_bias
-from portinit.recipes.recipe import Recipe
-from portinit.recipes.rule import Rule
+from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.names import ParameterSlice
+from portinit.recipes.packed import is_recurrent_bias
 from portinit.testing.arrays import Array, described, differing, has_values, to_numpy
-from portinit.testing.sides import FlaxSide, Held, Names, Path, flax_side, split_table, torch_side
+from portinit.testing.sides import Held, recipe_of, torch_side
+
+if TYPE_CHECKING:
+    from portinit_flax.tree import Leaf
 
 
 def assert_same_weights(
-    torch_module: Any, flax_tree: Any, names: Names | None = None, *, tolerance: float = 0.0
+    torch_module: Any,
+    flax_tree: Any,
+    names: NameTable | None = None,
+    *,
+    tolerance: float = 0.0,
+    stacked: Mapping[str, int] | None = None,
+    ignore: str | Iterable[str] = (),
 ) -> None:
     """Assert that a PyTorch module and a Flax model hold the same weights.
 
-    Names and layouts are found as by ``portinit_flax.initialize``, recurrent cells too. Buffers
+    Names, layouts and stacked layers are found as by ``portinit_flax.initialize``. Buffers
     (running statistics) are compared where both sides have them. Tied weights count once.
 
     Args:
@@ -31,9 +37,10 @@ def assert_same_weights(
             ``state_dict`` or what ``Recipe.replay`` gives. A mapping does not tell a transposed
             convolution from another: state the layout of its kernel in ``names``.
         flax_tree: linen variables, a tree of parameters, or an ``nnx.Module``.
-        names: where matching needs help: a table from Flax paths to PyTorch names, or to pairs of
-            a name and a layout. A name may be limited to rows: ``"attn.in_proj_weight[0:64]"``.
+        names: where matching needs help, as for ``portinit_flax.initialize``.
         tolerance: the largest absolute difference allowed; 0 compares every bit, and dtypes.
+        stacked: as for ``portinit_flax.initialize``.
+        ignore: patterns of PyTorch's names that the Flax model need not have.
 
     Raises:
         AssertionError: listing every difference: what one side lacks, shapes, dtypes, and for
@@ -43,63 +50,48 @@ def assert_same_weights(
     >>> weight = np.arange(6.0).reshape(2, 3)
     >>> assert_same_weights({"head.weight": weight}, {"head": {"kernel": weight.T}})
     """
-    held, flax = torch_side(torch_module), flax_side(flax_tree)
-    table, stated = split_table(names)
-    cells, lines = _cells(held, flax, table)
-    found, unmatched = _match(held, flax, cells | table)
-    lines += unmatched
-    lines += [*_missing(held, found), *_uncovered(held, found)]
-    lines += _compared(held, flax, found, stated, tolerance)
+    from portinit_flax.matching import Matcher, Request
+    from portinit_flax.tree import leaves, tree_of
+
+    held = torch_side(torch_module)
+    matcher = Matcher(flax_tree, recipe_of(held), Request.of(names, stacked, ignore))
+    arrays = leaves(tree_of(flax_tree))[1]
+    lines = [
+        line.replace("the recipe has", "the torch module has") for line in matcher.misfits_of_names
+    ]
+    statistics = _statistics(flax_tree)
+    lines += [
+        f"{leaf.label}: the torch module has no such name"
+        for leaf in (matcher.unmatched if held else matcher.tree.leaves.values())
+        if leaf.position not in statistics
+    ]
+    lines += [f"{name}: the flax tree has no such parameter" for name in matcher.unclaimed]
+    lines += _uncovered(held, matcher.found)
+    lines += _compared(held, arrays, matcher.found, tolerance)
     if lines:
         counted = "1 difference" if len(lines) == 1 else f"{len(lines)} differences"
         head = f"PyTorch and Flax must hold the same weights, got {counted}:"
         raise AssertionError("\n  ".join([head, *lines]))
 
 
-def _cells(
-    held: Mapping[str, Held], flax: FlaxSide, table: Mapping[str, str]
-) -> tuple[dict[str, str], list[str]]:
-    """The rows of packed parameters that Flax's recurrent cells hold, and what does not fit."""
-    from portinit_flax.recurrent import names_of_cells
+def _statistics(model: Any) -> set[int]:
+    """The positions of the batch statistics among a model's leaves."""
+    from flax import nnx
 
-    rules = [
-        Rule(glob.escape(name), assign(to_numpy(one.values)), shape=tuple(one.values.shape))
-        for name, one in held.items()
-        if is_packed(name) and has_values(one.values)
-    ]
-    return names_of_cells(flax.tree, Recipe(rules), table)
+    from portinit_flax.tree import leaves, paths_of, tree_of
+
+    if isinstance(model, nnx.Module):
+        known = set(paths_of(nnx.state(model, nnx.BatchStat)))
+        return {leaf.position for leaf in leaves(tree_of(model))[0] if leaf.path in known}
+    return {i for i, path in enumerate(paths_of(model)) if path[:1] == ("batch_stats",)}
 
 
-def _match(
-    held: Mapping[str, Held], flax: FlaxSide, table: dict[str, str]
-) -> tuple[dict[Path, str], list[str]]:
-    """PyTorch's name for each Flax path, and a line for each that has none."""
-    owner = "the torch module"
-    if not held:
-        return {}, [f"{'/'.join(path)}: {owner} has no such name" for path in flax.arrays]
-    found, _ = match_names(flax.arrays, held, table, owner=owner)
-    compared = [path for path in flax.arrays if path in found or path not in flax.statistics]
-    found, lines = match_names(compared, held, table, owner=owner)
-    return {path: label for path, label in found.items() if split_name(label)[0] in held}, lines
-
-
-def _missing(held: Mapping[str, Held], found: Mapping[Path, str]) -> Iterator[str]:
-    claimed = {split_name(label)[0] for label in found.values()}
-    memory = {held[name].memory for name in claimed}
-    for name, one in held.items():
-        if _may_lack(name, one, slice(None)):
-            continue
-        if not one.buffer and name not in claimed and one.memory not in memory:
-            yield f"{name}: the flax tree has no such parameter"
-
-
-def _uncovered(held: Mapping[str, Held], found: Mapping[Path, str]) -> Iterator[str]:
+def _uncovered(held: Mapping[str, Held], found: Sequence[Any]) -> Iterator[str]:
     """Tensors of which some rows are in no array, or in two."""
     parts: dict[str, list[range]] = {}
-    for label in found.values():
-        name, rows = split_name(label)
-        if rows is not None:
-            parts.setdefault(name, []).append(rows)
+    for one, _ in found:
+        if one.parameter.rows is not None and one.parameter.name in held:
+            parts.setdefault(one.parameter.name, []).append(one.parameter.rows)
     for name, pieces in parts.items():
         pieces.sort(key=lambda rows: rows.start)
         size = held[name].values.shape[0]
@@ -118,33 +110,26 @@ def _may_lack(name: str, one: Held, rows: Any) -> bool:
 
 
 def _compared(
-    held: Mapping[str, Held],
-    flax: FlaxSide,
-    found: Mapping[Path, str],
-    stated: Mapping[str, Layout],
-    tolerance: float,
+    held: Mapping[str, Held], arrays: Sequence[Any], found: Sequence[Any], tolerance: float
 ) -> Iterator[str]:
     """A line for each array that differs from its tensor, in PyTorch's order."""
     places = {name: place for place, name in enumerate(held)}
-    for path in sorted(found, key=lambda path: places[split_name(found[path])[0]]):
-        label, joined = found[path], "/".join(path)
-        name, rows = split_name(label)
-        one, wanted = held[name], tuple(held[name].values.shape)
-        wanted = wanted if rows is None else (rows.stop - rows.start, *wanted[1:])
-        layout = stated.get(joined) or one.layout or flax.tree.layout(path, wanted)
-        line = _difference(label, one.values, flax.arrays[path], layout, tolerance)
+    known = [(one, layout) for one, layout in found if one.parameter.name in held]
+    for one, layout in sorted(known, key=lambda pair: places[pair[0].parameter.name]):
+        tensor, array = held[one.parameter.name].values, arrays[one.leaf.position]
+        line = _difference(one.parameter, tensor, array, one.leaf, layout, tolerance)
         if line is not None:
-            yield f"{label} ({joined}): {line}"
+            yield f"{one.parameter} ({one.leaf.label}): {line}"
 
 
 def _difference(
-    label: str, tensor: Any, array: Any, layout: Layout, tolerance: float
+    parameter: ParameterSlice, tensor: Any, array: Any, leaf: Leaf, layout: Layout, tolerance: float
 ) -> str | None:
     for side, values in (("PyTorch", tensor), ("Flax", array)):
         if not has_values(values):
             return f"{side} has a shape and no values"
     try:
-        ours, theirs = in_torchs_order(label, tensor, array, layout)
+        ours, theirs = in_torchs_order(parameter, tensor, leaf.part_of(to_numpy(array)), layout)
     except ValueError as error:
         return str(error)
     if ours.shape != theirs.shape:
@@ -158,13 +143,13 @@ def _difference(
     return described(ours, theirs, where) + _hint(ours, theirs, tolerance)
 
 
-def in_torchs_order(label: str, tensor: Any, array: Any, layout: Layout) -> tuple[Array, Array]:
-    """A tensor, or the rows of it that a label is limited to, and a Flax array in its order."""
-    rows = split_name(label)[1]
+def in_torchs_order(
+    parameter: ParameterSlice, tensor: Any, array: Any, layout: Layout
+) -> tuple[Array, Array]:
+    """A tensor, or the rows of it that are meant, and a Flax array in its order."""
+    rows = parameter.rows
     ours, theirs = to_numpy(tensor), layout.to_torch(to_numpy(array))
-    ours = ours if rows is None else ours[rows.start : rows.stop]
-    slope = {ours.shape, theirs.shape} == {(), (1,)}  # PReLU's: (1,) in PyTorch, () in Flax
-    return ours, theirs.reshape(ours.shape) if slope else theirs
+    return ours if rows is None else ours[rows.start : rows.stop], theirs
 
 
 def _hint(ours: Array, theirs: Array, tolerance: float) -> str:

@@ -1,0 +1,162 @@
+"""What a matching found: pairs with their evidence, and all that is left over or in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from portinit.arrays.layouts import Layout, Shape
+from portinit.recipes.matching.leaf import Leaf
+from portinit.recipes.names import ParameterSlice
+
+
+class Evidence(IntEnum):
+    """What a pair of an array and a parameter rests on, the surest first."""
+
+    TABLE = 0
+    """The user's table says so."""
+    NAME = 1
+    """The names read the same but for separators and Flax's words for a leaf."""
+    REWRITTEN = 2
+    """The names read the same once other usual words are translated and lists are numbered."""
+    WORDS = 3
+    """Of all arrays of this size the names are the most alike, by a clear margin."""
+    STRUCTURE = 4
+    """Nothing else in the modules paired so far has this size."""
+    ORDER = 5
+    """Modules of equal shapes were paired in the order in which they are defined."""
+
+    @property
+    def certainty(self) -> str:
+        """``"stated"``, ``"certain"``, ``"likely"`` or ``"assumed"``."""
+        return ("stated", "certain", "certain", "likely", "likely", "assumed")[self]
+
+
+class LayoutEvidence(IntEnum):
+    """What the layout of a pair rests on, the surest first."""
+
+    STATED = 0
+    """The user's table or the recipe says so, or there is nothing to tell apart."""
+    SHAPE = 1
+    """No other layout gives PyTorch's shape."""
+    CLASS = 2
+    """The module's class has this layout."""
+    SIBLINGS = 3
+    """Arrays of the same kind whose shapes leave no choice have this layout."""
+    CONVENTION = 4
+    """Flax's layers call an array of this layout so: ``kernel``, ``embedding``."""
+    ASSUMED = 5
+    """The shape fits more than one layout, and nothing tells them apart."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An array and the parameter, or the part of one, that it holds.
+
+    Attributes:
+        leaf: the array, or the part of it: a stack's layer, a slice.
+        parameter: PyTorch's parameter, or some of its rows.
+        layout: how its axes are PyTorch's.
+        evidence: what the pair rests on.
+        layout_evidence: what the layout rests on.
+        others: layouts that fit the shapes as well.
+    """
+
+    leaf: Leaf
+    parameter: ParameterSlice
+    layout: Layout
+    evidence: Evidence
+    layout_evidence: LayoutEvidence
+    others: tuple[Layout, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """The array's path, joined by ``/``; a stack's layer has its number in it."""
+        return self.leaf.label
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the array, or of the part of it."""
+        return self.leaf.shape
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether neither the pair nor its layout is a guess."""
+        return (
+            self.evidence <= Evidence.REWRITTEN
+            and self.layout_evidence <= LayoutEvidence.CONVENTION
+        )
+
+    def __str__(self) -> str:
+        words = f"{self.evidence.name.lower()}; layout by {self.layout_evidence.name.lower()}"
+        return f"{self.path} = {self.parameter} ({words})"
+
+
+@dataclass(frozen=True)
+class Matching(Mapping[str, tuple[str, Layout]]):
+    """How a Flax model's arrays and PyTorch's parameters correspond.
+
+    A mapping from each array's path to PyTorch's name and the layout: a table of names that says
+    all that was found.
+
+    Attributes:
+        pairs: in the order of the tree.
+        leftover_paths: arrays that hold no parameter.
+        leftover_names: parameters that no array holds.
+        misfits: a line for all that stands in the way of filling the model; none if all fits.
+    """
+
+    pairs: tuple[Pair, ...]
+    leftover_paths: tuple[str, ...] = ()
+    leftover_names: tuple[str, ...] = ()
+    misfits: tuple[str, ...] = ()
+    _by_path: Mapping[str, Pair] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_path", {pair.path: pair for pair in self.pairs})
+
+    def __getitem__(self, path: str) -> tuple[str, Layout]:
+        pair = self._by_path[path]
+        return str(pair.parameter), pair.layout
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_path)
+
+    def __len__(self) -> int:
+        return len(self._by_path)
+
+    def pair(self, path: str) -> Pair:
+        """The pair of one array."""
+        return self._by_path[path]
+
+    @property
+    def suspects(self) -> tuple[Pair, ...]:
+        """The pairs that are guessed, or whose layout is: what a proof has to look at first."""
+        return tuple(pair for pair in self.pairs if not pair.is_sure)
+
+    def exchangeable(self) -> tuple[tuple[Pair, ...], ...]:
+        """Groups of guessed pairs whose parameters could be exchanged, as their shapes are equal.
+
+        A wrong pairing that shapes do not reveal lies within one of these groups.
+        """
+        groups: dict[Any, list[Pair]] = {}
+        for pair in self.pairs:
+            if pair.evidence > Evidence.REWRITTEN:
+                groups.setdefault((pair.shape, pair.layout), []).append(pair)
+        return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+    def as_table(self) -> dict[str, str | tuple[str, Layout]]:
+        """A table for ``names=`` that states every pair, with the layouts that are no certainty."""
+        return {
+            pair.path: (
+                str(pair.parameter)
+                if pair.layout_evidence <= LayoutEvidence.SHAPE
+                else (str(pair.parameter), pair.layout)
+            )
+            for pair in self.pairs
+        }
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.pairs), *self.misfits])
