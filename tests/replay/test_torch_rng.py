@@ -1,21 +1,25 @@
 """The replayed CPU generator against torch itself: values, and where the stream then stands."""
 
+import ctypes
 import hashlib
 import math
+import os
 import struct
+import subprocess
 import sys
 import tracemalloc
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from portinit.backends import threads
+from portinit.backends import object_code, threads
 from portinit.replay import torch_rng as ts
 from portinit.replay.torch_math.arithmetic import fma64, fma_exact
 from portinit.replay.torch_rng import cephes, compiled, generator, libm, loops
@@ -33,6 +37,7 @@ Pair = tuple[ts.Generator, torch.Generator]
 def both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a test without numba, and with it from the first word on."""
     monkeypatch.setattr(generator, "_COMPILE_AFTER", 0 if request.param else sys.maxsize)
+    monkeypatch.setattr(generator, "_LOAD_AFTER", sys.maxsize)
     if request.param and compiled._kernels() is None:
         pytest.skip("numba is not installed")
 
@@ -525,6 +530,7 @@ def test_lstm(bits: Bits) -> None:
 
 def test_numba_takes_over_once_much_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generator, "_COMPILE_AFTER", 100_000)
+    monkeypatch.setattr(generator, "_LOAD_AFTER", sys.maxsize)
     mixed, plain = ts.Generator(1), ts.Generator(1)
     mixed_values = [ts.normal(mixed, 70_001) for _ in range(4)]
     assert isinstance(mixed.engine, compiled.CompiledEngine)
@@ -536,7 +542,7 @@ def test_numba_takes_over_once_much_is_drawn(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_without_numba_all_works(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = ts.normal(ts.Generator(1), 1000)
-    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setattr(object_code, "_is_installed", lambda: False)
     monkeypatch.setattr(compiled, "_kernels", compiled._kernels.__wrapped__)
     monkeypatch.setattr(generator, "_COMPILE_AFTER", 0)
     gen = ts.Generator(1)
@@ -557,6 +563,50 @@ def test_where_nothing_can_be_kept_each_process_compiles(monkeypatch: pytest.Mon
     assert options["nogil"]
     assert function.__code__ is loops.twist.__code__
     assert function.__globals__["kept"] == 1
+
+
+def test_machine_code_is_kept_and_runs_without_numba(tmp_path: Path) -> None:
+    """Compiled in one process; linked in another, which does not load numba."""
+    code = (
+        "import sys; from portinit.replay.torch_rng import Generator, compiled, normal; "
+        "kept = compiled.is_kept(); gen = Generator(1); gen.expect(1 << 24); "
+        "print(kept, float(normal(gen, 1000).sum()), type(gen.engine).__name__, "
+        "'numba' in sys.modules)"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    total = str(float(ts.normal(ts.Generator(1), 1000).sum()))
+    assert runs[0] == ["False", total, "CompiledEngine", "True"]
+    assert runs[1] == ["True", total, "CompiledEngine", "False"]
+    assert len([*tmp_path.glob("torch_rng.*.o")]) == 1
+
+
+def test_a_folder_that_cannot_be_written_only_costs_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr(compiled._CODE, "_compile", lambda: b"code")
+    monkeypatch.setattr(compiled._CODE, "_linked", lambda code: {"code": code})
+    assert not compiled.is_kept()
+    assert compiled._CODE.load() == {"code": b"code"}
+
+
+def test_what_is_kept_is_taken_when_less_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kept, engine in ((True, compiled.CompiledEngine), (False, generator.NumpyEngine)):
+        monkeypatch.setattr(generator, "_is_kept", lambda kept=kept: kept)
+        gen = ts.Generator(0)
+        gen.expect(generator._LOAD_AFTER)
+        assert isinstance(gen.engine, engine)
 
 
 @pytest.mark.parametrize("library", [None, "libthatisnotthere.so"])
@@ -584,6 +634,40 @@ def test_numba_and_numpy_round_alike(mean: float) -> None:
     np.testing.assert_array_equal(fast.uniform(words.copy(), single, scale), wanted[1])
 
 
+def plain_kernels() -> compiled.Kernels:
+    """The loops in plain Python, on addresses as the compiled ones."""
+
+    def at(address: int, shape: Any, dtype: str) -> NDArray[Any]:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        return np.frombuffer((ctypes.c_char * size).from_address(address), dtype).reshape(shape)
+
+    def key(address: int) -> NDArray[Any]:
+        return at(address, 624, "u4")
+
+    def none(value: None) -> int:
+        return 0
+
+    return {
+        "draw": lambda k, used, out, n: loops.draw(key(k), used, at(out, n, "u4")),
+        "skip": lambda k, used, n: loops.skip(key(k), used, n),
+        "uniform": lambda w, low, width, out, n: none(
+            loops.uniform(at(w, n, "u4"), np.float32(low), np.float32(width), at(out, n, "f4"))
+        ),
+        "normal": lambda w, mean, std, out, n, scratch: none(
+            loops.normal(
+                *(at(w, n, "u4"), np.float32(mean), np.float32(std), at(out, n, "f4")),
+                at(scratch, (4, loops.PAIRS), "u4"),
+            )
+        ),
+        "shuffle": lambda order, size, w, n, start: none(
+            loops.shuffle(at(order, size, "i8"), at(w, n, "u4"), start)
+        ),
+        "insert": lambda order, size, w, n, start: none(
+            loops.insert(at(order, size, "i8"), at(w, n, "u8"), start)
+        ),
+    }
+
+
 @pytest.mark.parametrize("used", [0, 100, 624])
 def test_machine_code_does_what_the_python_says(used: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loops as plain Python, which numba compiles: one number at a time."""
@@ -594,7 +678,7 @@ def test_machine_code_does_what_the_python_says(used: int, monkeypatch: pytest.M
     assert fast is not None
     mean, std = np.float32(0.3), np.float32(0.7)
     found: list[list[Any]] = []
-    for engine in (compiled.CompiledEngine(key.copy(), used, cast(Any, loops)), fast):
+    for engine in (compiled.CompiledEngine(key.copy(), used, plain_kernels()), fast):
         with np.errstate(over="ignore"):
             words = engine.words(2048 + 32)
             engine.skip(1500)

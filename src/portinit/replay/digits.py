@@ -34,8 +34,11 @@ def operations_of(version: Version) -> Mapping[str, Operation]:
         "mean": _reduction("mean", _mean),
         "norm": _reduction("norm", reductions.norm_along),
     }
-    library = mkl.find(version)
-    return operations if library is None else operations | _linear_algebra(library)
+    return operations | _linear_algebra(version)
+
+
+def _is_full_precision(x: Array) -> bool:
+    return x.dtype.name in _FULL_PRECISION
 
 
 def _elementwise(name: str, version: Version) -> Operation:
@@ -56,24 +59,29 @@ def _mean(x: Array, axes: Sequence[int] | None, keepdims: bool, order: Any) -> A
     return np.asarray(values / x.dtype.type(x.size // max(values.size, 1)))
 
 
-def _linear_algebra(library: mkl.Library) -> dict[str, Operation]:
+def _linear_algebra(version: Version) -> dict[str, Operation]:
     last: tuple[Any, tuple[Array, Array]] | None = None
+
+    def library(*matrices: Array) -> mkl.Library | None:
+        """MKL, if it is at hand and takes these matrices."""
+        alike = len({x.dtype for x in matrices}) == 1 and all(x.ndim == 2 for x in matrices)
+        return mkl.find(version) if alike and _is_full_precision(matrices[0]) else None
 
     def qr(part: int) -> Operation:
         def apply(a: Attributes, x: Array) -> Array:
             nonlocal last  # Q and R are two operations on one matrix
-            if x.dtype.name not in _FULL_PRECISION or x.ndim != 2:
+            found = library(x)
+            if found is None:
                 return OPERATIONS[("qr_q", "qr_r")[part]](a, x)
             if last is None or last[0]() is not x:
-                last = weakref.ref(x), library.qr(x)
+                last = weakref.ref(x), found.qr(x)
             return last[1][part]
 
         return apply
 
     def matmul(a: Attributes, x: Array, y: Array) -> Array:
-        same = x.dtype == y.dtype and x.dtype.name in _FULL_PRECISION
-        plain = same and x.ndim == y.ndim == 2
-        return library.matmul(x, y) if plain else OPERATIONS["matmul"](a, x, y)
+        found = library(x, y)
+        return OPERATIONS["matmul"](a, x, y) if found is None else found.matmul(x, y)
 
     return {"qr_q": qr(0), "qr_r": qr(1), "matmul": matmul}
 

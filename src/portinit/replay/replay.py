@@ -45,6 +45,7 @@ class TorchStream:
     def __init__(self, seed: int, version: Version, nodes: Sequence[Node]) -> None:
         self.version = version
         self.generators = {0: torch_rng.Generator(seed)}
+        self.generators[0].expect(sum(_size(node) for node in nodes if node.op in _DRAWS))
         self.draws = {0: 0}
         self.lost: dict[int, str] = {}  # generators whose place is not known, and why
         self.places = {

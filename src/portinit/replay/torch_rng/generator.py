@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import struct
+from functools import cache
 from typing import Self
 
 import numpy as np
@@ -15,7 +16,8 @@ from portinit.replay.torch_rng.engines import KEY_SIZE, Engine, NumpyEngine, Wor
 STATE_SIZE = 5056
 """The length of ``torch.Generator.get_state()`` on CPU."""
 
-_COMPILE_AFTER = 1 << 24  # words; loading numba takes as long as drawing so many without it
+_COMPILE_AFTER = 1 << 24  # words; compiling takes longer than drawing some so many without it
+_LOAD_AFTER = 1 << 20  # where the machine code is kept on disk
 
 _HEAD = struct.Struct("<QiiQ")  # seed, left, seeded, next
 _TAIL = struct.Struct("<dddi4xf?3x")  # x, y, rho, whether y is cached; the same of float32
@@ -39,6 +41,7 @@ class Generator:
             raise ValueError(f"seed must be from -2**63 to 2**64 - 1, got {seed}")
         self.seed = seed % (1 << 64)
         self.cached_normal: float | None = None
+        self._expected = 0
         self._start(_seeded_key(self.seed), KEY_SIZE, drawn=0)
 
     def _start(self, key: Words, used: int, drawn: int) -> None:
@@ -49,10 +52,18 @@ class Generator:
     @property
     def engine(self) -> Engine:
         """What draws, and samples; compiled once there is much to draw."""
-        if self._drawn >= _COMPILE_AFTER and not self._compiled:
+        if not self._compiled and self._is_worth_compiling():
             self._compiled = True
             self._engine = compiled.engine(*self._engine.position()) or self._engine
         return self._engine
+
+    def expect(self, words: int) -> None:
+        """Say how many words are going to be drawn, which decides about compiling at once."""
+        self._expected = words
+
+    def _is_worth_compiling(self) -> bool:
+        words = max(self._drawn, self._expected)
+        return words >= _COMPILE_AFTER or (words >= _LOAD_AFTER and _is_kept())
 
     def random32(self, n: int) -> Words:
         """The next n 32-bit words."""
@@ -99,6 +110,11 @@ class Generator:
         generator._start(_checked_key(key), KEY_SIZE if fresh else following, drawn=not fresh)
         generator.cached_normal = _cached_normal(state[_KEY_END:])
         return generator
+
+
+@cache
+def _is_kept() -> bool:
+    return compiled.is_kept()
 
 
 def joined(words: Words) -> NDArray[np.uint64]:

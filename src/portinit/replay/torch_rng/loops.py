@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from portinit.replay.torch_math.arithmetic import fma
+from portinit.replay.torch_math.arithmetic import bits_of, float_of, fma
 from portinit.replay.torch_rng.cephes import box_muller, unit
 
 Words = NDArray[np.uint32]
@@ -17,7 +17,7 @@ Values = NDArray[np.float32]
 
 _SIZE, _AHEAD = 624, 397
 _BACK = _SIZE - _AHEAD
-_PAIRS = 1024  # at a time: their four arrays stay in the cache
+PAIRS = 1024  # at a time: their four arrays stay in the cache
 _UPPER, _LOWER = np.uint32(0x80000000), np.uint32(0x7FFFFFFF)
 _MATRIX = np.uint32(0x9908B0DF)
 _ONE = np.uint32(1)
@@ -40,14 +40,14 @@ def advance(key: Words) -> None:
     key[_SIZE - 1] = key[_AHEAD - 1] ^ twist(key[_SIZE - 1], key[0])
 
 
-def temper(key: Words, start: int, out: Words) -> None:
-    """The words that are drawn, of the words of state."""
-    for i in range(out.size):
+def temper(key: Words, start: int, out: Words, at: int, count: int) -> None:
+    """Some words that are drawn, of as many words of state."""
+    for i in range(count):
         y = key[start + i]
         y ^= y >> _S11
         y ^= (y << _S7) & _MASK_B
         y ^= (y << _S15) & _MASK_C
-        out[i] = y ^ (y >> _S18)
+        out[at + i] = y ^ (y >> _S18)
 
 
 def draw(key: Words, used: int, out: Words) -> int:
@@ -58,7 +58,7 @@ def draw(key: Words, used: int, out: Words) -> int:
             advance(key)
             used = 0
         count = min(_SIZE - used, out.size - done)
-        temper(key, used, out[done : done + count])
+        temper(key, used, out, done, count)
         done += count
         used += count
     return used
@@ -79,40 +79,40 @@ def uniform(words: Words, low: np.float32, width: np.float32, out: Values) -> No
         out[i] = fma(unit(words[i]), width, low)
 
 
-def normal(words: Words, mean: np.float32, std: np.float32, out: Values) -> None:
+def normal(words: Words, mean: np.float32, std: np.float32, out: Values, scratch: Words) -> None:
     """See ``Engine.normal``. The pairs are laid side by side first: rows do not vectorise."""
-    first, second = np.empty(_PAIRS, np.uint32), np.empty(_PAIRS, np.uint32)
-    cosines, sines = np.empty(_PAIRS, np.float32), np.empty(_PAIRS, np.float32)
-    for start in range(0, words.size, 2 * _PAIRS):
-        stop = min(start + 2 * _PAIRS, words.size)
-        count = (stop - start) // 2
-        apart(words[start:stop], first, second)
-        pairs(first[:count], second[:count], cosines, sines)
-        together(cosines, sines, mean, std, out[start:stop])
+    for start in range(0, words.size, 2 * PAIRS):
+        rows = min(2 * PAIRS, words.size - start) // 16
+        apart(words, start, rows, scratch)
+        pairs(scratch, 8 * rows)
+        together(scratch, mean, std, out, start, rows)
 
 
-def apart(words: Words, first: Words, second: Words) -> None:
+def apart(words: Words, start: int, rows: int, scratch: Words) -> None:
     """The two halves of each row of 16, each half's words one after the other."""
-    for row in range(words.size // 16):
+    for row in range(rows):
         for i in range(8):
-            first[8 * row + i] = words[16 * row + i]
-            second[8 * row + i] = words[16 * row + 8 + i]
+            scratch[0, 8 * row + i] = words[start + 16 * row + i]
+            scratch[1, 8 * row + i] = words[start + 16 * row + 8 + i]
 
 
-def pairs(first: Words, second: Words, cosines: Values, sines: Values) -> None:
-    """The standard normals of pairs of words."""
-    for i in range(first.size):
-        cosines[i], sines[i] = box_muller(first[i], second[i])
+def pairs(scratch: Words, count: int) -> None:
+    """The standard normals of pairs of words, as their bits."""
+    for i in range(count):
+        cosine, sine = box_muller(scratch[0, i], scratch[1, i])
+        scratch[2, i] = bits_of(cosine)
+        scratch[3, i] = bits_of(sine)
 
 
 def together(
-    cosines: Values, sines: Values, mean: np.float32, std: np.float32, out: Values
+    scratch: Words, mean: np.float32, std: np.float32, out: Values, start: int, rows: int
 ) -> None:
     """Rows of 16 of their two halves, scaled and shifted."""
-    for row in range(out.size // 16):
+    for row in range(rows):
         for i in range(8):
-            out[16 * row + i] = fma(cosines[8 * row + i], std, mean)
-            out[16 * row + 8 + i] = fma(sines[8 * row + i], std, mean)
+            first, second = start + 16 * row + i, start + 16 * row + 8 + i
+            out[first] = fma(float_of(scratch[2, 8 * row + i]), std, mean)
+            out[second] = fma(float_of(scratch[3, 8 * row + i]), std, mean)
 
 
 def shuffle(order: NDArray[np.int64], words: Words, start: int) -> None:
