@@ -19,7 +19,7 @@ from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout
 from portinit.backends.kernels.rows import Run, rows_of
 from portinit.random.words import signed
-from portinit.sampling.quantile import pairs
+from portinit.sampling.quantile32 import pairs
 from portinit.sampling.transform import Transform
 from portinit_torch import triton_kernel
 
@@ -125,7 +125,7 @@ def _arguments(out: Tensor, transform: Transform | None) -> dict[str, Any]:
         "low": None if unbounded else s.low,
         "high": None if unbounded else s.high,
         "shift": s.shift,
-        "knots": _knots(out.device) if s.quantile else None,
+        "table": _table(out.device) if s.quantile else None,
     }
 
 
@@ -137,8 +137,8 @@ def _lanes(device: torch.device) -> int:
 
 
 @cache
-def _knots(device: torch.device) -> Tensor:
-    """The quantile's knots, and the rise to the next, in one word each."""
+def _table(device: torch.device) -> Tensor:
+    """The quantile's lines, a word for each segment."""
     return torch.from_numpy(pairs().copy()).to(device)
 
 

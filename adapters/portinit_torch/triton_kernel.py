@@ -50,13 +50,13 @@ def word(k0: tl.tensor, k1: tl.tensor, high: tl.tensor, low: tl.tensor) -> tl.te
 
 
 @triton.jit
-def quantile(rank: tl.tensor, knots: tl.tensor) -> tl.tensor:
-    """The normal quantile in fixed point: see :mod:`portinit.sampling.quantile`."""
+def quantile(rank: tl.tensor, table: tl.tensor) -> tl.tensor:
+    """The normal quantile in fixed point: see :mod:`portinit.sampling.quantile32`."""
     sign = rank >> 31
     code = ((rank ^ sign ^ 0x7FFFFFFF) | 1).to(tl.float32).to(tl.int32, bitcast=True)
-    found = tl.load(knots + ((code >> 13) - (127 << 10)))  # a knot, and the rise to the next
-    rise = (found >> 32).to(tl.int32)
-    z = found.to(tl.int32) + ((rise * (code & 0x1FFF)) >> 13)
+    line = tl.load(table + ((code >> 12) - (127 << 11)))  # a value, and half of the segment's rise
+    half = (line >> 32).to(tl.int32)
+    z = line.to(tl.int32) + ((half * (code & 0xFFF)) >> 11)
     return (z ^ sign) - sign
 
 
@@ -89,7 +89,7 @@ def locate(
 @triton.jit
 def integer(
     bits: tl.tensor,
-    knots: tl.tensor,
+    table: tl.tensor,
     count: tl.tensor,
     lowest: tl.tensor,
     factor: tl.tensor,
@@ -100,8 +100,8 @@ def integer(
     x = bits.to(tl.int32, bitcast=True)
     if count is not None:
         x = tl.umulhi(bits ^ 0x80000000, count.to(tl.uint32)).to(tl.int32, bitcast=True) + lowest
-    if knots is not None:
-        x = quantile(x, knots)
+    if table is not None:
+        x = quantile(x, table)
     if factor is not None:
         x = ((x.to(tl.int64) * factor) >> 32).to(tl.int32)
     x = x >> shift
@@ -119,7 +119,7 @@ def bfloat16(value: tl.tensor) -> tl.tensor:
 def fill(
     out: tl.tensor,
     runs: tl.tensor,
-    knots: tl.tensor,
+    table: tl.tensor,
     first: tl.int64,
     size: tl.tensor,
     spacing: tl.int64,
@@ -143,7 +143,7 @@ def fill(
     Args:
         out: float32, float16, bfloat16 as int16, or int32 for words.
         runs: all but the slowest, fastest first: length, its reciprocal, spacing, step.
-        knots: the quantile's table.
+        table: the quantile's, a word for each segment.
         first: the counter of the first element.
         size: how many elements.
         spacing: the distance of the slowest run's elements in memory.
@@ -170,7 +170,7 @@ def fill(
     if scale is None:
         x = x.to(tl.int32, bitcast=True)
     else:
-        x = integer(x, knots, count, lowest, factor, shift, offset).to(tl.float32) * scale
+        x = integer(x, table, count, lowest, factor, shift, offset).to(tl.float32) * scale
         if low is not None:
             x = tl.minimum(tl.maximum(x, low), high)
         if out.dtype.element_ty == tl.int16:

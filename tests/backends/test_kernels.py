@@ -33,7 +33,8 @@ from portinit.backends.registry import backend_of
 from portinit.initializers.sparse import kth_smallest
 from portinit.random.integers import mulhi
 from portinit.random.words import numbered_stream, random_words
-from portinit.sampling.quantile import quantile, table
+from portinit.sampling.quantile import quantile
+from portinit.sampling.quantile32 import pairs
 from portinit.sampling.transform import Transform
 
 KEY = pi.key(0xC0FFEE).fold_in("layers.0.weight")
@@ -168,7 +169,7 @@ def kernel_arguments(geometry: tuple[int, ...], transform: Transform | None) -> 
     """All but the memory and where rows begin."""
     integers, floats = filling._numbers(transform)
     numbers = np.asarray([*geometry, *integers], np.int64)
-    return [numbers, floats, table(32), *KEY.words, 0]
+    return [numbers, floats, pairs(), *KEY.words, 0]
 
 
 def raw(memory: NDArray[Any], places: list[int], starts: list[int], *geometry: int) -> None:
@@ -239,19 +240,19 @@ def test_registers_hold_what_array_operations_hold() -> None:
     """Each step after the cipher, compiled by itself."""
     machine = vectors.functions()
     scale, locate, multiply = machine["scale_to_range"], machine["locate"], machine["multiply"]
-    interpolate, knots = machine["interpolate"], table(32)
+    interpolate, table = machine["interpolate"], pairs()
 
     @numba.njit
-    def run(scaled: Any, ranks: Any, product: Any, scaling: Any, knots: Any) -> None:
+    def run(scaled: Any, ranks: Any, product: Any, scaling: Any, table: Any) -> None:
         segments = np.empty_like(ranks)
         scale(scaled, scaling)
         locate(ranks, segments)
-        interpolate(ranks, segments, knots)
+        interpolate(ranks, segments, table)
         multiply(product, scaling)
 
     words = some_words()
     scaled, ranks, product = words.copy(), words.copy(), words.copy()
-    run(scaled, ranks, product, SCALING, knots)
+    run(scaled, ranks, product, SCALING, table)
     size, first, factor = map(int, SCALING)
     assert np.array_equal(scaled, mulhi(words ^ np.int32(-(2**31)), size, 32) + np.int32(first))
     assert np.array_equal(ranks, quantile(np, words, 32))

@@ -16,8 +16,9 @@ The definitions, in short:
   [0, b): the same, counted from 0, times b / 2**24. On another [a, b): a plus the word's share of
   b - a, in fixed point.
 * **Normal**: the word, read as signed, is the rank c of a value among 2**32. The quantile of
-  (c + 1/2) / 2**32 + 1/2 is interpolated linearly between knots, 1024 to an octave of the tail
-  probability; a knot is the true quantile rounded to 28 fraction bits, ties to even.
+  (c + 1/2) / 2**32 + 1/2 is linear in each of 2048 segments to an octave of the tail probability.
+  A segment's line comes from polynomials whose coefficients and roundings are part of the
+  definition.
 * **Truncated**: only the ranks between the bounds' own are drawn.
 * One conversion to float32 and one multiplication end each of them, both rounded to nearest.
 """
@@ -137,11 +138,105 @@ def quantile32(c: int) -> int:
     """The quantile of a rank, 28 fraction bits."""
     sign, odd = tail(c, 32)
     m = nearest(odd, "float32")
-    start, length = segment(m, 1024)
-    low, high = (int(mp.nint(upper_quantile(k / 2**32) * 2**28)) for k in (start, start + length))
-    # The position counts in steps of float32, 2**13 to a segment.
-    steps = (m - start) / length * 2**13
-    return sign * (low + math.floor((high - low) * steps / 2**13))
+    start, length = segment(m, 2048)
+    value, half = line(start + length / 2)
+    # The position counts in steps of float32, 2**12 to a segment.
+    steps = (m - start) / length * 2**12
+    return sign * (value + math.floor(half * steps / 2**11))
+
+
+# The polynomials' coefficients, the constant's last; each is rounded to float32.
+CORRECTION = [372734.3, -780376.3, 1095542.8, -1765831.0, 3092869.5, -5588871.5, 10747800.0]
+CORRECTION += [-23258126.0]
+HAZARD = [-0.000100578254, 0.002220091, -0.020653328, 0.10841011, 0.63735276, 0.7978207]
+NEAR = [0.66102475, -4.5339794, 47.440945, -124.30007, -459.8392, 9413.861, 39624.188]
+NEAR += [-158688.05, 956989.94]
+FAR = [0.023233673, 0.520244, 4.334154, 8.117673, -172.16681, -2041.9937, -9183.89, 63321.746]
+FAR += [2262269.5]
+OUTERMOST = [-5.1247937e-08, 1.3655353e-05, 0.00021793925, 0.0056141005, 0.19651526, 6.2365966]
+OUTERMOST += [209.90285, 7893.1865, 367219.97]
+
+
+@cache
+def line(m: Fraction) -> tuple[int, int]:
+    """The quantile at the start of the segment whose middle is m, and half of its rise."""
+    octave = math.floor(m).bit_length() - 1
+    f = m / 2**octave
+    # t is a + log2(m) - 4 m / 2**32 of 26 fraction bits, modulo 2**32; log2(f) is f - 1 and more.
+    x = f - single(1.442695)
+    more = truncated_to_zero(times(times(polynomial(CORRECTION, x), x), x))
+    linear = math.floor((127 + octave + f - 1) * 2**26) + more + math.floor(m / 2**4)
+    if m < 2**20:
+        a, slope, value, curvature = -423789827, 2, 1441517817, OUTERMOST
+    elif m < 15 * 2**24:
+        a, slope, value, curvature = -1619343156, 4, 636626084, FAR
+    else:
+        a, slope, value, curvature = -1906167611, 5, 309618234, NEAR
+    t = signed((linear + a) % 2**32)
+    x = single(t) / 2**26
+    curved = truncated_to_zero(times(times(polynomial(curvature, x), x), x))
+    z = value - t * slope // 4 - curved
+    # The rise is 1 / (hazard * f), by Newton's method from a guess at the reciprocal's bits.
+    product = times(polynomial(HAZARD, single(z) / 2**28), f)
+    reciprocal = from_bits(0x7EF311C3 - to_bits(product))
+    for _ in range(2):
+        reciprocal = times(reciprocal, single(2 - cleared(times(product, reciprocal))))
+    half = truncated_to_zero(-reciprocal * 2**16)
+    return z - half, half
+
+
+def single(x: Any) -> Fraction:
+    """The float32 nearest to x, ties to even."""
+    x = Fraction(x)
+    if x == 0:
+        return x
+    step = last_place(x)
+    return round(x / step) * step
+
+
+def last_place(x: Fraction) -> Fraction:
+    """The distance between the float32 numbers from the power of two at or below abs(x) on."""
+    exponent = abs(x.numerator).bit_length() - x.denominator.bit_length()
+    while Fraction(2) ** exponent > abs(x):
+        exponent -= 1
+    while Fraction(2) ** (exponent + 1) <= abs(x):
+        exponent += 1
+    return Fraction(2) ** (exponent - 23)
+
+
+def times(x: Fraction, y: Fraction) -> Fraction:
+    """A product of float32."""
+    return single(x * y)
+
+
+def cleared(x: Fraction) -> Fraction:
+    """A float32 whose last significant bit is made 0."""
+    return Fraction(0) if x == 0 else x - x % (2 * last_place(x)) if x > 0 else -cleared(-x)
+
+
+def polynomial(coefficients: list[float], x: Fraction) -> Fraction:
+    """By Horner's rule in float32, each product without its last bit."""
+    total = single(coefficients[0])
+    for coefficient in coefficients[1:]:
+        total = single(cleared(times(total, x)) + single(coefficient))
+    return total
+
+
+def truncated_to_zero(x: Fraction) -> int:
+    """x without its fraction."""
+    return math.trunc(x)
+
+
+def to_bits(x: Fraction) -> int:
+    """The bits of a positive float32."""
+    step = last_place(x)
+    exponent = step.numerator.bit_length() - step.denominator.bit_length() + 23
+    return (exponent + 127 << 23) + int(x / step) - 2**23
+
+
+def from_bits(bits: int) -> Fraction:
+    """The positive float32 of some bits."""
+    return Fraction(2**23 + bits % 2**23) * Fraction(2) ** ((bits >> 23) - 127 - 23)
 
 
 def quantile64(c: int) -> int:

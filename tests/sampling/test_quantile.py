@@ -1,15 +1,22 @@
-"""The normal quantile in integers: its tables, its error, and that it never decreases."""
+"""The normal quantile in fixed point: its arithmetic, its error, and that it never decreases."""
 
+from functools import partial
 from types import ModuleType
 from typing import Any
 
+import array_api_compat.numpy as xnp
+import array_api_compat.torch as xtorch
 import array_api_strict
+import jax
+import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from portinit.sampling.quantile import FRACTION_BITS, _float_code_by_integers, quantile, rank, table
+from portinit.random.integers import _float_bits_by_integers
+from portinit.sampling import quantile32, quantile64
+from portinit.sampling.quantile import FRACTION_BITS, quantile, rank
 
 WIDTHS = [32, 64]
 ERROR = {32: 1.0e-7, 64: 1e-15}  # as documented
@@ -43,27 +50,88 @@ def every_octave(rng: np.random.Generator, bits: int, each: int) -> list[int]:
     return chosen
 
 
-# The tables
+# How it is computed
+
+SEGMENTS = 31 * 2048 + 1  # of the last only the start is used, the median
 
 
-def test_the_knots_of_32_bits_are_the_quantile_rounded(rng: np.random.Generator) -> None:
-    knots = table(32)
-    assert knots.shape == (31 * 1024 + 2,)
-    for k in [0, 1, 1023, 1024, 31 * 1024 - 1, *rng.integers(0, 31 * 1024, 200).tolist()]:
-        octave, segment = divmod(k, 1024)
-        p = mp.ldexp(1024 + segment, octave - 10 - 32)
-        exact = mp.sqrt(2) * mp.erfinv(1 - 2 * p) * 2**28
-        assert abs(int(knots[k]) - exact) <= 0.5, k
+def test_the_lines_of_32_bits_are_the_definitions(
+    reference: ModuleType, rng: np.random.Generator
+) -> None:
+    values, halves = quantile32.table()
+    assert values.shape == halves.shape == (SEGMENTS,)
+    ends = [0, 1, 2047, 2048, 20 * 2048, 28 * 2048 - 257, 28 * 2048 - 256, SEGMENTS - 2]
+    for k in [*ends, *rng.integers(0, SEGMENTS, 200).tolist()]:
+        octave, segment = divmod(k, 2048)
+        middle = reference.Fraction(4096 + 2 * segment + 1, 4096) * 2**octave
+        assert (values[k], halves[k]) == reference.line(middle), k
 
 
-def test_the_last_knot_is_the_median() -> None:
-    assert table(32)[31 * 1024] == 0
+def test_pairs_hold_the_table() -> None:
+    values, halves = quantile32.table()
+    low, high = quantile32.pairs().view(np.int32).reshape(-1, 2).T
+    assert np.array_equal(low, values)
+    assert np.array_equal(high, halves)
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "jax", "jit"])
+def test_the_arithmetic_is_the_table_in_every_namespace(
+    name: str, rng: np.random.Generator
+) -> None:
+    m = magnitudes(every_octave(rng, 32, 500))
+    code = m.astype(np.float32).view(np.int32)
+    xp = {"numpy": xnp, "torch": xtorch, "jax": jnp, "jit": jnp}[name]
+    take_line = partial(quantile32.line, xp)
+    found = (jax.jit(take_line) if name == "jit" else take_line)(xp.asarray(code))
+    number = (code >> quantile32.POSITION_BITS) - quantile32.FIRST_SEGMENT
+    for column, wanted in zip(found, quantile32.table(), strict=True):
+        assert np.array_equal(np.asarray(column), wanted[number])
+
+
+def magnitudes(values: Any) -> Any:
+    """Odd magnitudes of tail probabilities of 32 bits."""
+    return np.asarray(values, np.int64).astype(np.int32) | 1
+
+
+CHUNK = 1 << 22
+
+
+@pytest.mark.slow
+def test_every_word_of_32_bits() -> None:
+    """The error, the order, and that arithmetic and table agree, for all 2**32 words.
+
+    Words c and ~c have negated quantiles, and two neighbours have one: 2**30 magnitudes are left.
+    """
+    of_line = jax.jit(partial(quantile32.line, jnp))
+    previous, largest = np.int32(2**31 - 1), 0.0
+    for start in range(0, 2**31, 2 * CHUNK):
+        m = np.arange(start + 1, start + 2 * CHUNK, 2, dtype=np.int32)
+        z = quantile32.magnitude_quantile(np, m)
+        assert z[0] <= previous
+        assert (z[1:] <= z[:-1]).all()
+        assert z[-1] >= 0
+        previous = z[-1]
+        code = m.astype(np.float32).view(np.int32)
+        value, half = map(np.asarray, of_line(code))
+        assert np.array_equal(z, value + (half * (code & 4095) >> 11))
+        largest = max(largest, np.abs(z / 2.0**28 + ndtri(m / 2.0**32)).max())
+    assert ERROR[32] / 2 < largest < ERROR[32]
+
+
+@pytest.mark.slow
+def test_scipys_quantile_is_a_reference(rng: np.random.Generator) -> None:
+    """ndtri itself, against mpmath: its error is nothing beside ours."""
+    m = magnitudes(every_octave(rng, 32, 40))
+    with mp.workdps(40):
+        for one, z in zip(m.tolist(), ndtri(m / 2.0**32).tolist(), strict=True):
+            exact = -mp.sqrt(2) * mp.erfinv(1 - 2 * mp.mpf(one) / 2**32)
+            assert abs(z - exact) < 1e-14, one
 
 
 def test_the_quintics_of_64_bits_interpolate_at_chebyshev_nodes(
     reference: ModuleType, rng: np.random.Generator
 ) -> None:
-    rows = table(64)
+    rows = quantile64.table()
     assert rows.shape == (63 * 64 + 1, 6)
     for k in [0, 63, 64, 63 * 64 - 1, *rng.integers(0, 63 * 64, 200).tolist()]:
         octave, segment = divmod(k, 64)
@@ -121,7 +189,7 @@ def around_boundaries(bits: int, per_octave: int, reach: int) -> list[list[int]]
     return runs
 
 
-@pytest.mark.parametrize(("bits", "per_octave"), [(32, 1024), (64, 64)])
+@pytest.mark.parametrize(("bits", "per_octave"), [(32, 2048), (64, 64)])
 def test_the_quantile_never_decreases_across_segments(bits: int, per_octave: int) -> None:
     runs = around_boundaries(bits, per_octave, reach=6)
     c = words(runs, bits) ^ np.iinfo(f"int{bits}").min  # ranks from magnitudes
@@ -188,7 +256,7 @@ def test_the_bits_of_a_float_are_found_by_integers_too(bits: int, strict: bool) 
     m = words(magnitudes_with_ties(bits), bits)
     assert len(m) > 3 * bits
     xp = array_api_strict if strict else np
-    found = np.asarray(_float_code_by_integers(xp, xp.asarray(m), bits))
+    found = np.asarray(_float_bits_by_integers(xp, xp.asarray(m), bits))
     assert np.array_equal(found, m.astype(f"float{bits}").view(f"int{bits}"))
 
 

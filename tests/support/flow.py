@@ -23,12 +23,16 @@ class Trail:
         bare: whether it is a product that has only been moved since.
         narrowed: whether it was rounded to a narrower float, and the compiler can see that.
         number: the constant that it is, if one.
+        of_words: whether it is made of integers and constants alone, and of no float given.
+        summed: whether it is a sum that has only been moved since.
     """
 
     products: int = 0
     bare: bool = False
     narrowed: bool = False
     number: float | None = None
+    of_words: bool = True
+    summed: bool = False
 
 
 _FRESH = Trail()
@@ -43,6 +47,8 @@ def joined(trails: Iterable[Trail]) -> Trail:
         any(trail.bare for trail in all_of),
         any(trail.narrowed for trail in all_of),
         numbers.pop() if len(numbers) == 1 else None,
+        all(trail.of_words for trail in all_of),
+        any(trail.summed for trail in all_of),
     )
 
 
@@ -66,7 +72,8 @@ class Walk:
         results: list[Trail] = []
         for block in region.blocks:
             for i, argument in enumerate(block.arguments):
-                self.trails[argument] = arguments[i] if i < len(arguments) else otherwise
+                given = replace(otherwise, of_words=otherwise.of_words and not _is_float(argument))
+                self.trails[argument] = arguments[i] if i < len(arguments) else given
             for op in block.operations:
                 results = self._step(op.operation)
         return results
@@ -101,8 +108,18 @@ class Walk:
         if op.name == "stablehlo.bitcast_convert":
             return replace(through, narrowed=False, number=None)
         if not _has_floats(op):
-            return replace(through, number=None)  # an integer, perhaps of a product's bits
+            return self._on_integers(op, operands, through)
         return self._on_floats(op, operands, through)
+
+    def _on_integers(self, op: Any, operands: list[Trail], through: Trail) -> Trail:
+        """An integer, perhaps of a product's bits."""
+        if op.name in inexact.MOVES:
+            return through
+        if op.name == "stablehlo.and" and any(map(_is_even, operands)):
+            # Without its last bit it is neither the product nor the sum that it was: nothing can
+            # be fused with it or folded into it.
+            return Trail(of_words=through.of_words)
+        return replace(through, number=None)
 
     def _on_floats(self, op: Any, operands: list[Trail], through: Trail) -> Trail:
         if op.name in inexact.MOVES:
@@ -114,18 +131,25 @@ class Walk:
         if op.name == "stablehlo.multiply":
             return self._multiply(op, operands, through)
         if op.name in inexact.SUMS:
-            self._report(op, inexact.FUSED if through.bare else inexact.SUM)
-        elif op.name not in inexact.COMPARISONS:
+            return self._sum(op, through)
+        if op.name not in inexact.COMPARISONS:
             self._report(op, inexact.reason(op.name))
         return replace(through, bare=False, number=None)
+
+    def _sum(self, op: Any, through: Trail) -> Trail:
+        if through.bare:
+            self._report(op, inexact.FUSED)
+        elif through.products or through.summed or not through.of_words:
+            self._report(op, inexact.SUM)
+        return replace(through, products=0, bare=False, number=None, summed=True)
 
     def _multiply(self, op: Any, operands: list[Trail], through: Trail) -> Trail:
         if _element_types(op)[-1].startswith("complex"):
             self._report(op, inexact.COMPLEX)
         rounds = not any(map(_is_power_of_two, operands))
-        if rounds and through.products:
+        if rounds and through.products and any(trail.number is not None for trail in operands):
             self._report(op, inexact.FOLDED)
-        return Trail(through.products + rounds, bare=True)
+        return Trail(through.products + rounds, bare=True, of_words=through.of_words)
 
     def _convert(self, op: Any, through: Trail) -> Trail:
         source, target = _element_types(op)
@@ -135,8 +159,10 @@ class Walk:
             narrows = _width(target) < _width(source)
             return replace(through, narrowed=through.narrowed or narrows)
         if is_float(source):
-            self._report(op, inexact.TO_INTEGER)
-        elif source != "i1" and _width(target) < 32:
+            if not through.of_words:  # words are tested: each of them has its value in range
+                self._report(op, inexact.TO_INTEGER)
+            return Trail(of_words=through.of_words)
+        if source != "i1" and _width(target) < 32:
             self._report(op, inexact.TO_NARROW)
         return replace(through, number=None)
 
@@ -157,6 +183,10 @@ def _always(op: Any, dtype: str) -> Iterator[Finding]:
 def is_float(kind: str) -> bool:
     """Whether an element type is real or complex: ``f32``, ``bf16``, ``complex<f32>``."""
     return kind.startswith(("f", "bf", "complex"))
+
+
+def _is_float(value: Any) -> bool:
+    return is_float(str(getattr(value.type, "element_type", value.type)))
 
 
 def _has_floats(op: Any) -> bool:
@@ -187,6 +217,10 @@ def _number(constant: Any) -> float | None:
 
 def _is_power_of_two(trail: Trail) -> bool:
     return trail.number is not None and abs(math.frexp(trail.number)[0]) == 0.5
+
+
+def _is_even(trail: Trail) -> bool:
+    return trail.number is not None and trail.number % 2 == 0
 
 
 def _is_denormal(trail: Trail, kind: str) -> bool:

@@ -8,11 +8,15 @@ multiplication that follows is by a power of two.
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 from array_api_compat import is_jax_array
 
 from portinit.random.words import signed
+
+_SIGNIFICAND_BITS = {32: 23, 64: 52}
+_BIAS = {32: 127, 64: 1023}
 
 
 def _halves(x: Any, half: int) -> tuple[Any, Any]:
@@ -68,3 +72,35 @@ def take(xp: Any, values: Any, index: Any) -> Any:
     if is_jax_array(index):  # XLA gathers a reshaped array from all devices that hold a part
         return xp.take(values, index, axis=0)
     return xp.reshape(xp.take(values, xp.reshape(index, (-1,)), axis=0), index.shape)
+
+
+def float_bits(xp: Any, m: Any, bits: int) -> Any:
+    """The bit pattern of a positive integer converted to floating point of the same width."""
+    if _can_view_bits(m):  # NumPy, torch, JAX, CuPy; not part of the array API
+        return xp.astype(m, getattr(xp, f"float{bits}")).view(m.dtype)
+    return _float_bits_by_integers(xp, m, bits)
+
+
+def _can_view_bits(x: Any) -> bool:
+    """Whether ``x.view(dtype)`` reads x's bits; torch.jit.trace has no way to record that."""
+    torch = sys.modules.get("torch")
+    return hasattr(x, "view") and not (torch is not None and torch.jit.is_tracing())
+
+
+def _float_bits_by_integers(xp: Any, m: Any, bits: int) -> Any:
+    kept = _SIGNIFICAND_BITS[bits]
+    exponent, rest = xp.zeros_like(m), m
+    for step in (32, 16, 8, 4, 2, 1)[0 if bits == 64 else 1 :]:
+        large = xp.astype(rest >> step > 0, m.dtype)
+        exponent = exponent + large * step
+        rest = rest >> (large * step)
+    excess = xp.where(exponent > kept, exponent - kept, xp.zeros_like(m))
+    floor = m >> excess
+    remainder, half = m - (floor << excess), (xp.ones_like(m) << excess) >> 1
+    # To nearest, ties to even, as conversion does; nothing is dropped where excess is 0.
+    odd_tie = (remainder == half) & ((floor & 1) == 1)
+    up = (excess > 0) & ((remainder > half) | odd_tie)
+    significand = (floor + xp.astype(up, m.dtype)) << xp.where(
+        exponent < kept, kept - exponent, xp.zeros_like(m)
+    )
+    return ((exponent + _BIAS[bits] - 1) << kept) + significand

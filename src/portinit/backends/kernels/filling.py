@@ -18,7 +18,7 @@ from portinit.backends.kernels import lanes, loops, vectors
 from portinit.backends.kernels.rows import Part, Rows, memory_of, rows_of
 from portinit.backends.threads import compile_all, find_numba, in_threads
 from portinit.random import threefry
-from portinit.sampling.quantile import table
+from portinit.sampling.quantile32 import pairs
 from portinit.sampling.transform import Transform
 
 WORTH_LOADING = 1 << 20  # elements: below, loading numba takes longer than doing without
@@ -76,7 +76,7 @@ class KernelLaunch:
         places += left * run.spacing
         counters += left * run.step
         numbers = np.asarray([right - left, run.spacing, run.step, *self._integers], np.int64)
-        return places, counters, numbers, self._floats, table(32)
+        return places, counters, numbers, self._floats, pairs()
 
 
 @lru_cache(maxsize=4096)

@@ -92,7 +92,7 @@ def fill(
     starts: Integers,
     integers: Integers,
     floats: NDArray[Any],
-    knots: Integers,
+    table: Integers,
     k0: Any,
     k1: Any,
     stream: Any,
@@ -106,7 +106,7 @@ def fill(
         integers: a row's length, the distance of its elements in memory and of their counters, and
             the transform's integers, each at the index of its name above.
         floats: the scale, and the smallest and the largest value.
-        knots: the quantile's table.
+        table: the quantile's, a word for each segment.
         k0: the key's first word.
         k1: the key's second word.
         stream: exclusive-ored to the counters' high word.
@@ -136,7 +136,7 @@ def fill(
             scale_to_range(x, scaling)
         if ranked:
             locate(x, segments)
-            interpolate(x, segments, knots)
+            interpolate(x, segments, table)
         if multiplied:
             multiply(x, scaling)
         direct = together and spacing == 1

@@ -28,6 +28,7 @@ from portinit.backends.kernels.lanes import (
     vector,
 )
 from portinit.random.threefry import threefry2x32
+from portinit.sampling.quantile32 import FIRST_SEGMENT, POSITION_BITS
 
 BATCH = 128
 """Elements at a time."""
@@ -165,18 +166,19 @@ def _low_half(x: Lanes) -> Lanes:
 
 @emitted
 def locate(builder: Any, x: Any, segments: Any) -> None:
-    """In which segments of the quantile's table ranks lie: see ``sampling.quantile``."""
+    """In which segments of the quantile's table ranks lie: see ``sampling.quantile32``."""
     for first in _VECTORS:
-        store((_code(load(builder, x, first, 1)) >> 13) - (127 << 10), segments, first)
+        code = _code(load(builder, x, first, 1))
+        store((code >> POSITION_BITS) - FIRST_SEGMENT, segments, first)
 
 
 @emitted
-def interpolate(builder: Any, x: Any, segments: Any, knots: Any) -> None:
+def interpolate(builder: Any, x: Any, segments: Any, table: Any) -> None:
     """The normal quantile in fixed point, in the place of the ranks."""
     for first in _VECTORS:
-        rank, found = load(builder, x, first, 1), _look_up(builder, segments, first, knots)
-        sign, knot, position = rank >> 31, _low_half(found), _code(rank) & 0x1FFF
-        z = knot + ((_high_half(found) - knot) * position >> 13)
+        rank, found = load(builder, x, first, 1), _look_up(builder, segments, first, table)
+        sign, position = rank >> 31, _code(rank) & ((1 << POSITION_BITS) - 1)
+        z = _low_half(found) + (_high_half(found) * position >> (POSITION_BITS - 1))
         store((z ^ sign) - sign, x, first)
 
 
@@ -184,19 +186,18 @@ def _code(rank: Lanes) -> Lanes:
     return _bits(_float((rank ^ (rank >> 31) ^ 0x7FFFFFFF) | 1))
 
 
-def _look_up(builder: Any, segments: Any, first: int, knots: Any) -> Lanes:
-    """Each segment's knot, and the next one above it, in a word of 64 bits.
+def _look_up(builder: Any, segments: Any, first: int, table: Any) -> Lanes:
+    """Each segment's value, and half of its rise above it, in a word of 64 bits.
 
-    All of numba's machines store the low half first. Sixteen scalar loads take less than gathers
-    do, if the segments come from memory.
+    Sixteen scalar loads take less than gathers do, if the segments come from memory.
     """
     word = ir().IntType(64)
     found = ir().Constant(vector(word), ir().Undefined)
     for lane in range(COUNT):
         index = builder.zext(builder.load(element_ptr(builder, segments, first + lane)), word)
-        knot = builder.bitcast(builder.gep(knots, [index]), word.as_pointer())
+        line = builder.load(builder.gep(table, [index]))
         number = ir().Constant(ir().IntType(32), lane)
-        found = builder.insert_element(found, builder.load(knot, align=4), number)
+        found = builder.insert_element(found, line, number)
     return Lanes(builder, [found])
 
 
