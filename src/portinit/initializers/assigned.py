@@ -147,6 +147,17 @@ class from_safetensors(Given):
     Args:
         file: the file's path.
         name: the tensor's name there. Its values are in PyTorch's order.
+
+    Raises:
+        ValueError, OSError: when called, as for :class:`from_file`.
+
+    >>> import tempfile
+    >>> import portinit
+    >>> from safetensors.numpy import save_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file({"bias": np.ones(3, np.float32)}, f"{folder}/w.safetensors")
+    ...     from_safetensors(f"{folder}/w.safetensors", "bias")(portinit.key(0), (3,)).tolist()
+    [1.0, 1.0, 1.0]
     """
 
     file: str
@@ -193,7 +204,10 @@ _HOLDS = {
 
 
 def assign(values: Any, layout: Layout | str = "torch") -> Initializer:
-    """An initializer that gives these values, whatever the key: another layer's, for one.
+    """Make an initializer that gives these values, whatever the key: another layer's, for one.
+
+    They are converted to the dtype that is asked for, each rounded once; a number that is too large
+    for it becomes its largest.
 
     Args:
         values: an array of any framework, a parameter of PyTorch's or Flax's, or nested lists of
@@ -201,9 +215,13 @@ def assign(values: Any, layout: Layout | str = "torch") -> Initializer:
         layout: how they lie: as in PyTorch, ``"flax"`` for a Flax kernel, or another
             :class:`portinit.Layout`.
 
+    Returns:
+        The initializer, which holds a copy of the values.
+
     Raises:
-        TypeError: values that are no numbers.
-        ValueError: when called with another shape than the values'.
+        TypeError: values that are no numbers, or a PyTorch tensor that is not dense.
+        ValueError: when called with another shape than the values', or for a dtype that lacks them:
+            complex numbers for a real one, fractions for integers.
 
     >>> import portinit
     >>> portinit.assign([[1, 2], [3, 4]])(portinit.key(0), (2, 2), layout="torch")

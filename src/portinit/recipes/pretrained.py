@@ -35,7 +35,7 @@ def pretrained(
     layouts: Mapping[str, Layout | str] | None = None,
     strict: bool = True,
 ) -> Recipe:
-    """The recipe that gives each tensor of a weight file to the parameter of its name.
+    """Make a recipe that gives each tensor of a weight file to the parameter of its name.
 
     Put it in front of a recipe for the rest: ``pretrained("backbone.safetensors", without="head.*")
     + recipes.torch_defaults()``. Shapes come from headers, and every one that differs from the
@@ -47,7 +47,7 @@ def pretrained(
     Args:
         file: safetensors, NumPy's ``.npz``, ``torch.save``'s, or an index of shards,
             ``*.index.json``. No pickle is executed.
-        names: the parameters' names by the file's, or a function from one to the other; none
+        names: the parameters' names by the file's, or a function from one to the other; None
             leaves a tensor out. Names that a table lacks stay.
         strip: what the file's names begin with and the model's do not: ``"module."``. Tensors
             without it are left out.
@@ -60,10 +60,15 @@ def pretrained(
         layouts: how some tensors lie in the file, by patterns of the model's names.
         strict: whether a model must have every parameter that the file gives.
 
+    Returns:
+        A rule of its own for each tensor and name, in the file's order.
+
     Raises:
         portinit.RecipeError: names or patterns that fit nothing, or two tensors of one name.
-        ValueError: no weight file, or one that would have to be executed.
+        ValueError: the file is no weight file, is damaged, would have to be executed, or would be
+            inflated to many times its size.
         OSError: the file cannot be read.
+        ImportError: safetensors, torch or ml_dtypes is needed and not installed.
 
     >>> import tempfile
     >>> import numpy as np
