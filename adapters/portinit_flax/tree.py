@@ -294,7 +294,18 @@ class Tree:
     def describe(self, path: Path, name: str, layout: Layout) -> Parameter:
         """What a recipe is told of a leaf."""
         shape = layout.logical_shape(self.leaves[path].shape)
-        return Parameter(name, shape, self.kind(path), self._fan_in(path))
+        kind = self.kind(path)
+        siblings = self._blocks.get(path[:-2], ()) if kind == "norm" else None
+        return Parameter(name, shape, kind, self._fan_in(path), siblings=siblings)
+
+    @cached_property
+    def _blocks(self) -> dict[Path, tuple[str, ...]]:
+        """The names of the layers in each block."""
+        names: dict[Path, dict[str, None]] = {}
+        for path in self.leaves:
+            for depth in range(len(path) - 1):
+                names.setdefault(path[:depth], {})[path[depth]] = None
+        return {block: tuple(layers) for block, layers in names.items()}
 
     def _fan_in(self, path: Path) -> int | None:
         kernel = self._sibling(path, "kernel")

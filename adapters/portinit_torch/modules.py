@@ -83,7 +83,11 @@ def describe(module: nn.Module, name: str, tensor: Tensor) -> Parameter:
         kind = "attention"
     padding = getattr(owner, "padding_idx", None) if kind == "embedding" else None
     shape = () if is_lazy(tensor) else tuple(tensor.shape)
-    return Parameter(plain_name(module, name), shape, kind, _fan_in(owner, kind), padding)
+    siblings = None
+    if kind == "norm":
+        siblings = tuple(dict(_submodule(module, path.rpartition(".")[0]).named_children()))
+    fan_in = _fan_in(owner, kind)
+    return Parameter(plain_name(module, name), shape, kind, fan_in, padding, siblings=siblings)
 
 
 def _submodule(module: nn.Module, path: str) -> nn.Module:

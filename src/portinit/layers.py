@@ -16,7 +16,7 @@ from typing import ClassVar
 from portinit.arrays.grids import Grid
 from portinit.backends.plan import Plan
 from portinit.initializers.base import Initializer, Parameter, Random
-from portinit.initializers.basic import constant, normal, zeros
+from portinit.initializers.basic import constant, normal, ones, zeros
 from portinit.initializers.combinators import blocks, where
 from portinit.initializers.numbers import as_int
 from portinit.initializers.torch_schemes import kaiming_uniform, xavier_uniform
@@ -150,6 +150,40 @@ class per_gate(Initializer):
 
     def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
         raise ValueError("per_gate needs a recipe to find the gates; outside one, use blocks")
+
+
+@dataclass(frozen=True)
+class zero_if_last(Initializer):
+    """The weight of a normalisation in a residual block: 0 if none comes after it, else 1.
+
+    A recipe finds the layers of the block. ResNet's basic blocks end in ``bn2``, its bottlenecks
+    in ``bn3``.
+
+    Args:
+        later: the names of the normalisations that come after it in longer blocks.
+
+    >>> import portinit
+    >>> block = ("conv1", "bn1", "conv2", "bn2")
+    >>> weight = portinit.Parameter("layer1.0.bn2.weight", (64,), "norm", siblings=block)
+    >>> print(zero_if_last(("bn3",)).bound(weight))
+    zeros()
+
+    Source: Goyal et al., "Accurate, large minibatch SGD", 2017, section 5.1; torchvision's
+    ``zero_init_residual``.
+    """
+
+    later: tuple[str, ...]
+
+    def bound(self, parameter: Parameter) -> Initializer:
+        if parameter.siblings is None:
+            raise ValueError(
+                "zero_if_last needs the names of the layers beside it, found none; name the rule's "
+                "initializer yourself: zeros for the last normalisation of a block, ones for others"
+            )
+        return ones if set(self.later) & {*parameter.siblings} else zeros
+
+    def check(self, grid: Grid, dtype: str) -> None:
+        raise ValueError("zero_if_last needs a recipe to find the layers beside it; use zeros")
 
 
 def prelu() -> Initializer:

@@ -318,6 +318,68 @@ class Bottleneck(nn.Module):
         self.downsample = nn.Sequential(nn.Conv2d(16, 64, 1), nn.BatchNorm2d(64))
 
 
+class BasicBlock(nn.Module):
+    """torchvision's, whose last normalisation is its second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(16, 16, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.conv2 = nn.Conv2d(16, 16, 3, bias=False)
+        self.bn2 = nn.BatchNorm2d(16)
+
+
+class FullBottleneck(BasicBlock):
+    """torchvision's, with a third normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv3 = nn.Conv2d(16, 64, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(64)
+
+
+@pytest.mark.parametrize("wrap", [lambda block: block, lambda block: nn.Sequential(block)])
+def test_the_last_normalisation_of_each_kind_of_block_is_zeroed(wrap):
+    model = nn.Sequential(nn.BatchNorm2d(3), wrap(BasicBlock()), wrap(FullBottleneck()))
+    bound = portinit_torch.bind(model, recipes.resnet(zero_init_residual=True))
+    portinit_torch.initialize(model, portinit.Recipe.from_json(bound.to_json()), KEY)
+    # torchvision: bn3 of each Bottleneck, bn2 of each BasicBlock
+    ends = {id(m.bn3 if isinstance(m, FullBottleneck) else m.bn2) for m in blocks_of(model)}
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == (0 if id(module) in ends else 1)).all()
+    assert len(ends) == 2
+
+
+def blocks_of(model):
+    return [module for module in model.modules() if isinstance(module, BasicBlock)]
+
+
+class FlaxBlock(flax.linen.Module):
+    norms: int
+
+    @flax.linen.compact
+    def __call__(self, x):
+        for number in range(self.norms):
+            x = flax.linen.Conv(4, (1, 1), name=f"conv{number + 1}")(x)
+            x = flax.linen.BatchNorm(use_running_average=True, name=f"bn{number + 1}")(x)
+        return x
+
+
+def test_flax_blocks_are_zeroed_alike():
+    model = flax.linen.Sequential([FlaxBlock(2), FlaxBlock(3)])
+    variables = model.init(jax.random.key(0), jnp.ones((1, 4, 4, 3)))
+    recipe = recipes.resnet(zero_init_residual=True)
+    params = portinit_flax.initialize(variables["params"], recipe, KEY)
+    zeroed = {
+        f"{block}.{name}"
+        for block, layers in params.items()
+        for name, layer in layers.items()
+        if "scale" in layer and not layer["scale"].any()
+    }
+    assert zeroed == {"layers_0.bn2", "layers_1.bn3"}
+
+
 class ResNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -29,6 +29,8 @@ class Parameter:
         fan_in: the fan_in of the kernel beside it, or a recurrent layer's hidden size.
         padding_idx: the padding row of an embedding.
         other_names: the other names of a shared (tied) parameter.
+        siblings: of a normalisation's parameter, the names of the layers in the same block; None
+            if unknown.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Parameter:
     fan_in: int | None = None
     padding_idx: int | None = None
     other_names: tuple[str, ...] = ()
+    siblings: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

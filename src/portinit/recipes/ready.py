@@ -144,15 +144,18 @@ def resnet(zero_init_residual: bool = False) -> Recipe:
     """ResNets: convolutions Kaiming normal on fan_out for ReLU, the classifier PyTorch's default.
 
     Args:
-        zero_init_residual: start the third normalisation of each bottleneck (``bn3``) at zero, so
-            that every block begins as the identity.
+        zero_init_residual: start the last normalisation of each block at zero, so that every
+            block begins as the identity: ``bn3`` of bottlenecks, ``bn2`` of basic blocks.
 
     Source: He et al., "Deep residual learning", CVPR 2016; torchvision's ``ResNet``.
     """
-    zeroed = (Rule("*.bn3.weight", zeros),) if zero_init_residual else ()
+    last = (
+        Rule("*.bn3.weight", zeros),
+        Rule("*.bn2.weight", layers.zero_if_last(("bn3",)), kind="norm"),
+    )
     return Recipe(
         [
-            *zeroed,
+            *(last if zero_init_residual else ()),
             Rule("*weight", kaiming_normal(mode="fan_out", nonlinearity="relu"), kind="conv"),
             *torch_defaults().rules,
         ]
