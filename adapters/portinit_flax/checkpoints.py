@@ -41,6 +41,7 @@ def checkpoint_tensors(
     Raises:
         portinit.RecipeError: listing every leaf and every name that does not match.
 
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> import portinit
     >>> shapes = {"params": {"fc": {"kernel": jax.ShapeDtypeStruct((3, 2), jnp.bfloat16)}}}

@@ -81,8 +81,8 @@ def initialize(
             other array that has a shape and would get no values.
 
     Warns:
-        UserWarning: listing arrays that are matched by a guess: by nothing but the order of
-            modules, or in a layout that nothing tells from its transpose.
+        UserWarning: listing arrays that are matched by a guess: not by their names, or in a layout
+            that nothing tells from its transpose.
 
     Matching: a recipe with a rule for each parameter (one that ``portinit_torch.bind`` or
     ``portinit_torch.trace`` made) is matched by names, ``layers.0.linear1.weight`` with
@@ -227,7 +227,7 @@ def match(
     >>> recipe = portinit.Recipe([portinit.Rule("fc.weight", portinit.normal(), shape=(8, 4))])
     >>> result = match({"Dense_0": {"kernel": jax.ShapeDtypeStruct((4, 8), jnp.float32)}}, recipe)
     >>> print(result)
-    Dense_0/kernel = fc.weight (structure; layout by shape)
+    Dense_0/kernel = fc.weight (rewritten; layout by class)
     """
     require_recipe(recipe)
     result = Matcher(model, recipe, Request.of(names, stacked, ignore)).matching

@@ -85,13 +85,13 @@ def leaf_plans(model: Any, recipe: Recipe, request: Request) -> list[LeafPlan]:
     matcher = Matcher(model, recipe, request)
     plans, misfits = matcher.plans()
     raise_misfits("the tree and the recipe must fit", misfits)
-    warn_of_guesses(matcher.matching)
+    warn_of_guesses(matcher.pairs)
     return plans
 
 
-def warn_of_guesses(matching: Matching) -> None:
+def warn_of_guesses(pairs: Iterable[Pair]) -> None:
     """Warn of the pairs and the layouts that are guessed."""
-    guessed = matching.suspects
+    guessed = [pair for pair in pairs if not pair.is_sure]
     if guessed:
         lines = [*map(str, guessed[:_SHOWN])]
         more = [f"and {len(guessed) - _SHOWN} more"] if len(guessed) > _SHOWN else []
@@ -131,29 +131,29 @@ class Matcher:
         self._rules = {rule.name: rule for rule in recipe.rules[::-1] if rule.name is not None}
         self._is_complete = bool(recipe.rules) and len(recipe.patterns) == 0
         self._table = Table(request.names)
-        self._order = definition_order(model)
+        self._model = model
         found = leaves(tree_of(model))[0]
         self._known = _known_names(recipe, found)
         shapes = {name: self._shape(name) for name in self._known}
-        split = Stacks(shapes, self._table, request.stacked).split(found)
+        index = NameIndex(self._known)
+        split = Stacks(shapes, index, self._table, request.stacked).split(found)
         self.tree = Tree(split.leaves, classes_of(model))
         self._targets = split.targets
         self._misfits = list(split.misfits)
         self._found: dict[Path, FoundLeaf] = {}
         self._unmatched: list[Leaf] = []
         self._claims: dict[str, list[str]] = {}
-        self._run()
+        self._run(index)
 
     # Names and structure
 
-    def _run(self) -> None:
+    def _run(self, index: NameIndex) -> None:
         stated = {"/".join(path) for path in self._targets}
         cells, amiss = names_of_cells(self.tree, self._recipe, dict.fromkeys(stated))
         self._misfits += [
             f"{k}: in the table of names, but not in the tree" for k in self._table.unused()
         ]
         self._misfits += amiss
-        index = NameIndex(self._known)
         for leaf in self.tree.leaves.values():
             if leaf.path in self._targets:
                 self._take_stated(leaf, *self._targets[leaf.path], index)
@@ -234,7 +234,7 @@ class Matcher:
             for leaf in self.tree.leaves.values()
             if leaf.path not in self._found or str(self._found[leaf.path].parameter) in numbers
         ]
-        places = {path: i for i, path in enumerate(self._order or ())}
+        places = {path: i for i, path in enumerate(definition_order(self._model) or ())}
         ordered = bool(places) and all(leaf.array in places for leaf in every)
         left = [
             Item(leaf.path, math.prod(leaf.shape), places[leaf.array] if ordered else i)
@@ -423,23 +423,20 @@ class Matcher:
         return [*self._misfits, *self._twice()]
 
     @cached_property
-    def matching(self) -> Matching:
-        """The pairs with their evidence, and what is left over."""
-        pairs = []
-        for path, found in self._found.items():
-            layout, evidence, others = self._layouts[path]
-            pairs.append(
-                Pair(
-                    found.leaf,
-                    found.parameter,
-                    layout,
-                    found.evidence,
-                    evidence,
-                    others,
-                )
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs of leaves and parameters, with their evidence."""
+        return tuple(
+            Pair(found.leaf, found.parameter, layout, found.evidence, evidence, others)
+            for found, (layout, evidence, others) in (
+                (found, self._layouts[path]) for path, found in self._found.items()
             )
+        )
+
+    @cached_property
+    def matching(self) -> Matching:
+        """The pairs, and what is left over."""
         left = tuple(leaf.label for leaf in self.unmatched)
-        return Matching(tuple(pairs), left, tuple(self.unclaimed), tuple(self.plans()[1]))
+        return Matching(self.pairs, left, tuple(self.unclaimed), tuple(self.plans()[1]))
 
     def plans(self) -> tuple[list[LeafPlan], list[str]]:
         """A plan for each leaf that has a rule, and a line for all that does not fit."""
@@ -486,8 +483,7 @@ class Matcher:
     def _bound(self, found: FoundLeaf, described: Parameter) -> Rule:
         if found.initializer is not None:
             return Rule(described.name, found.initializer).bound(described)
-        (rule,) = self._recipe.bind([described]).rules
-        return rule
+        return self._recipe.rule_for(described)
 
 
 def _known_names(recipe: Recipe, found: Sequence[Leaf]) -> dict[str, ParameterSlice]:

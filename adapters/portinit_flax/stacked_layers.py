@@ -39,13 +39,15 @@ class Stacks:
 
     Args:
         shapes: the recipe's names of single parameters, and their shapes.
+        index: of these names.
         table: what the user states; in a name, ``*`` stands for a layer's number.
         stacked: from the path of what is repeated to the axis that the layers lie along.
     """
 
-    def __init__(self, shapes: Shapes, table: Table, stacked: Mapping[str, int]) -> None:
-        self._shapes, self._table = shapes, table
-        self._index = NameIndex(shapes)
+    def __init__(
+        self, shapes: Shapes, index: NameIndex, table: Table, stacked: Mapping[str, int]
+    ) -> None:
+        self._shapes, self._index, self._table = shapes, index, table
         self._axes = {
             tuple(path.split("/")) if path else (): axis for path, axis in stacked.items()
         }
@@ -71,12 +73,13 @@ class Stacks:
         if stated is not None and stated[0].parts:
             self._join(leaf, stated[0], split)
             return True
-        place = self._place(leaf, stated)
+        is_known = stated is None and bool(self._index.exact(leaf.path))
+        place = self._place(leaf, stated, is_known=is_known)
         if place is None:
             split.leaves.append(leaf)
             if stated is not None:
                 split.targets[leaf.path] = stated
-            return stated is not None or bool(self._index.exact(leaf.path))
+            return stated is not None or is_known
         if not -len(leaf.shape) <= place[1] < len(leaf.shape):
             split.misfits.append(
                 f"{leaf.label} {leaf.shape}: has no axis {place[1]} for its layers"
@@ -90,7 +93,9 @@ class Stacks:
                 split.targets[one.path] = target.with_stars([str(one.layer)]), below
         return True
 
-    def _place(self, leaf: Leaf, stated: tuple[Target, Path] | None) -> tuple[int, int] | None:
+    def _place(
+        self, leaf: Leaf, stated: tuple[Target, Path] | None, *, is_known: bool
+    ) -> tuple[int, int] | None:
         """How many words of a stack's path stand before a layer's number, and the layers' axis."""
         path = leaf.path
         prefixes = [p for p in self._axes if path[: len(p)] == p]
@@ -99,7 +104,7 @@ class Stacks:
             return len(longest), self._axes[longest]
         if stated is not None:
             return (min(1, len(path) - 1), 0) if stated[0].stars else None
-        if not leaf.shape or self._index.exact(path):
+        if not leaf.shape or is_known:
             return None
         for words in range(1, len(path)):
             if self._all_layers(leaf, words):
@@ -163,7 +168,7 @@ class Stacks:
 
     def _layers_by_structure(self, rest: Sequence[Leaf]) -> dict[Path, tuple[int, int]]:
         """Stacks of other names: modules that hold what each of a list of the recipe's holds."""
-        lists = _lists_of(self._shapes)
+        lists = _lists_of(self._shapes) if rest else []
         found: dict[Path, tuple[int, int]] = {}
         taken: set[Path] = set()
         for prefix, below in _modules(rest):

@@ -192,6 +192,7 @@ class Tree:
     def __init__(self, found: list[Leaf], classes: Mapping[Path, str] | None = None) -> None:
         self.leaves = {leaf.path: leaf for leaf in found}
         self._classes = classes or {}
+        self._kinds: dict[Path, str | None] = {}
 
     def _sibling(self, path: Path, name: str) -> Leaf | None:
         return self.leaves.get((*path[:-1], name))
@@ -206,6 +207,12 @@ class Tree:
 
     def kind(self, path: Path) -> str | None:
         """The kind of layer that owns a leaf, as far as classes, names and shapes tell."""
+        module = path[:-1]
+        if module not in self._kinds:
+            self._kinds[module] = self._kind(path)
+        return self._kinds[module]
+
+    def _kind(self, path: Path) -> str | None:
         owner = path[-2] if len(path) > 1 else ""
         kernel = self._sibling(path, "kernel")
         if self._sibling(path, "embedding"):

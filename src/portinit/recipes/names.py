@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from portinit.arrays.layouts import LAYOUTS, Layout, Shape
@@ -94,16 +94,18 @@ def flax_layout(path: Sequence[str], ndim: int) -> Layout:
     return LAYOUTS["torch"]
 
 
-def signature(parts: Iterable[str]) -> tuple[str, ...]:
+def signature(name: str) -> tuple[str, ...]:
     """What two spellings of a name have in common: the words between dots and underscores.
 
-    >>> signature(["layers.0.linear1"]) == signature(["layers_0", "linear1"])
+    >>> signature("layers.0.linear1") == signature("layers_0/linear1")
     True
     """
-    return tuple(re.split(r"[._/]+", ".".join(parts)))
+    return tuple(filter(None, name.replace("/", ".").replace("_", ".").split(".")))
 
 
 def signatures_of(path: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """The names that a Flax path may be, as signatures: as it is written, and translated."""
-    yield signature(path)
-    yield signature([torch_name(path)])
+    yield signature(".".join(path))
+    *modules, leaf = path
+    if leaf in _LEAVES:
+        yield signature(".".join([*modules, _LEAVES[leaf]]))

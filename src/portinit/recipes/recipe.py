@@ -89,6 +89,22 @@ class Recipe:
         rule = self.matching_rule(parameter)
         return None if rule is None else rule.bound(parameter)
 
+    def rule_for(self, parameter: Parameter) -> Rule:
+        """The rule of one parameter, with all that the model tells filled in.
+
+        Raises:
+            RecipeError: no rule matches it, or its rule cannot be filled in or has another shape.
+        """
+        try:
+            rule = self.find(parameter)
+        except (ValueError, OverflowError) as error:
+            raise _misfit(f"{parameter.name} {parameter.shape}: {error}") from error
+        if rule is None:
+            raise _misfit(f"{parameter.name} {parameter.shape}: {_unmatched(parameter)}")
+        if rule.shape != parameter.shape:
+            raise _misfit(f"{parameter.name}: the recipe has {rule.shape}, got {parameter.shape}")
+        return rule
+
     def bind(self, parameters: Iterable[Parameter]) -> Recipe:
         """The recipe of one model: a rule of its own for each of its parameters.
 
@@ -96,21 +112,12 @@ class Recipe:
             RecipeError: listing every parameter that no rule matches, or whose rule cannot be
                 filled in or has another shape.
         """
-        rules, misfits = [], []
+        rules, misfits = [], list[str]()
         for parameter in parameters:
             try:
-                rule = self.find(parameter)
-            except (ValueError, OverflowError) as error:
-                misfits.append(f"{parameter.name} {parameter.shape}: {error}")
-                continue
-            if rule is None:
-                misfits.append(f"{parameter.name} {parameter.shape}: {_unmatched(parameter)}")
-            elif rule.shape != parameter.shape:
-                misfits.append(
-                    f"{parameter.name}: the recipe has {rule.shape}, got {parameter.shape}"
-                )
-            else:
-                rules.append(rule)
+                rules.append(self.rule_for(parameter))
+            except RecipeError as error:
+                misfits += error.misfits
         raise_misfits("every parameter must have a rule", misfits)
         return Recipe(rules, self.program)
 
@@ -274,6 +281,10 @@ class Recipe:
             RecipeError: not a recipe, or one of a newer schema.
         """
         return cls(*from_text(text))
+
+
+def _misfit(line: str) -> RecipeError:
+    return RecipeError("every parameter must have a rule; 1 do not fit:", [line])
 
 
 def _unmatched(parameter: Parameter) -> str:

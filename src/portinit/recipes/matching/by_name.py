@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import cached_property
 
 from portinit.recipes.matching.result import Evidence
 from portinit.recipes.matching.words import path_words
@@ -19,17 +20,23 @@ class NameIndex:
     """
 
     def __init__(self, known: Iterable[str]) -> None:
+        self._known = tuple(known)
         self._exact: dict[Hashable, list[str]] = {}
-        self._rewritten: dict[Hashable, list[str]] = {}
-        for name in known:
-            self._exact.setdefault(signature([name]), []).append(name)
-            self._rewritten.setdefault(_rewritten(name.split(".")), []).append(name)
+        for name in self._known:
+            self._exact.setdefault(signature(name), []).append(name)
+
+    @cached_property
+    def _rewritten(self) -> dict[Hashable, list[str]]:
+        rewritten: dict[Hashable, list[str]] = {}
+        for name in self._known:
+            rewritten.setdefault(_rewritten(name.split(".")), []).append(name)
+        return rewritten
 
     def find(self, path: Sequence[str]) -> tuple[list[str], Evidence]:
         """The names that a path may be: as it is written, translated, or in other words."""
-        for form in signatures_of(path):
-            if form in self._exact:
-                return self._exact[form], Evidence.NAME
+        exact = self.exact(path)
+        if exact:
+            return exact, Evidence.NAME
         return self._rewritten.get(_rewritten(path), []), Evidence.REWRITTEN
 
     def exact(self, path: Sequence[str]) -> list[str]:

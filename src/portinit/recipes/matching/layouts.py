@@ -131,6 +131,7 @@ class Choice:
     group: Hashable
 
 
+@lru_cache(maxsize=4096)
 def orientation(layout: Layout, shape: Shape) -> bool:
     """Whether the outputs, PyTorch's axis 0, lie behind the inputs in the array."""
     seen = layout.seen(shape)
@@ -170,6 +171,7 @@ def _decide(choice: Choice, shape: Shape, votes: set[bool]) -> tuple[Layout, Lay
     return prior, LayoutEvidence.CONVENTION if sure else LayoutEvidence.ASSUMED
 
 
+@lru_cache(maxsize=4096)
 def same_order(layout: Layout, other: Layout | None, shape: Shape) -> bool:
     """Whether two layouts put the elements of an array in the same order."""
     if other is None:
