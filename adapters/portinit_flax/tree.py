@@ -247,17 +247,21 @@ class Tree:
         bias = self._sibling(path, "bias")
         if bias is not None and len(bias.shape) == 1:
             return None
+        if bias is not None and self._heads(leaf) > 1:
+            return None
+        where = None
         for depth in range(len(path) - 1, -1, -1):
             first_axes, ranks = self._below[path[:depth]]
             if first_axes != {leaf.shape[:1]} or any(rank < 2 for rank in ranks):
-                return None
-            if ranks and (bias is None or self._heads(leaf) < 2):
+                break
+            if ranks and (depth or where is None):
                 where = "/".join(path[:depth])
-                return (
-                    f"every array below {where or 'the root'} has {leaf.shape[0]} along axis 0, "
-                    f'vectors too: of stacked layers, say so with stacked={{"{where}": 0}}'
-                )
-        return None
+        if where is None:
+            return None
+        return (
+            f"every array below {where or 'the root'} has {leaf.shape[0]} along axis 0, vectors "
+            f'too; if they are stacked layers, say so with stacked={{"{where}": 0}}'
+        )
 
     @cached_property
     def _below(self) -> dict[Path, tuple[set[Shape], set[int]]]:

@@ -5,6 +5,7 @@ a wrong pairing or a wrong layout shows in the outputs, which PyTorch and JAX co
 """
 
 import dataclasses
+import sys
 import warnings
 from typing import Any, NamedTuple
 
@@ -564,3 +565,310 @@ def test_two_arrays_of_one_path_do_not_pass() -> None:
     jax.tree_util.register_pytree_with_keys_class(Keyed)
     with pytest.raises(RecipeError, match="w: 2 arrays"):
         portinit_flax.initialize(Keyed(), Recipe([("*", portinit.zeros)]), KEY)
+
+
+# Arrays of several parameters, parts of parameters, permuted rows
+
+
+def rules(**shapes: tuple[int, ...]) -> Recipe:
+    return Recipe(
+        portinit.Rule(name.replace("__", "."), portinit.normal(), shape=shape)
+        for name, shape in shapes.items()
+    )
+
+
+def drawn(name: str, *shape: int) -> np.ndarray:
+    return portinit.normal()(KEY.fold_in(name), shape, layout="torch")
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_an_array_may_stack_parameters_along_an_axis(axis: int) -> None:
+    recipe = rules(k__weight=(6, 4), v__weight=(6, 4))
+    shape = np.stack([np.zeros((4, 6))] * 2, axis).shape
+    table = {"kv/kernel": {"stack": ["k.weight", "v.weight"], "axis": axis}}
+    filled = portinit_flax.initialize({"kv": {"kernel": jnp.zeros(shape)}}, recipe, KEY, table)
+    expected = np.stack([drawn("k.weight", 6, 4).T, drawn("v.weight", 6, 4).T], axis)
+    np.testing.assert_array_equal(filled["kv"]["kernel"], expected)
+
+
+def test_a_stack_of_two_of_several_heads() -> None:
+    recipe = rules(k__weight=(6, 4), v__weight=(6, 4))
+    table = {"kv/kernel": {"stack": ["k.weight", "v.weight"]}}
+    tree = {"kv": {"kernel": jnp.zeros((2, 4, 3, 2))}}  # (K and V, embed, heads, size)
+    filled = portinit_flax.initialize(tree, recipe, KEY, table)
+    expected = [drawn(f"{n}.weight", 6, 4).reshape(3, 2, 4).transpose(2, 0, 1) for n in "kv"]
+    np.testing.assert_array_equal(filled["kv"]["kernel"], np.stack(expected))
+
+
+def test_an_array_may_have_parameters_side_by_side() -> None:
+    recipe = rules(q__weight=(6, 4), k__weight=(2, 4), q__bias=(6,), k__bias=(2,))
+    tree = {"qk": {"kernel": jnp.zeros((4, 8)), "bias": jnp.zeros(8)}}
+    table = {
+        "qk/kernel": {"concat": ["q.weight", "k.weight"], "axis": -1},
+        "qk/bias": {"concat": ["q.bias", "k.bias"]},
+    }
+    filled = portinit_flax.initialize(tree, recipe, KEY, table)
+    kernel = np.concatenate([drawn("q.weight", 6, 4).T, drawn("k.weight", 2, 4).T], -1)
+    np.testing.assert_array_equal(filled["qk"]["kernel"], kernel)
+    bias = np.concatenate([drawn("q.bias", 6), drawn("k.bias", 2)])
+    np.testing.assert_array_equal(filled["qk"]["bias"], bias)
+    precompiled = portinit_flax.precompile(tree, recipe, table)(KEY)
+    np.testing.assert_array_equal(precompiled["qk"]["kernel"], kernel)
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ({"concat": ["q.weight"], "axis": 1}, "the parts must fill axis 1"),
+        ({"stack": ["q.weight", "k.weight"], "axis": 0}, "axis 0 must have 2 parts, got 4"),
+        ({"stack": ["q.weight"], "axis": 5}, "has no axis 5"),
+        ({"stack": []}, "stack must join parameters"),
+        ({"split": ["q.weight"]}, "an initializer is needed"),
+        (3, "an initializer is needed"),
+    ],
+)
+def test_what_cannot_be_joined_is_listed(value: Any, line: str) -> None:
+    recipe = rules(q__weight=(6, 4), k__weight=(2, 4))
+    with pytest.raises(RecipeError, match=line):
+        portinit_flax.initialize(
+            {"qk": {"kernel": jnp.zeros((4, 8))}}, recipe, KEY, {"qk/kernel": value}
+        )
+
+
+def test_rows_that_are_interleaved_for_rotary_embeddings_are_a_view() -> None:
+    heads, size, inputs = 2, 6, 5
+    view = Layout(axis0=(1, 3, 2), axis1=(0,), view=(inputs, heads, size // 2, 2))
+    tree = {"q": {"kernel": jnp.zeros((inputs, heads * size))}}
+    recipe = rules(q__weight=(heads * size, inputs))
+    filled = portinit_flax.initialize(tree, recipe, KEY, {"q/kernel": ("q.weight", view)})
+    weight = drawn("q.weight", heads * size, inputs)
+    permuted = np.concatenate(
+        [
+            weight[h * size + np.arange(size).reshape(2, size // 2).T.ravel()]  # 0, 3, 1, 4, 2, 5
+            for h in range(heads)
+        ]
+    )
+    np.testing.assert_array_equal(filled["q"]["kernel"], permuted.T)
+    portinit.testing.assert_same_weights(
+        {"q.weight": weight}, filled, {"q/kernel": ("q.weight", view)}
+    )
+    assert (
+        Recipe.from_json(recipe.with_layouts({"q.weight": view}).to_json()).rules[0].layout == view
+    )
+
+
+def test_attention_that_pytorch_packs_is_found_apart() -> None:
+    model = torch.nn.ModuleDict({"attn": torch.nn.MultiheadAttention(8, 2)})
+    names = {"query": (8, 2, 4), "key": (8, 2, 4), "value": (8, 2, 4), "out": (2, 4, 8)}
+    tree = {
+        "SelfAttention_0": {
+            name: {"kernel": jnp.zeros(shape), "bias": jnp.zeros(shape[1:] if name != "out" else 8)}
+            for name, shape in names.items()
+        }
+    }
+    filled = initialize(tree, model)["SelfAttention_0"]
+    portinit_torch.initialize(model, DRAWN, KEY)
+    packed = model["attn"].in_proj_weight.detach().numpy()
+    for i, name in enumerate(("query", "key", "value")):
+        expected = packed[8 * i : 8 * (i + 1)].T.reshape(8, 2, 4)
+        np.testing.assert_array_equal(filled[name]["kernel"], expected)
+    out = model["attn"].out_proj.weight.detach().numpy()
+    np.testing.assert_array_equal(filled["out"]["kernel"], out.T.reshape(2, 4, 8))
+
+
+def test_a_fused_projection_is_cut_by_the_table() -> None:
+    model = torch.nn.ModuleDict({"attn": torch.nn.ModuleDict({"qkv": torch.nn.Linear(4, 12)})})
+    tree = {n: {"kernel": jnp.zeros((4, 4)), "bias": jnp.zeros(4)} for n in ("q", "k", "v")}
+    with pytest.raises(RecipeError, match=r"attn\.qkv\.weight: no such parameter"):
+        portinit_flax.initialize(tree, bound(model), KEY)
+    table = {
+        f"{name}/{leaf}": f"attn.qkv.{word}[{4 * i}:{4 * i + 4}]"
+        for i, name in enumerate("qkv")
+        for leaf, word in (("kernel", "weight"), ("bias", "bias"))
+    }
+    filled = portinit_flax.initialize(tree, bound(model), KEY, table)
+    portinit_torch.initialize(model, DRAWN, KEY)
+    weight = model["attn"]["qkv"].weight.detach().numpy()
+    np.testing.assert_array_equal(filled["k"]["kernel"], weight[4:8].T)
+
+
+# Tables
+
+
+def named(**modules: torch.nn.Module) -> torch.nn.ModuleDict:
+    return torch.nn.ModuleDict(modules)
+
+
+def test_a_table_has_patterns_and_prefixes() -> None:
+    model = torch.nn.ModuleDict(
+        {
+            "body": torch.nn.ModuleList(
+                torch.nn.ModuleDict({"foo": torch.nn.Linear(4, 4)}) for _ in "ab"
+            )
+        }
+    )
+    leaf = {"kernel": jnp.zeros((4, 4)), "bias": jnp.zeros(4)}
+    tree = {"x": {"0": {"bar": leaf}, "1": {"bar": leaf}}}
+    recipe = bound(model)
+    for table in (
+        {"x/*/bar": "body.*.foo"},
+        {"x/*/bar/kernel": "body.*.foo.weight", "x/*/bar/bias": "body.*.foo.bias"},
+        {"x/0/bar": "body.1.foo", "x/*/bar": "body.*.foo", "x/1/bar": "body.0.foo"},
+    ):
+        matching = portinit_flax.match(tree, recipe, table)
+        swapped = table.get("x/0/bar") == "body.1.foo"
+        assert matching["x/0/bar/kernel"][0] == f"body.{int(swapped)}.foo.weight"
+        assert matching.pair("x/1/bar/bias").evidence is Evidence.TABLE
+    with pytest.raises(RecipeError, match="gone: in the table of names, but not in the tree"):
+        portinit_flax.match(tree, recipe, {"gone": "body"})
+
+
+def test_a_matching_written_as_a_table_gives_the_same_matching() -> None:
+    shapes, recipe = shapes_of(Text(), TOKENS), bound(TorchText())
+    matching = portinit_flax.match(shapes, recipe)
+    again = portinit_flax.match(shapes, recipe, matching.as_table())
+    assert dict(again) == dict(matching)
+    assert again.suspects == ()
+
+
+# Stacks
+
+
+def test_a_batch_norm_in_a_list_of_lists_is_no_stack() -> None:
+    model = torch.nn.ModuleDict(
+        {
+            "blocks": torch.nn.ModuleList(
+                torch.nn.ModuleList(
+                    torch.nn.ModuleDict({"bn1": torch.nn.LayerNorm(4)}) for _ in "ab"
+                )
+                for _ in "abc"
+            )
+        }
+    )
+    tree = {
+        "blocks": {
+            str(2 * i + j): {"bn1": {"scale": jnp.zeros(4), "bias": jnp.zeros(4)}}
+            for i in range(3)
+            for j in range(2)
+        }
+    }
+    matching = portinit_flax.match(tree, bound(model))
+    assert matching["blocks/3/bn1/scale"][0] == "blocks.1.1.bn1.weight"
+    assert all(pair.leaf.axis is None for pair in matching.pairs)
+
+
+@pytest.mark.parametrize("layers", [2, 4])
+def test_a_stack_must_be_as_long_as_the_recipe_has_layers(layers: int) -> None:
+    recipe = rules(**{f"h__{i}__fc__weight": (5, 5) for i in range(3)})
+    with pytest.raises(RecipeError, match=r"h\.0\.fc\.weight: no such parameter"):
+        portinit_flax.initialize({"h": {"fc": {"kernel": jnp.zeros((layers, 5, 5))}}}, recipe, KEY)
+    filled = portinit_flax.initialize({"h": {"fc": {"kernel": jnp.zeros((3, 5, 5))}}}, recipe, KEY)
+    np.testing.assert_array_equal(filled["h"]["fc"]["kernel"][2], drawn("h.2.fc.weight", 5, 5).T)
+
+
+def test_experts_of_a_list_are_one_array_in_flax() -> None:
+    class Experts(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            init = nn.initializers.zeros
+            gates = nn.softmax(nn.Dense(3, use_bias=False, name="gate")(x))
+            up = self.param("experts_up", init, (3, 4, 6))
+            down = self.param("experts_down", init, (3, 6, 4))
+            y = jnp.einsum("td,edh->eth", x, up)
+            return jnp.einsum("eth,ehd,te->td", jnp.tanh(y), down, gates)
+
+    class TorchExperts(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = torch.nn.Linear(4, 3, bias=False)
+            self.experts = torch.nn.ModuleList(
+                torch.nn.ModuleDict(
+                    {
+                        "up": torch.nn.Linear(4, 6, bias=False),
+                        "down": torch.nn.Linear(6, 4, bias=False),
+                    }
+                )
+                for _ in range(3)
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            gates = self.gate(x).softmax(-1)
+            done = [e["down"](torch.tanh(e["up"](x))) for e in self.experts]
+            return sum(y * gates[:, i, None] for i, y in enumerate(done))
+
+    table = {
+        f"experts_{name}": {"stack": [f"experts.{i}.{name}.weight" for i in range(3)]}
+        for name in ("up", "down")
+    }
+    prove(TorchExperts(), Experts(), numbers(5, 4), names=table)
+
+
+# Kinds of layers that a recipe of patterns is told of
+
+
+def test_a_dense_layer_of_several_axes_starts_as_flax_starts_it() -> None:
+    model = nn.DenseGeneral((8, 16))
+    shapes = shapes_of(model, numbers(2, 64))
+    filled = portinit_flax.initialize(shapes, portinit.recipes.flax_defaults(), KEY)["params"]
+    own = model.init(jax.random.key(0), numbers(2, 64))["params"]
+    assert abs(float(filled["kernel"].std() / own["kernel"].std()) - 1) < 0.03
+
+
+def test_classes_of_nnx_tell_the_kind_of_layer() -> None:
+    class Model(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.a = nnx.LinearGeneral((4, 32), 64, axis=(-2, -1), use_bias=False, rngs=rngs)
+            self.b = nnx.Conv(4, 64, (32,), use_bias=False, rngs=rngs)
+            self.c = nnx.ConvTranspose(4, 6, (3, 3), rngs=rngs)
+
+    matching = portinit_flax.match(Model(nnx.Rngs(0)), Recipe([("*", portinit.normal())]))
+    assert matching["a/kernel"][1].logical_shape((4, 32, 64)) == (64, 128)
+    assert matching["b/kernel"][1].logical_shape((32, 4, 64)) == (64, 4, 32)
+    assert matching["c/kernel"][1].logical_shape((3, 3, 4, 6)) == (4, 6, 3, 3)
+    assert matching["c/kernel"][1].flip
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_stacked_layers_that_a_recipe_of_patterns_is_not_told_of_are_refused(bias: bool) -> None:
+    layer = {"fc": {"kernel": jnp.zeros((3, 8, 8))}, "norm": {"scale": jnp.zeros((3, 8))}}
+    if bias:
+        layer["fc"]["bias"] = jnp.zeros((3, 8))
+    defaults = portinit.recipes.flax_defaults()
+    with pytest.raises(RecipeError, match=r'stacked=\{"layers": 0\}'):
+        portinit_flax.initialize({"layers": layer, "head": jnp.zeros(5)}, defaults, KEY)
+    filled = portinit_flax.initialize({"layers": layer}, defaults, KEY, stacked={"layers": 0})
+    assert abs(filled["layers"]["fc"]["kernel"].std() * 8**0.5 - 1) < 0.2
+
+
+# Work
+
+
+def calls_of_a_match(layers: int, *, renamed: bool) -> int:
+    names = [f"layers.{i}.{leaf}.weight" for i in range(layers) for leaf in ("fc", "out")]
+    recipe = rules(**{name.replace(".", "__"): (3, 3) for name in names})
+    word = "block" if renamed else "layers"
+    tree = {
+        f"{word}_{i}": {
+            leaf: {"kernel": jax.ShapeDtypeStruct((3, 3), np.float32)} for leaf in ("fc", "out")
+        }
+        for i in range(layers)
+    }
+    count = 0
+
+    def profile(frame: Any, event: str, argument: Any) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(profile)
+    try:
+        portinit_flax.match(tree, recipe)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_the_work_of_a_match_grows_as_the_model_does(renamed: bool) -> None:
+    calls_of_a_match(2, renamed=renamed)  # what is imported and cached once
+    small, large = (calls_of_a_match(n, renamed=renamed) for n in (50, 500))
+    assert large < 12 * small

@@ -140,7 +140,7 @@ class Table:
         if misfits:
             raise RecipeError("the table of names must be readable:", misfits)
         self._patterns: list[_Pattern] | None = None
-        self.used: set[str] = set()
+        self._asked: list[str] = []
 
     def __bool__(self) -> bool:
         return bool(self._entries)
@@ -149,13 +149,20 @@ class Table:
         return path in self._entries
 
     def unused(self) -> list[str]:
-        """The entries that no path has asked for."""
-        return sorted(self._entries.keys() - self.used)
+        """The entries that fit none of the paths that were asked for."""
+        patterns = (_Pattern.of(key, target) for key, target in self._entries.items())
+        asked = set(self._asked)
+        return sorted(
+            pattern.key
+            for pattern in patterns
+            if pattern.key not in asked
+            and not any(pattern.regex.fullmatch(path) for path in self._asked)
+        )
 
     def target(self, path: str) -> tuple[Target, tuple[str, ...]] | None:
         """What the table says of a path: a target, and what of the path lies below it."""
+        self._asked.append(path)
         if path in self._entries:
-            self.used.add(path)
             return self._entries[path], ()
         if self._patterns is None:
             patterns = [_Pattern.of(key, target) for key, target in self._entries.items()]
@@ -172,7 +179,6 @@ class Table:
             rest = tuple((match["rest"] or "").split("/")) if match["rest"] else ()
             if rest and pattern.target.parameter is None:
                 continue  # what is joined, or drawn, is an array and no module
-            self.used.add(pattern.key)
             stars = list(match.groups()[: pattern.key.count("*")])
             yield pattern.target.with_stars(stars), rest
 
