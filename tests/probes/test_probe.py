@@ -261,7 +261,7 @@ def test_without_a_key_the_models_own_values_are_measured_against_the_recipe():
     probe = portinit.probe(model, np.ones((2, 64), np.float32), recipe=wrong)
     assert [p.verdict for p in probe.parameters] == ["off", "off"]
     assert [p.verdict for p in probe.problems] == ["off", "off"]
-    assert "promised are 0 and 0.02" in str(probe)
+    assert "expected are 0 and 0.02" in str(probe)
     own = portinit.recipes.torch_defaults()
     probe = portinit.probe(model, np.ones((2, 64), np.float32), recipe=own)
     assert [p.verdict for p in probe.parameters] == ["", ""]

@@ -34,7 +34,9 @@ def _size(context: click.Context, option: click.Parameter, value: str) -> int:
 @click.argument("recipe")
 @click.option("--out", required=True, type=click.Path(file_okay=False),
               help="The checkpoint's folder.")  # fmt: skip
-@click.option("--seed", type=SEED, default=0, show_default=True, help="The key's.")
+@click.option(
+    "--seed", type=SEED, default=0, show_default=True, help="The seed of the key, or of a replay."
+)
 @click.option("--model", help="module:factory of a PyTorch or Flax model; run without data.")
 @click.option("--dtype", type=click.Choice([*DTYPES]), metavar="DTYPE", help=(
     "Of floating tensors: the model's or the trace's own, or else float32."))  # fmt: skip
@@ -44,8 +46,12 @@ def _size(context: click.Context, option: click.Parameter, value: str) -> int:
               show_default=True)  # fmt: skip
 @click.option("--replay", is_flag=True, help=(
     "The weights of torch.manual_seed(SEED) and a traced constructor, not a key's."))  # fmt: skip
-@click.option("--names", help="For a Flax model, JSON: paths to names, or to [name, layout].")
-@click.option("--flax-input", help="For linen: module:function giving the example input.")
+@click.option(
+    "--names",
+    metavar="FILE",
+    help="For Flax: a JSON table from paths to PyTorch names, or to [name, layout].",
+)
+@click.option("--flax-input", help="Factory of a linen module's example input.")
 @click.option("--overwrite", is_flag=True, help="Remove another checkpoint from the folder.")
 def init(
     recipe: str,

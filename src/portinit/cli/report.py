@@ -13,6 +13,7 @@ from portinit.cli.factories import example_input, load, load_names
 from portinit.cli.files import writable, write_atomically
 from portinit.cli.models import SEED
 from portinit.cli.named_recipes import READY_RECIPES, load_recipe
+from portinit.cli.user_code import running, shielded
 from portinit.report import page, study
 from portinit.report.schemes import SCHEMES
 
@@ -29,10 +30,14 @@ _AGAINST = ("kaiming", "xavier")
 @click.option("--against", multiple=True, default=_AGAINST, show_default=True, help=(
     "Compare with this; may be given several times. A recipe, or one of " + ", ".join(SCHEMES)
     + " for all kernels."))  # fmt: skip
-@click.option("--input", "inputs", help="module:function giving the example input.")
-@click.option("--names", help="For Flax, JSON: paths to PyTorch names, or to [name, layout].")
+@click.option("--input", "inputs", help="Factory of the example input.")
+@click.option(
+    "--names",
+    metavar="FILE",
+    help="For Flax: a JSON table from paths to PyTorch names, or to [name, layout].",
+)
 @click.option("--seed", type=SEED, default=0, show_default=True,
-              help="The keys', and torch.manual_seed's.")  # fmt: skip
+              help="The seed of keys and of torch.manual_seed.")  # fmt: skip
 def report(
     factory: str,
     out: Path,
@@ -45,7 +50,7 @@ def report(
     """Show how a PyTorch or Flax model starts, as one HTML page.
 
     FACTORY is module:function or file.py:function. The page has a histogram of every parameter
-    against the density that its initializer promises, and the std of activations and gradients
+    against the density that its initializer gives, and the std of activations and gradients
     layer by layer, under the model's own initialisation and under others. Layers where a signal
     explodes, vanishes or turns NaN are named. The example input is what the factory's module gives
     as example_input(); a tuple is positional arguments, a mapping keyword arguments.
@@ -61,7 +66,9 @@ def report(
     others = {name: _alternative(name) for name in against}
     table = None if names is None else load_names(names)
     with CONSOLE.status("probing"):
-        text, problems = _made(build, given, factory, chosen, others, seed, table)
+        text, problems = _made(
+            shielded(build, factory), given, factory, chosen, others, seed, table
+        )
     write_atomically(out, text.encode())
     for line in problems:
         CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -83,11 +90,12 @@ def _made(
 ) -> tuple[str, list[str]]:
     """The page, and a line for each problem of each initialisation."""
     try:
-        found = study(
-            build, given, title=title, recipe=chosen, against=others, seed=seed, names=names
-        )
+        with running(f"{title} on its example input"):
+            found = study(
+                build, given, title=title, recipe=chosen, against=others, seed=seed, names=names
+            )
         text = page(found)
-    except (ValueError, TypeError, ImportError) as error:
+    except (ValueError, ImportError) as error:
         raise click.ClickException(str(error)) from error
     probes = [(column.name, column.found) for column in found.columns if column.found]
     return text, [f"{name}: {problem}" for name, one in probes for problem in one.problems]

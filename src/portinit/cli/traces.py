@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from portinit.cli.factories import load
 from portinit.cli.files import writable, write_atomically, write_tensors
 from portinit.cli.named_recipes import READY_RECIPES, is_recipe, load_recipe
 from portinit.cli.tables import print_recipe
-from portinit.cli.user_code import running
+from portinit.cli.user_code import running, shielded
 
 _AS_CODE = click.option(
     "--as-code", is_flag=True, help="Print the Flax initializers to paste instead of a table."
@@ -38,7 +38,7 @@ def show(recipe_or_factory: str, recipe: str, as_code: bool) -> None:
         return
     factory, _ = load(title)
     chosen = load_recipe(recipe)
-    model = _torch_models().torch_model(_shielded(factory, title), title)
+    model = _torch_models().torch_model(shielded(factory, title), title)
     try:
         bound = importlib.import_module("portinit_torch").bind(model, chosen)
     except RecipeError as error:
@@ -77,8 +77,15 @@ def trace(factory: str, out: Path | None, as_code: bool) -> None:
 
 @portinit.command()
 @click.argument("recipe")
-@click.option("--seed", type=int, default=0, show_default=True, help="As torch.manual_seed's.")
-@click.option("--torch-version", help="Whose samplers to replay, such as 2.13: the traced one's.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The seed of torch.manual_seed."
+)
+@click.option(
+    "--torch-version",
+    help=(
+        "Version of PyTorch whose samplers to replay, such as 2.13; by default the traced one's."
+    ),
+)
 @click.option("--out", required=True, callback=writable, help="Write a safetensors file here.")
 def replay(recipe: str, seed: int, torch_version: str | None, out: Path) -> None:
     """Write the weights that torch.manual_seed and a traced constructor give, without torch."""
@@ -106,16 +113,6 @@ def _digits(count: int, inexact: Mapping[str, tuple[str, ...]]) -> str:
 
 def _torch_models() -> Any:
     return importlib.import_module("portinit.cli.torch_models")  # torch: seconds to import
-
-
-def _shielded(factory: Callable[[], Any], target: str) -> Callable[[], Any]:
-    """A factory whose errors are told by the user's own frames."""
-
-    def make() -> Any:
-        with running(target):
-            return factory()
-
-    return make
 
 
 def _print(title: str, recipe: Recipe, code: bool) -> None:

@@ -6,9 +6,10 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -41,6 +42,16 @@ def running(what: str) -> Iterator[None]:
         if frames:
             lines += ["", *traceback.format_list(frames)]
         raise click.ClickException("\n".join(lines).rstrip()) from error
+
+
+def shielded(factory: Callable[[], Any], target: str) -> Callable[[], Any]:
+    """A factory whose errors are told by the user's own frames."""
+
+    def make() -> Any:
+        with running(target):
+            return factory()
+
+    return make
 
 
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:

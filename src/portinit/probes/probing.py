@@ -86,7 +86,7 @@ def probe(
     >>> images = portinit.normal()(portinit.key(1), (16, 256))
     >>> found = probe(torch.nn.Sequential(*layers), images, recipe=recipe, key=portinit.key(0))
     >>> print(found.problems[0])
-    activations explode at layer 6, 5, with a std of ..., and in 25 more
+    activations explode at layer 5, with a std of ..., and in 25 more
     """
     if not limit > 1:
         raise ValueError(f"limit must be above 1, got {limit}")

@@ -79,7 +79,7 @@ class ProbedParameter:
 
     @property
     def expected_std(self) -> float | None:
-        """The promised standard deviation; none if there is no promise."""
+        """The std that the initializer gives; None if no initializer is known."""
         return None if self.law is None else self.law.std
 
     @property
@@ -142,7 +142,7 @@ class Probe:
             if parameter.law is not None and not text:
                 text = (
                     f"has mean {parameter.values.mean:.3g} and std {parameter.values.std:.3g}, "
-                    f"promised are {parameter.law.mean:.3g} and {parameter.law.std:.3g}"
+                    f"expected are {parameter.law.mean:.3g} and {parameter.law.std:.3g}"
                 )
             name = parameter.name
             yield Problem("parameter", parameter.verdict, name, 0, 1, f"{name} {text}")

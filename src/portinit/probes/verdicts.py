@@ -88,11 +88,36 @@ def first_turns(signal: str, layers: Sequence[tuple[int, str, str, float | None]
     for place, name, verdict, std in layers:
         if verdict and verdict not in found:
             count = sum(other == verdict for _, _, other, _ in layers)
-            text = f"{signal} {_TURN[verdict]} at layer {place}, {name or 'the model'}"
+            where = f"layer {name}" if name else "the model"
+            text = f"{signal} {_TURN[verdict]} at {where}"
             text += f", with a std of {std:.2g}" if std and math.isfinite(std) else ""
             text += f", and in {count - 1} more" if count > 1 else ""
             found[verdict] = Problem(signal, verdict, name, place, count, text)
     return list(found.values())
+
+
+FADES = 1e3
+"""How many times a signal may shrink or grow from one end to the other without a word.
+
+The sizes of embeddings, normalised and residual streams differ by some hundreds.
+"""
+
+
+def drift(signal: Sequence[float | None]) -> str:
+    """``"fading"`` or ``"growing"``: what happens to a signal's std from its start to its end.
+
+    The end is the median of the last three values, so that a small last layer is no drift.
+    """
+    stds = [std for std in signal if std and math.isfinite(std)]
+    if len(stds) < _END + 1:
+        return ""
+    start, end = stds[0], sorted(stds[-_END:])[_END // 2]
+    if end * FADES < start:
+        return "fading"
+    return "growing" if end > FADES * start else ""
+
+
+_END = 3
 
 
 def departs(moments: Moments, law: Distribution) -> str:

@@ -46,10 +46,15 @@ _STYLE = {
 Line = Sequence[float | None]
 
 
-def stds_by_layer(lines: Sequence[Line], label: str) -> str:
+def stds_by_layer(lines: Sequence[Line], label: str, title: str = "std") -> str:
     """The std of a signal at each layer, on a logarithmic axis, a line an initialisation.
 
     A cross marks where a line overflows; what is exactly 0 is not drawn.
+
+    Args:
+        lines: the stds of each initialisation.
+        label: what the picture shows, for those who do not see it.
+        title: of the axis of stds.
     """
     with _matplotlib().rc_context(_STYLE):
         figure, axes = _figure(5.4, 2.7)
@@ -57,6 +62,7 @@ def stds_by_layer(lines: Sequence[Line], label: str) -> str:
         for place, line in enumerate(lines):
             _draw_line(axes, line, SERIES[place % 6], MARKERS[place % 6])
         axes.set_xlabel("layer")
+        axes.set_ylabel(title)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         _decades(axes)
@@ -106,7 +112,7 @@ def _power(exponent: int) -> str:
 
 
 def histogram(parameter: ProbedParameter, label: str) -> str:
-    """The values of a parameter as a density, and the promised density as a line over it."""
+    """The values of a parameter as a density, and the expected density as a line over it."""
     assert parameter.histogram is not None
     edges, counts = np.array(parameter.histogram.edges), np.array(parameter.histogram.counts)
     width = edges[1] - edges[0]
@@ -124,11 +130,13 @@ def histogram(parameter: ProbedParameter, label: str) -> str:
 
 
 def _density(law: Distribution, edges: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Points of a law's density, as far as it or the values reach."""
+    """Points of a law's density, as far as all but a thousandth of it or the values reach."""
     frozen = scipy_law(law)
     low, high = (float(x) for x in frozen.ppf([5e-4, 1 - 5e-4]))
     low, high = min(low, edges[0]), max(high, edges[-1])
-    bounds = [bound for bound in frozen.support() if math.isfinite(bound)]
+    # A bound that is far from all values is out of the picture: trunc_normal's, at 100 stds.
+    margin = 0.1 * (high - low)
+    bounds = [b for b in frozen.support() if low - margin <= b <= high + margin]
     beside = 1e-6 * (high - low)
     steps = [bound + way for bound in bounds for way in (-beside, beside)]
     x = np.unique([*np.linspace(low, high, 81), *steps])  # a step where the density has one

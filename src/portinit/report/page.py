@@ -11,14 +11,12 @@ from pathlib import Path
 
 from portinit import __version__
 from portinit.probes.result import Probe, ProbedLayer
+from portinit.probes.verdicts import drift
 from portinit.recipes.display import in_shape
-from portinit.report.figures import Line, stds_by_layer
+from portinit.report.figures import stds_by_layer
 from portinit.report.parameters import groups
 from portinit.report.study import Column, Study
 from portinit.report.words import NONE, number
-
-OPEN = 32
-"""Up to this many parameters the page shows all histograms at once."""
 
 
 def page(study: Study) -> str:
@@ -44,14 +42,15 @@ def page(study: Study) -> str:
     environment.filters["breakable"] = lambda name: markup("<wbr>").join(
         re.split(r"(?<=[./_:])", name)
     )
+    cards = [_card(column) for column in study.columns]
     text: str = environment.get_template("page.html").render(
         study=study,
         version=__version__,
-        cards=[_card(column) for column in study.columns],
+        cards=cards,
+        sentence=_sentence(cards[0]),
         charts=[*_charts(study)],
         rows=[*_rows(study)],
         groups=[*groups(study.own)],
-        open_all=len(study.own.parameters) <= OPEN,
         count=f"{sum(p.values.size for p in study.own.parameters):,}",
         limit=number(study.own.limit),
     )
@@ -79,7 +78,9 @@ _WORDS = {
     "exploding": "explodes",
     "vanishing": "vanishes",
     "zero": "has zeros",
-    "off": "not as promised",
+    "off": "not as expected",
+    "growing": "grows",
+    "fading": "fades",
 }
 
 
@@ -88,11 +89,53 @@ def _card(column: Column) -> Card:
         reason = column.reason.splitlines()
         return Card(column, "warn", "does not fit", (), tuple(reason[:6]))
     found = column.found
-    kinds = [problem.verdict for problem in found.problems]
+    drifts = list(_drifts(found))
+    kinds = [problem.verdict for problem in found.problems] + [kind for kind, _ in drifts]
     worst = next((kind for kind in _WORDS if kind in kinds), "")
     grade = "bad" if worst in _BAD else "warn" if worst else "good"
-    problems = tuple(str(problem) for problem in found.problems)
+    problems = (*map(str, found.problems), *(text for _, text in drifts))
     return Card(column, grade, _WORDS.get(worst, "steady"), tuple(_facts(found)), problems[:8])
+
+
+def _drifts(found: Probe) -> Iterator[tuple[str, str]]:
+    """Signals that fade or grow over all layers with no layer beyond the limit: how, in words."""
+    told = {problem.signal for problem in found.problems}
+    for name, stds in _signals(found):
+        way = stds if name == "activations" else stds[::-1]
+        kind = drift(way)
+        if kind and name not in told:
+            ends = [std for std in way if std and math.isfinite(std)]
+            verb = {"fading": "fade", "growing": "grow"}[kind]
+            yield (
+                kind,
+                (
+                    f"{name} {verb} from a std of {number(ends[0])} to {number(ends[-1])} over "
+                    f"{len(ends)} layers"
+                ),
+            )
+
+
+def _sentence(card: Card) -> str:
+    """The verdict on the model's own initialisation, in a sentence."""
+    found = card.column.found
+    if found is None:
+        return f"{card.column.name} does not fit the model."
+    if card.problems:
+        more = len(card.problems) - 1
+        rest = (
+            ""
+            if not more
+            else " There is 1 more finding."
+            if more == 1
+            else (f" There are {more} more findings.")
+        )
+        return f"{card.problems[0][0].upper()}{card.problems[0][1:]}.{rest}"
+    measured = sum(p.law is not None for p in found.parameters)
+    drawn = f", and all {measured} parameters with a known distribution are drawn from it"
+    return (
+        f"Activations and gradients keep their size through all {len(found.layers)} layers"
+        f"{drawn if measured else ''}."
+    )
 
 
 def _facts(found: Probe) -> Iterator[str]:
@@ -102,7 +145,7 @@ def _facts(found: Probe) -> Iterator[str]:
             yield f"{name}: std {number(min(positive))} to {number(max(positive))}"
 
 
-def _signals(found: Probe) -> tuple[tuple[str, Line], tuple[str, Line]]:
+def _signals(found: Probe) -> tuple[tuple[str, list[float | None]], ...]:
     """What runs forward and what runs backward: its name, and its std at each layer."""
     return (
         ("activations", [layer.std for layer in found.layers]),
@@ -124,8 +167,10 @@ def _charts(study: Study) -> Iterator[tuple[str, str, str]]:
     for place, (heading, text) in enumerate(zip(("Forward", "Backward"), texts, strict=True)):
         label = f"{heading}: std by layer under {names}; the table below has the numbers"
         lines = [_signals(found)[place][1] for _, found in shown]
-        yield heading, text, stds_by_layer(lines, label)
+        yield heading, text, stds_by_layer(lines, label, f"std of the {_ENDS[place]}")
 
+
+_ENDS = ("output", "gradient")
 
 # The table
 

@@ -37,6 +37,12 @@ class Group:
     pictures: tuple[Picture, ...]
 
     @property
+    def shown(self) -> Picture:
+        """The picture that stands for the group: the first one that is odd, or the first."""
+        odd = (p for p in self.pictures if p.parameter.verdict)
+        return next(odd, next((p for p in self.pictures if p.svg), self.pictures[0]))
+
+    @property
     def constant(self) -> str:
         """What all values of all of them are; "" if they are not one number."""
         texts = {picture.text for picture in self.pictures}
@@ -76,7 +82,7 @@ def _picture(parameter: ProbedParameter) -> Picture:
     elif parameter.histogram is None:
         text = f"all {values.mean:.4g}"
     else:
-        promised = "no promise" if parameter.law is None else f"promised std {expected}"
-        label = f"Histogram of {name}: {values.size} values, std {measured}, {promised}"
+        said = "nothing expected" if parameter.law is None else f"expected std {expected}"
+        label = f"Histogram of {name}: {values.size} values, std {measured}, {said}"
         svg = histogram(parameter, label)
     return Picture(parameter, in_shape(parameter.shape), expected, measured, svg, text)

@@ -171,7 +171,7 @@ def _own_torch(factory: Callable[[], Any], model: Any) -> _Own:
             traced = adapter.trace(factory)
     except Exception as error:  # a constructor may do anything; the page says what went wrong
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        promise = f"nothing: the constructor cannot be traced ({reason})"
+        promise = f"unknown: the constructor cannot be traced ({reason})"
         return _Own(model, None, False, promise, torch_defaults())
     return _Own(model, traced, False, "a trace of the model's constructor", traced)
 
