@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
+from portinit import Key
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.layouts import Shape
 from portinit.backends.base import Words
@@ -128,7 +129,8 @@ def _misplaced(fills: Sequence[ArrayFill]) -> Iterator[str]:
     for fill in fills:
         try:
             BACKEND.require_width(fill.dtype)
-            require_fit(fill.shape, fill.sharding)
+            if fill.sharding is not None:
+                require_fit(fill.shape, fill.sharding)
         except (ValueError, TypeError) as error:
             yield f"{fill.path} {fill.shape}: {error}"
 
@@ -145,10 +147,13 @@ def fill_arrays(
 
 
 def _made(fill: ArrayFill, root: Any, program: Callable[[FillSpec], CompiledFill] | None) -> Any:
-    words, plan = fill.words(root), fill.plans[0]
-    if program is None and fill.sharding is None and plan.leaf.axis is None:
-        values = make_on_host(fill.values[0], plan.grid, fill.dtype, words)
+    first = fill.plans[0]
+    plain = program is None and fill.sharding is None and first.leaf.axis is None
+    if plain and isinstance(root, Key):
+        child = root.fold_in(first.key_name)
+        known = child.high, child.low
+        values = make_on_host(fill.values[0], first.grid, fill.dtype, known)
         if values is not None:
             return values
-    spec, own = fill.spec
+    words, (spec, own) = fill.words(root), fill.spec
     return run(BACKEND, spec, words, own) if program is None else program(spec)(*words, *own)

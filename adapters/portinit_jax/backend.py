@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding
 
-from portinit.arrays.dtypes import dtype_name, float_format
+from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid, place
 from portinit.backends.base import Backend, Request, Words, key_words
 from portinit.backends.plan import Hosted, Plan, is_hosted
@@ -21,6 +21,8 @@ from portinit.sampling.transform import Transform
 from portinit_jax.host import make_on_host
 from portinit_jax.host_call.primitive import kernel_values
 from portinit_jax.programs import run, single
+
+_DOUBLE = frozenset({"float64", "complex128"})
 
 
 class JaxBackend(Backend):
@@ -104,7 +106,7 @@ class JaxBackend(Backend):
 
     def require_width(self, dtype: str) -> None:
         """A TypeError for a dtype that needs 64-bit mode where that is off."""
-        if float_format_bits(dtype) == 64 and jnp.result_type(float) != jnp.float64:
+        if dtype in _DOUBLE and jnp.result_type(float) != jnp.float64:
             raise TypeError(
                 f"{dtype} in JAX needs 64-bit mode: jax.config.update('jax_enable_x64', True)"
             )
@@ -120,14 +122,6 @@ def _as_jax_does(grid: Grid, out_sharding: Any) -> NamedSharding:
 
 def _resharded(values: Any, out_sharding: Any) -> Any:
     return jax.sharding.reshard(values, out_sharding)  # type: ignore[no-untyped-call]
-
-
-def float_format_bits(dtype: str) -> int:
-    """The sampling width of a dtype; 32 for those that are not drawn."""
-    try:
-        return float_format(dtype).bits
-    except TypeError:
-        return 32
 
 
 def _is_at_hand(data: jax.Array) -> bool:

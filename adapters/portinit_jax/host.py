@@ -18,8 +18,9 @@ from portinit.arrays.grids import Grid
 from portinit.backends.base import Request, Words
 from portinit.backends.kernels import filling
 from portinit.backends.numpy import NUMPY
-from portinit.backends.plan import Elementwise, Full, Plan, leaves
+from portinit.backends.plan import Plan, is_drawn
 
+_KNOWN = frozenset({int, np.int32})
 _ALIGNMENT = 64  # bytes: of memory that XLA takes as it is
 
 
@@ -29,7 +30,7 @@ def can_make_on_host(plan: Plan, grid: Grid) -> bool:
     Not within a computation that is traced, nor where a mesh is set, nor on other devices than the
     host. Without machine code, large arrays are left to XLA.
     """
-    if not all(isinstance(leaf, Full | Elementwise) for leaf in leaves(plan)) or not _on_host():
+    if not (is_drawn(plan) and _on_host()):
         return False
     return grid.size < filling.WORTH_LOADING or filling.is_ready(grid)
 
@@ -43,8 +44,7 @@ def _on_host() -> bool:
 
 def make_on_host(plan: Plan, grid: Grid, dtype: str, words: Words) -> jax.Array | None:
     """The array, in memory that becomes JAX's own; None where XLA is to make it."""
-    known = all(isinstance(word, np.int32) for word in words)
-    if not known or not can_make_on_host(plan, grid):
+    if not _KNOWN.issuperset(map(type, words)) or not can_make_on_host(plan, grid):
         return None
     high, low = (int(word) & 0xFFFFFFFF for word in words)
     out = _aligned(grid.array_shape, numpy_dtype(dtype))

@@ -13,10 +13,10 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from portinit import Initializer, Layout
+from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Shape, as_layout, as_shape
 from portinit.backends.base import Request
-from portinit.backends.registry import default_or_named
 from portinit_jax.backend import BACKEND
 from portinit_jax.blocks import block_of
 from portinit_jax.initializers import Typed
@@ -67,7 +67,7 @@ def block(
         )
     made, dtype, layout = _resolved(initializer, whole, dtype, layout)
     grid = Grid.whole(whole, as_layout(made.default_layout if layout is None else layout))
-    name = default_or_named(BACKEND, dtype)
+    name = BACKEND.default_dtype() if dtype is None else dtype_name(dtype)
     plan = made.planned(grid, name)
     BACKEND.require_width(name)
     spec = single(plan, grid, name)

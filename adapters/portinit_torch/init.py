@@ -78,21 +78,37 @@ def fill_(
     reason = why_unfillable(tensor)
     if reason:
         raise ValueError(reason)
+    return _write(tensor, initializer, generator, key, layout)
+
+
+def _write(
+    tensor: Tensor,
+    initializer: Initializer,
+    generator: Generator | None,
+    key: Any,
+    layout: portinit.Layout | str = "torch",
+) -> Tensor:
+    """As :func:`fill_`, for a tensor that can be filled."""
     grid = Grid.whole(_shape(tensor), as_layout(layout))
     dtype = dtype_name(tensor.dtype)
     plan = initializer.planned(grid, dtype)  # before a key is drawn or anything is written
-    sharded.require_placements(tensor)
+    in_parts = sharded.is_sharded(tensor)
+    if in_parts:
+        sharded.require_placements(tensor)
     if has_no_values(tensor):
         return tensor
     words = words_from_generator(generator) if key is None else words_of(key, BACKEND)
-    for place, part in sharded.parts(tensor, grid):
+    for place, part in sharded.parts(tensor, grid) if in_parts else ((tensor, grid),):
         BACKEND.execute(plan, Request(BACKEND, words, part, dtype, place.device), place)
     return tensor
 
 
+_INT = frozenset({int})
+
+
 def _shape(tensor: Tensor) -> tuple[int, ...]:
     """The tensor's lengths as numbers, which fixes the shape of what a tracer records."""
-    if all(type(length) is int for length in tensor.shape):
+    if _INT.issuperset(map(type, tensor.shape)):
         return tuple(tensor.shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
@@ -136,7 +152,7 @@ def _fill(
         initializer = _made(make, *args) if known else make(*args)
         if 0 in _shape(tensor):  # no fans, and nothing to fill
             return tensor
-        return fill_(tensor, initializer, generator, key=key)
+        return _write(tensor, initializer, generator, key)
     except ValueError as error:
         raise RuntimeError(str(error)) from error
 

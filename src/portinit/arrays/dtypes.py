@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class Format:
     largest: float  # the largest finite number
     is_complex: bool = False
 
-    @property
+    @cached_property
     def work(self) -> str:
         """Name of the real dtype that samples are computed in."""
         return f"float{self.bits}"

@@ -150,6 +150,6 @@ def layout_or_name(layout: Layout | str) -> Layout | str:
 def as_shape(shape: Sequence[int] | int) -> Shape:
     """A shape as a tuple of ints; negative sizes are a ValueError."""
     sizes = (shape,) if isinstance(shape, int) else tuple(map(operator.index, shape))
-    if any(size < 0 for size in sizes):
+    if sizes and min(sizes) < 0:
         raise ValueError(f"a shape must not have negative sizes, got {sizes}")
     return sizes

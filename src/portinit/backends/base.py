@@ -83,7 +83,7 @@ class Backend:
 
     def words(self, key: Any) -> Words:
         """The two words of a portinit key, or of a key of the backend's own framework."""
-        return key.words if type(key) is Key else key_words(key)
+        return (key.high, key.low) if type(key) is Key else key_words(key)
 
     def known_words(self, words: Words) -> tuple[int, int]:
         """The words as unsigned Python integers; a TypeError where they are not known yet."""
@@ -169,18 +169,16 @@ class Backend:
                 if grid.size:
                     index = (*(slice(None),) * axis, positions, ...)
                     self._fill(part, request.on(grid), out[index])
-        elif not self._fill_by_kernel(plan, request, out):
-            self._fill_by_tiles(plan, request, out)
+            return
+        if isinstance(plan, Full):
+            out[...] = plan.value
+            return
+        dtypes = self.kernel_dtypes(request)
+        transform = _kernel_transform(plan) if request.dtype in dtypes else None
+        if transform is None or not self.run_kernel(out, _moved(plan, request), transform):
+            self._fill_by_tiles(plan, request, out, _KERNEL_TILE if dtypes else TILE)
 
-    def _fill_by_kernel(self, plan: Plan, request: Request, out: Any) -> bool:
-        if not isinstance(plan, Elementwise) or plan.imaginary is not None:
-            return False
-        if request.dtype not in self.kernel_dtypes(request):
-            return False
-        return self.run_kernel(out, _moved(plan, request), plan.transform)
-
-    def _fill_by_tiles(self, plan: Plan, request: Request, out: Any) -> None:
-        size = _KERNEL_TILE if self.kernel_dtypes(request) else TILE
+    def _fill_by_tiles(self, plan: Plan, request: Request, out: Any, size: int) -> None:
         if request.grid.size <= size or not plan.divisible:
             out[...] = self.values(plan, request)
             return
@@ -275,9 +273,17 @@ class Backend:
 _WORD = 0xFFFFFFFF
 
 
-def _moved(plan: Elementwise, request: Request) -> Request:
+def _kernel_transform(plan: Plan) -> Transform | None:
+    """The transform that a kernel takes; None if the plan is none for one kernel."""
+    if isinstance(plan, Elementwise) and plan.imaginary is None:
+        return plan.transform
+    return None
+
+
+def _moved(plan: Plan, request: Request) -> Request:
     """The request whose elements' own counters are those that the plan draws from."""
-    return request.on(request.grid.moved(plan.offset)) if plan.offset else request
+    offset = plan.offset if isinstance(plan, Elementwise) else 0
+    return request.on(request.grid.moved(offset)) if offset else request
 
 
 def _prepared(plan: Plan, request: Request) -> Plan:

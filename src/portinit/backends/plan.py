@@ -187,4 +187,13 @@ def leaves(plan: Plan) -> Iterator[Full | Elementwise | Computed | Hosted]:
 
 def is_hosted(plan: Plan) -> bool:
     """Whether NumPy computes some of a plan's values, which a compiled program cannot."""
+    if isinstance(plan, Full | Elementwise):
+        return False
     return any(isinstance(leaf, Hosted) for leaf in leaves(plan))
+
+
+def is_drawn(plan: Plan) -> bool:
+    """Whether a plan says all, and no function has a part in it."""
+    if isinstance(plan, Full | Elementwise):
+        return True
+    return all(isinstance(leaf, Full | Elementwise) for leaf in leaves(plan))

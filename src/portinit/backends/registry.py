@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from portinit.arrays.dtypes import dtype_name
 from portinit.backends.base import Backend, Words
 from portinit.backends.numpy import NUMPY
 from portinit.random.keys import Key
@@ -43,11 +42,6 @@ def backend_of(key: Any, xp: Any = None) -> Backend:
 def _adapter(name: str) -> Backend:
     backend: Backend = importlib.import_module(f"{name}.backend").BACKEND
     return backend
-
-
-def default_or_named(backend: Backend, dtype: Any) -> str:
-    """The name of a dtype, or of the backend's default where none is given."""
-    return backend.default_dtype() if dtype is None else dtype_name(dtype)
 
 
 def words_of(key: Any, backend: Backend) -> Words:

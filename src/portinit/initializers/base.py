@@ -11,7 +11,7 @@ from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, Shape, as_layout, as_shape
 from portinit.backends.base import Request
 from portinit.backends.plan import Plan, independent_draws
-from portinit.backends.registry import backend_of, default_or_named, words_of
+from portinit.backends.registry import backend_of, words_of
 from portinit.sampling.distributions import Distribution
 
 
@@ -142,8 +142,8 @@ class Initializer:
     ) -> Any:
         """As a call, for the elements of a grid: an array may hold a part of a parameter."""
         backend = backend_of(key, xp)
-        name = default_or_named(backend, dtype)
         words = words_of(key, backend)
+        name = backend.default_dtype() if dtype is None else dtype_name(dtype)
         plan = self.planned(grid, name)
         return backend.run(plan, Request(backend, words, grid, name, device), out_sharding)
 

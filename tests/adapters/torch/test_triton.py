@@ -26,7 +26,7 @@ import portinit_torch
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout
-from portinit.backends.base import Request
+from portinit.backends.base import TILE, Request
 from portinit.backends.numpy import NUMPY
 from portinit.random.words import SECOND_STREAM, random_words
 from portinit.sampling.transform import Transform
@@ -94,7 +94,7 @@ def expected(init: Any, grid: Grid, dtype: torch.dtype) -> bytes:
     """NumPy's values, in array operations."""
     name = dtype_name(dtype)
     out = np.empty(grid.array_shape, NUMPY.native_dtype(name))
-    NUMPY._fill_by_tiles(init.plan(grid, name), Request(NUMPY, KEY.words, grid, name), out)
+    NUMPY._fill_by_tiles(init.plan(grid, name), Request(NUMPY, KEY.words, grid, name), out, TILE)
     return out.tobytes()
 
 
