@@ -124,8 +124,9 @@ def magnitude_quantile(xp: Any, m: Any) -> Any:
         value, slope = line(xp, code)
     else:
         number = (code >> POSITION_BITS) - FIRST_SEGMENT
-        columns = (xp.asarray(column, device=device_of(m)) for column in table())
-        value, slope = (take(xp, column, number) for column in columns)
+        (values, slopes), place = table(), device_of(m)
+        value = take(xp, xp.asarray(values, device=place), number)
+        slope = take(xp, xp.asarray(slopes, device=place), number)
     return value + (slope * (code & _POSITIONS) >> (POSITION_BITS - 1))
 
 
