@@ -89,6 +89,13 @@ def initialize(
     ``layers_0/linear1/kernel``, and what names leave over by the structure of both models; see
     :func:`match`. For a recipe of patterns the path is translated. Cells of recurrent layers are
     found by :func:`recurrent_names`.
+
+    >>> import jax
+    >>> import portinit, portinit_flax
+    >>> tree = {"fc": {"kernel": jax.ShapeDtypeStruct((3, 2), "float32")}}
+    >>> recipe = portinit.Recipe([("*.weight", portinit.kaiming_normal())])
+    >>> portinit_flax.initialize(tree, recipe, portinit.key(0))["fc"]["kernel"].shape
+    (3, 2)
     """
     prepared = PreparedModel.of(model, recipe, Request.of(names, stacked, ignore), shardings)
     filled: _Model = prepared.fill(key)
@@ -172,9 +179,21 @@ def precompile(
     layout, a sharding and an initializer. Values given by :func:`portinit.assign` and the like
     need none.
 
-    Args and errors as for :func:`initialize`.
+    Args:
+        model: as for :func:`initialize`.
+        recipe: rules for PyTorch's names.
+        names: as for :func:`initialize`.
+        shardings: as for :func:`initialize`.
+        stacked: as for :func:`initialize`.
+        ignore: as for :func:`initialize`.
 
-    >>> import jax.numpy as jnp
+    Returns:
+        The programs, to be called with a key: a :class:`Compiled`.
+
+    Raises:
+        portinit.RecipeError: as for :func:`initialize`.
+
+    >>> import jax, jax.numpy as jnp
     >>> import portinit
     >>> shape = jax.ShapeDtypeStruct((4, 8), jnp.float32)
     >>> tree = {f"layers_{i}": {"kernel": shape} for i in range(3)}
@@ -222,7 +241,7 @@ def match(
     Raises:
         portinit.RecipeError: listing every leaf and every name that does not match, if ``strict``.
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> import portinit
     >>> recipe = portinit.Recipe([portinit.Rule("fc.weight", portinit.normal(), shape=(8, 4))])
     >>> result = match({"Dense_0": {"kernel": jax.ShapeDtypeStruct((4, 8), jnp.float32)}}, recipe)

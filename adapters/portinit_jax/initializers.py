@@ -26,7 +26,13 @@ Axes = int | Sequence[int]
 class Typed:
     """A portinit initializer called JAX's way, with a default dtype and layout of its own.
 
-    As in JAX, the arguments are looked at when it is called, not when it is built.
+    The arguments are checked when it is called, not when it is built, as in JAX.
+
+    Attributes:
+        build: the portinit initializer.
+        arguments: its arguments.
+        dtype: the default dtype of the arrays; JAX's default float if None.
+        column_axis: the axis that is one side of a matrix; None for a kernel's last axis.
     """
 
     build: Callable[..., portinit.Initializer]
@@ -69,17 +75,66 @@ def _columns(axis: int, ndim: int) -> Layout | None:
 
 
 def zeros(key: Any, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> jax.Array:
-    """An array of zeros; the key is ignored."""
+    """Return an array of zeros; the key is ignored.
+
+    Args:
+        key: ignored.
+        shape: the shape of the array.
+        dtype: the dtype; by default JAX's default float.
+        out_sharding: where the array lies.
+
+    Returns:
+        The array.
+
+    Source: ``jax.nn.initializers.zeros``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> initializers.zeros(jax.random.key(0), (2,))
+    Array([0., 0.], dtype=float32)
+    """
     return jnp.zeros(shape, _or_float(dtype), out_sharding=out_sharding)
 
 
 def ones(key: Any, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> jax.Array:
-    """An array of ones; the key is ignored."""
+    """Return an array of ones; the key is ignored.
+
+    Args:
+        key: ignored.
+        shape: the shape of the array.
+        dtype: the dtype; by default JAX's default float.
+        out_sharding: where the array lies.
+
+    Returns:
+        The array.
+
+    Source: ``jax.nn.initializers.ones``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> initializers.ones(jax.random.key(0), (2,))
+    Array([1., 1.], dtype=float32)
+    """
     return jnp.ones(shape, _or_float(dtype), out_sharding=out_sharding)
 
 
 def constant(value: Any, dtype: Any = None) -> Initializer:
-    """Arrays full of a value, which may itself be an array to broadcast."""
+    """Return an initializer of arrays full of a value.
+
+    Args:
+        value: a number, or an array to broadcast.
+        dtype: the default dtype of the initializer's arrays.
+
+    Returns:
+        An initializer, called as ``init(key, shape, dtype, out_sharding)``.
+
+    Source: ``jax.nn.initializers.constant``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> initializers.constant(0.5)(jax.random.key(0), (2,))
+    Array([0.5, 0.5], dtype=float32)
+    """
 
     def init(
         key: Any, shape: Sequence[int], dtype: Any = dtype, out_sharding: Any = None
@@ -95,19 +150,70 @@ def _or_float(dtype: Any) -> Any:
 
 
 def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
-    """U[0, scale); see :class:`portinit.uniform`."""
+    """Return an initializer that draws from U[0, scale); see :class:`portinit.uniform`.
+
+    Args:
+        scale: the upper bound, excluded.
+        dtype: the default dtype of the initializer's arrays.
+
+    Returns:
+        An initializer, called as ``init(key, shape, dtype, out_sharding)``.
+
+    Source: ``jax.nn.initializers.uniform``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> values = initializers.uniform(1.0)(jax.random.key(0), (100,))
+    >>> bool((0 <= values).all() and (values < 1).all())
+    True
+    """
     return Typed(portinit.uniform, (0.0, float(scale)), dtype)
 
 
 def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
-    """N(0, stddev^2); see :class:`portinit.normal`."""
+    """Return an initializer that draws from N(0, stddev^2); see :class:`portinit.normal`.
+
+    Args:
+        stddev: the standard deviation, 0 or more.
+        dtype: the default dtype of the initializer's arrays.
+
+    Returns:
+        An initializer, called as ``init(key, shape, dtype, out_sharding)``.
+
+    Source: ``jax.nn.initializers.normal``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> initializers.normal(0.02)(jax.random.key(0), (4, 8)).shape
+    (4, 8)
+    """
     return Typed(portinit.normal, (0.0, float(stddev)), dtype)
 
 
 def truncated_normal(
     stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0, upper: Any = 2.0
 ) -> Initializer:
-    """Stddev * N(0, 1) within [lower, upper]; see :class:`portinit.truncated_normal`."""
+    """Return an initializer that draws from stddev * N(0, 1), cut at [lower, upper].
+
+    See :class:`portinit.truncated_normal`.
+
+    Args:
+        stddev: the standard deviation before truncation, 0 or more.
+        dtype: the default dtype of the initializer's arrays.
+        lower: the lower bound, in units of stddev.
+        upper: the upper bound, in units of stddev.
+
+    Returns:
+        An initializer, called as ``init(key, shape, dtype, out_sharding)``.
+
+    Source: ``jax.nn.initializers.truncated_normal``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> values = initializers.truncated_normal(1.0)(jax.random.key(0), (100,))
+    >>> bool((abs(values) <= 2).all())
+    True
+    """
     bounds = float(stddev), float(lower), float(upper)
     return Typed(portinit.truncated_normal, bounds, dtype)
 
@@ -149,7 +255,32 @@ def variance_scaling(
     batch_axis: Axes = (),
     dtype: Any = None,
 ) -> Initializer:
-    """A distribution of variance scale / fan; see :class:`portinit.variance_scaling`."""
+    """Return an initializer of variance scale / n, n a fan or a mean of both.
+
+    See :class:`portinit.variance_scaling`.
+
+    Args:
+        scale: the variance times n, 0 or more.
+        mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``.
+        distribution: ``"truncated_normal"``, ``"normal"`` or ``"uniform"``.
+        in_axis: axis or axes of the inputs.
+        out_axis: axis or axes of the outputs.
+        batch_axis: axis or axes that count in neither fan.
+        dtype: the default dtype of the initializer's arrays.
+
+    Returns:
+        An initializer, called as ``init(key, shape, dtype, out_sharding)``.
+
+    Raises:
+        ValueError: when called, an unknown mode or distribution, or a shape without fans.
+
+    Source: ``jax.nn.initializers.variance_scaling``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> initializers.variance_scaling(2.0, "fan_in", "normal")(jax.random.key(0), (4, 8)).shape
+    (4, 8)
+    """
     axes = as_axes(in_axis), as_axes(out_axis), as_axes(batch_axis)
     return Scaling(portinit.variance_scaling, (float(scale), mode, distribution, *axes), dtype)
 
@@ -157,14 +288,58 @@ def variance_scaling(
 def glorot_uniform(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Initializer:
-    """Variance scaling of 1, fan_avg, uniform; see :func:`portinit.glorot_uniform`."""
+    """Return an initializer of uniform values of variance 1 / fan_avg.
+
+    See :func:`portinit.glorot_uniform`.
+
+    Args:
+        in_axis: axis or axes of the inputs.
+        out_axis: axis or axes of the outputs.
+        batch_axis: axis or axes that count in neither fan.
+        dtype: the default dtype of the initializer's arrays.
+
+    Returns:
+        An initializer, called as ``init(key, shape, dtype, out_sharding)``.
+
+    Raises:
+        ValueError: when called, a shape of fewer than 2 dimensions with the default axes.
+
+    Source: ``jax.nn.initializers.glorot_uniform``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> initializers.glorot_uniform()(jax.random.key(0), (4, 8)).shape
+    (4, 8)
+    """
     return variance_scaling(1.0, "fan_avg", "uniform", in_axis, out_axis, batch_axis, dtype)
 
 
 def glorot_normal(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Initializer:
-    """Variance scaling of 1, fan_avg, truncated normal; see :func:`portinit.glorot_normal`."""
+    """Return an initializer of truncated normal values of variance 1 / fan_avg.
+
+    See :func:`portinit.glorot_normal`.
+
+    Args:
+        in_axis: axis or axes of the inputs.
+        out_axis: axis or axes of the outputs.
+        batch_axis: axis or axes that count in neither fan.
+        dtype: the default dtype of the initializer's arrays.
+
+    Returns:
+        An initializer, called as ``init(key, shape, dtype, out_sharding)``.
+
+    Raises:
+        ValueError: when called, a shape of fewer than 2 dimensions with the default axes.
+
+    Source: ``jax.nn.initializers.glorot_normal``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> initializers.glorot_normal()(jax.random.key(0), (4, 8)).shape
+    (4, 8)
+    """
     return variance_scaling(
         1.0, "fan_avg", "truncated_normal", in_axis, out_axis, batch_axis, dtype
     )
@@ -173,28 +348,116 @@ def glorot_normal(
 def lecun_uniform(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Initializer:
-    """Variance scaling of 1, fan_in, uniform; see :func:`portinit.lecun_uniform`."""
+    """Return an initializer of uniform values of variance 1 / fan_in.
+
+    See :func:`portinit.lecun_uniform`.
+
+    Args:
+        in_axis: axis or axes of the inputs.
+        out_axis: axis or axes of the outputs.
+        batch_axis: axis or axes that count in neither fan.
+        dtype: the default dtype of the initializer's arrays.
+
+    Returns:
+        An initializer, called as ``init(key, shape, dtype, out_sharding)``.
+
+    Raises:
+        ValueError: when called, a shape of fewer than 2 dimensions with the default axes.
+
+    Source: ``jax.nn.initializers.lecun_uniform``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> initializers.lecun_uniform()(jax.random.key(0), (4, 8)).shape
+    (4, 8)
+    """
     return variance_scaling(1.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
 
 
 def lecun_normal(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Initializer:
-    """Variance scaling of 1, fan_in, truncated normal; see :func:`portinit.lecun_normal`."""
+    """Return an initializer of truncated normal values of variance 1 / fan_in.
+
+    See :func:`portinit.lecun_normal`.
+
+    Args:
+        in_axis: axis or axes of the inputs.
+        out_axis: axis or axes of the outputs.
+        batch_axis: axis or axes that count in neither fan.
+        dtype: the default dtype of the initializer's arrays.
+
+    Returns:
+        An initializer, called as ``init(key, shape, dtype, out_sharding)``.
+
+    Raises:
+        ValueError: when called, a shape of fewer than 2 dimensions with the default axes.
+
+    Source: ``jax.nn.initializers.lecun_normal``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> initializers.lecun_normal()(jax.random.key(0), (4, 8)).shape
+    (4, 8)
+    """
     return variance_scaling(1.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
 
 
 def he_uniform(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Initializer:
-    """Variance scaling of 2, fan_in, uniform; see :func:`portinit.he_uniform`."""
+    """Return an initializer of uniform values of variance 2 / fan_in.
+
+    See :func:`portinit.he_uniform`.
+
+    Args:
+        in_axis: axis or axes of the inputs.
+        out_axis: axis or axes of the outputs.
+        batch_axis: axis or axes that count in neither fan.
+        dtype: the default dtype of the initializer's arrays.
+
+    Returns:
+        An initializer, called as ``init(key, shape, dtype, out_sharding)``.
+
+    Raises:
+        ValueError: when called, a shape of fewer than 2 dimensions with the default axes.
+
+    Source: ``jax.nn.initializers.he_uniform``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> initializers.he_uniform()(jax.random.key(0), (4, 8)).shape
+    (4, 8)
+    """
     return variance_scaling(2.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
 
 
 def he_normal(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Initializer:
-    """Variance scaling of 2, fan_in, truncated normal; see :func:`portinit.he_normal`."""
+    """Return an initializer of truncated normal values of variance 2 / fan_in.
+
+    See :func:`portinit.he_normal`.
+
+    Args:
+        in_axis: axis or axes of the inputs.
+        out_axis: axis or axes of the outputs.
+        batch_axis: axis or axes that count in neither fan.
+        dtype: the default dtype of the initializer's arrays.
+
+    Returns:
+        An initializer, called as ``init(key, shape, dtype, out_sharding)``.
+
+    Raises:
+        ValueError: when called, a shape of fewer than 2 dimensions with the default axes.
+
+    Source: ``jax.nn.initializers.he_normal``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> initializers.he_normal()(jax.random.key(0), (4, 8)).shape
+    (4, 8)
+    """
     return variance_scaling(2.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
 
 
@@ -205,14 +468,53 @@ kaiming_normal = he_normal
 
 
 def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Initializer:
-    """A (semi-)orthogonal matrix, one axis against the rest; see :class:`portinit.orthogonal`."""
+    """Return an initializer of (semi-)orthogonal matrices; see :class:`portinit.orthogonal`.
+
+    Args:
+        scale: multiplies the matrix.
+        column_axis: the axis that is one side of the matrix; the others are the other side.
+        dtype: the default dtype of the initializer's arrays.
+
+    Returns:
+        An initializer, called as ``init(key, shape, dtype, out_sharding)``.
+
+    Raises:
+        ValueError: when called, a shape of fewer than 2 dimensions.
+
+    Source: ``jax.nn.initializers.orthogonal``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> q = initializers.orthogonal()(jax.random.key(0), (4, 4))
+    >>> bool(jax.numpy.allclose(q @ q.T, jax.numpy.eye(4), atol=1e-6))
+    True
+    """
     return Typed(portinit.orthogonal, (float(scale),), dtype, column_axis)
 
 
 def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Initializer:
-    """An orthogonal matrix at a convolution's centre; see :class:`portinit.delta_orthogonal`.
+    """Return an initializer of convolutions that are orthogonal matrices at their centre.
 
-    ``column_axis`` is taken for JAX's sake: rows and columns of the matrix are orthonormal
-    alike, as there are never more inputs than outputs.
+    See :class:`portinit.delta_orthogonal`. Rows and columns of the matrix are orthonormal
+    alike, since there are never more inputs than outputs, so ``column_axis`` changes nothing.
+
+    Args:
+        scale: multiplies the matrix.
+        column_axis: accepted as in JAX.
+        dtype: the default dtype of the initializer's arrays.
+
+    Returns:
+        An initializer, called as ``init(key, shape, dtype, out_sharding)``.
+
+    Raises:
+        ValueError: when called, a shape of other than 3 to 5 dimensions, or more inputs than
+            outputs.
+
+    Source: ``jax.nn.initializers.delta_orthogonal``.
+
+    >>> import jax
+    >>> from portinit_jax import initializers
+    >>> initializers.delta_orthogonal()(jax.random.key(0), (3, 3, 4, 8)).shape
+    (3, 3, 4, 8)
     """
     return Typed(portinit.delta_orthogonal, (float(scale),), dtype)

@@ -123,7 +123,26 @@ def _refuse_lazy(tensor: Tensor) -> None:
 def calculate_gain(
     nonlinearity: str | Callable[[Any], Any], param: int | float | None = None
 ) -> float:
-    """As :func:`portinit.calculate_gain`: torch's table, and any function's gain."""
+    """Return the recommended gain of a nonlinearity: PyTorch's table, and any function's gain.
+
+    See :func:`portinit.calculate_gain`, which this is with PyTorch's error messages.
+
+    Args:
+        nonlinearity: a name of PyTorch's table, or an elementwise function.
+        param: the negative slope of ``leaky_relu``.
+
+    Returns:
+        The gain.
+
+    Raises:
+        ValueError: an unknown name, or a slope that is not a number.
+
+    Source: ``torch.nn.init.calculate_gain``.
+
+    >>> import portinit_torch
+    >>> portinit_torch.calculate_gain("leaky_relu", 0.2)
+    1.3867504905630728
+    """
     if not callable(nonlinearity) and nonlinearity not in NONLINEARITIES:
         raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
     if nonlinearity == "leaky_relu" and isinstance(param, float) and math.isnan(param):
@@ -187,7 +206,30 @@ def uniform_(
     *,
     key: Key | None = None,
 ) -> Tensor:
-    """U[a, b); see :class:`portinit.uniform`."""
+    """Fill a tensor with draws from U[a, b); see :class:`portinit.uniform`.
+
+    Args:
+        tensor: a tensor of any shape, floating or complex dtype, and device; filled in place.
+        a: lower bound, included.
+        b: upper bound, excluded; a <= b.
+        generator: where the key comes from when none is given; PyTorch's default CPU generator
+            if None.
+        key: a :class:`portinit.Key` that fixes the values on every device.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        RuntimeError: a > b, or a bound that is not finite.
+        NotImplementedError: a dtype that is neither floating nor complex.
+
+    Source: ``torch.nn.init.uniform_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> weight = portinit_torch.uniform_(torch.empty(3, 5), -1, 1, key=portinit.key(0))
+    >>> bool((weight.abs() <= 1).all())
+    True
+    """
     return _fill(tensor, generator, key, portinit.uniform, a, b)
 
 
@@ -199,7 +241,30 @@ def normal_(
     *,
     key: Key | None = None,
 ) -> Tensor:
-    """N(mean, std^2); see :class:`portinit.normal`."""
+    """Fill a tensor with draws from N(mean, std^2); see :class:`portinit.normal`.
+
+    Args:
+        tensor: a tensor of any shape, floating or complex dtype, and device; filled in place.
+        mean: the mean.
+        std: the standard deviation, 0 or more.
+        generator: where the key comes from when none is given; PyTorch's default CPU generator
+            if None.
+        key: a :class:`portinit.Key` that fixes the values on every device.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        RuntimeError: a negative std, or an argument that is not finite.
+        NotImplementedError: a dtype that is neither floating nor complex.
+
+    Source: ``torch.nn.init.normal_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> weight = portinit_torch.normal_(torch.empty(100, 100), std=0.02, key=portinit.key(0))
+    >>> round(weight.std().item(), 3)
+    0.02
+    """
     return _fill(tensor, generator, key, portinit.normal, mean, std)
 
 
@@ -213,7 +278,35 @@ def trunc_normal_(
     *,
     key: Key | None = None,
 ) -> Tensor:
-    """N(mean, std^2) within the absolute bounds [a, b]; see :class:`portinit.trunc_normal`."""
+    """Fill a tensor with draws from N(mean, std^2) conditioned on [a, b].
+
+    The bounds are absolute, not in units of std; see :class:`portinit.trunc_normal`.
+
+    Args:
+        tensor: a tensor of any shape, floating or complex dtype, and device; filled in place.
+        mean: the mean before truncation.
+        std: the standard deviation before truncation, above 0.
+        a: lower bound.
+        b: upper bound, a <= b.
+        generator: where the key comes from when none is given; PyTorch's default CPU generator
+            if None.
+        key: a :class:`portinit.Key` that fixes the values on every device.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        RuntimeError: a > b, or an argument that is not finite.
+        ZeroDivisionError: a std of 0.
+        NotImplementedError: a dtype that is neither floating nor complex.
+
+    Source: ``torch.nn.init.trunc_normal_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> weight = portinit_torch.trunc_normal_(torch.empty(64, 64), key=portinit.key(0))
+    >>> bool((weight.abs() <= 2).all())
+    True
+    """
     if tensor.is_meta:
         return tensor
     if (mean < a - 2 * std) or (mean > b + 2 * std):
@@ -228,26 +321,83 @@ def trunc_normal_(
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """Every element ``val``."""
+    """Fill a tensor with ``val``.
+
+    Args:
+        tensor: a tensor of any shape, dtype and device; filled in place.
+        val: the value.
+
+    Returns:
+        The tensor.
+
+    Source: ``torch.nn.init.constant_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> portinit_torch.constant_(torch.empty(2), 0.5)
+    tensor([0.5000, 0.5000])
+    """
     with torch.no_grad():
         sharded.local(tensor).fill_(val)
     return tensor
 
 
 def ones_(tensor: Tensor) -> Tensor:
-    """Every element 1."""
+    """Fill a tensor with 1.
+
+    Args:
+        tensor: a tensor of any shape, dtype and device; filled in place.
+
+    Returns:
+        The tensor.
+
+    Source: ``torch.nn.init.ones_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> portinit_torch.ones_(torch.empty(2))
+    tensor([1., 1.])
+    """
     return constant_(tensor, 1.0)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    """Every element 0."""
+    """Fill a tensor with 0.
+
+    Args:
+        tensor: a tensor of any shape, dtype and device; filled in place.
+
+    Returns:
+        The tensor.
+
+    Source: ``torch.nn.init.zeros_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> portinit_torch.zeros_(torch.empty(2))
+    tensor([0., 0.])
+    """
     with torch.no_grad():
         sharded.local(tensor).zero_()  # of sparse and quantised tensors too
     return tensor
 
 
 def eye_(tensor: Tensor) -> Tensor:
-    """The identity matrix; see :class:`portinit.eye`."""
+    """Fill a matrix with the identity; see :class:`portinit.eye`.
+
+    Args:
+        tensor: a tensor of 2 dimensions; filled in place.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: a tensor of other than 2 dimensions.
+
+    Source: ``torch.nn.init.eye_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> portinit_torch.eye_(torch.empty(2, 3))
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    """
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
     if sharded.is_sharded(tensor):
@@ -259,7 +409,26 @@ def eye_(tensor: Tensor) -> Tensor:
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
-    """The Dirac delta of a convolution; see :class:`portinit.dirac`."""
+    """Fill a convolution's weight with the Dirac delta; see :class:`portinit.dirac`.
+
+    Args:
+        tensor: a weight (out, in / groups, *kernel) of 3 to 5 dimensions; filled in place.
+        groups: the convolution's groups; they divide the output channels.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: a tensor of other than 3 to 5 dimensions, or groups that do not divide its
+            dimension 0.
+
+    Source: ``torch.nn.init.dirac_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> portinit_torch.dirac_(torch.empty(2, 2, 3))[0]
+    tensor([[0., 1., 0.],
+            [0., 0., 0.]])
+    """
     if tensor.ndim not in (3, 4, 5):
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
     _require_fillable(tensor)
@@ -285,7 +454,31 @@ def xavier_uniform_(
     *,
     key: Key | None = None,
 ) -> Tensor:
-    """U(+-gain * sqrt(6 / (fan_in + fan_out))); see :class:`portinit.xavier_uniform`."""
+    """Fill a weight with U(-b, b), b = gain * sqrt(6 / (fan_in + fan_out)).
+
+    See :class:`portinit.xavier_uniform`.
+
+    Args:
+        tensor: a weight (out, in, *kernel) of at least 2 dimensions; filled in place.
+        gain: a factor, from :func:`calculate_gain`; 0 or more.
+        generator: where the key comes from when none is given; PyTorch's default CPU generator
+            if None.
+        key: a :class:`portinit.Key` that fixes the values on every device.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: a tensor of fewer than 2 dimensions.
+        RuntimeError: a gain that is negative or not finite.
+
+    Source: ``torch.nn.init.xavier_uniform_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> weight = portinit_torch.xavier_uniform_(torch.empty(3, 3), key=portinit.key(0))
+    >>> bool((weight.abs() <= 1).all())  # sqrt(6 / 6)
+    True
+    """
     _require_fans(tensor)
     return _fill(tensor, generator, key, portinit.xavier_uniform, gain)
 
@@ -297,7 +490,31 @@ def xavier_normal_(
     *,
     key: Key | None = None,
 ) -> Tensor:
-    """N(0, gain^2 * 2 / (fan_in + fan_out)); see :class:`portinit.xavier_normal`."""
+    """Fill a weight with N(0, std^2), std = gain * sqrt(2 / (fan_in + fan_out)).
+
+    See :class:`portinit.xavier_normal`.
+
+    Args:
+        tensor: a weight (out, in, *kernel) of at least 2 dimensions; filled in place.
+        gain: a factor, from :func:`calculate_gain`; 0 or more.
+        generator: where the key comes from when none is given; PyTorch's default CPU generator
+            if None.
+        key: a :class:`portinit.Key` that fixes the values on every device.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: a tensor of fewer than 2 dimensions.
+        RuntimeError: a gain that is negative or not finite.
+
+    Source: ``torch.nn.init.xavier_normal_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> weight = portinit_torch.xavier_normal_(torch.empty(200, 200), key=portinit.key(0))
+    >>> round(weight.std().item(), 2)  # sqrt(2 / 400)
+    0.07
+    """
     _require_fans(tensor)
     return _fill(tensor, generator, key, portinit.xavier_normal, gain)
 
@@ -326,7 +543,32 @@ def kaiming_uniform_(
     *,
     key: Key | None = None,
 ) -> Tensor:
-    """U(+-gain * sqrt(3 / fan)); see :class:`portinit.kaiming_uniform`."""
+    """Fill a weight with U(-b, b), b = gain * sqrt(3 / fan).
+
+    See :class:`portinit.kaiming_uniform`.
+
+    Args:
+        tensor: a weight (out, in, *kernel) of at least 2 dimensions; filled in place.
+        a: the negative slope after this layer, for ``leaky_relu`` only.
+        mode: ``"fan_in"`` or ``"fan_out"``.
+        nonlinearity: a name known to :func:`calculate_gain`, or a function.
+        generator: where the key comes from when none is given; PyTorch's default CPU generator
+            if None.
+        key: a :class:`portinit.Key` that fixes the values on every device.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: a tensor of fewer than 2 dimensions, or an unknown mode or nonlinearity.
+
+    Source: ``torch.nn.init.kaiming_uniform_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> weight = portinit_torch.kaiming_uniform_(torch.empty(8, 6), key=portinit.key(0))
+    >>> bool((weight.abs() <= 1).all())  # sqrt(2) * sqrt(3 / 6)
+    True
+    """
     _refuse_lazy(tensor)
     if _kaiming_is_no_op(tensor):
         return tensor
@@ -343,7 +585,32 @@ def kaiming_normal_(
     *,
     key: Key | None = None,
 ) -> Tensor:
-    """N(0, gain^2 / fan); see :class:`portinit.kaiming_normal`."""
+    """Fill a weight with N(0, std^2), std = gain / sqrt(fan).
+
+    See :class:`portinit.kaiming_normal`.
+
+    Args:
+        tensor: a weight (out, in, *kernel) of at least 2 dimensions; filled in place.
+        a: the negative slope after this layer, for ``leaky_relu`` only.
+        mode: ``"fan_in"`` or ``"fan_out"``.
+        nonlinearity: a name known to :func:`calculate_gain`, or a function.
+        generator: where the key comes from when none is given; PyTorch's default CPU generator
+            if None.
+        key: a :class:`portinit.Key` that fixes the values on every device.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: a tensor of fewer than 2 dimensions, or an unknown mode or nonlinearity.
+
+    Source: ``torch.nn.init.kaiming_normal_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> weight = portinit_torch.kaiming_normal_(torch.empty(200, 200), key=portinit.key(0))
+    >>> round(weight.std().item(), 2)  # sqrt(2 / 200)
+    0.1
+    """
     if _kaiming_is_no_op(tensor):
         return tensor
     _require_kaiming(tensor, mode, nonlinearity, a)
@@ -357,7 +624,31 @@ def orthogonal_(
     *,
     key: Key | None = None,
 ) -> Tensor:
-    """A (semi-)orthogonal matrix, trailing axes flattened; see :class:`portinit.orthogonal`."""
+    """Fill a tensor with a (semi-)orthogonal matrix, its trailing dimensions flattened.
+
+    See :class:`portinit.orthogonal`.
+
+    Args:
+        tensor: a tensor of at least 2 dimensions; filled in place.
+        gain: multiplies the matrix.
+        generator: where the key comes from when none is given; PyTorch's default CPU generator
+            if None.
+        key: a :class:`portinit.Key` that fixes the values on every device.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: a tensor of fewer than 2 dimensions.
+        RuntimeError: a gain that is not finite.
+
+    Source: ``torch.nn.init.orthogonal_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> q = portinit_torch.orthogonal_(torch.empty(4, 4), key=portinit.key(0))
+    >>> torch.allclose(q @ q.T, torch.eye(4), atol=1e-6)
+    True
+    """
     if tensor.ndim < 2:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
     return _fill(tensor, generator, key, portinit.orthogonal, gain)
@@ -371,10 +662,32 @@ def sparse_(
     *,
     key: Key | None = None,
 ) -> Tensor:
-    """N(0, std^2) with a fraction of each column zero; see :class:`portinit.sparse`.
+    """Fill a matrix with N(0, std^2), a fraction of each column zero.
 
-    As in torch, a sparsity above 1 zeroes everything and a negative one, -s, all but the
-    fraction s.
+    See :class:`portinit.sparse`. As in torch, a sparsity above 1 zeroes everything, and a negative
+    one, -s, all but the fraction s.
+
+    Args:
+        tensor: a tensor of 2 dimensions; filled in place.
+        sparsity: the fraction of each column that is zero.
+        std: the standard deviation of the other elements.
+        generator: where the key comes from when none is given; PyTorch's default CPU generator
+            if None.
+        key: a :class:`portinit.Key` that fixes the values on every device.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: a tensor of other than 2 dimensions.
+        RuntimeError: a negative std.
+
+    Source: ``torch.nn.init.sparse_``.
+
+    >>> import portinit, portinit_torch, torch
+    >>> weight = portinit_torch.sparse_(torch.empty(10, 3), 0.2, key=portinit.key(0))
+    >>> (weight == 0).sum(dim=0)
+    tensor([2, 2, 2])
     """
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")

@@ -29,6 +29,18 @@ def key_from_generator(generator: torch.Generator | None = None) -> Key:
 
     The words are drawn where the generator lives, so with the default generator a seed gives the
     same key, and so the same weights, on every device.
+
+    Args:
+        generator: a generator of any device; PyTorch's default CPU generator if None.
+
+    Returns:
+        A key, as ``portinit.key`` makes them.
+
+    >>> import portinit_torch, torch
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> one = portinit_torch.key_from_generator(generator)
+    >>> one == portinit_torch.key_from_generator(torch.Generator().manual_seed(0))
+    True
     """
     high, low = words_from_generator(generator)
     return Key(int(high) & 0xFFFFFFFF, int(low) & 0xFFFFFFFF)

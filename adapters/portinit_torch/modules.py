@@ -56,7 +56,18 @@ def _class_of(module: nn.Module) -> type:
 
 
 def parameters(module: nn.Module) -> list[Parameter]:
-    """Describe a module's parameters to recipes; a shared one once, by its first name."""
+    """Describe a module's parameters to recipes; a shared one once, by its first name.
+
+    Args:
+        module: a module, on any device, the meta device included.
+
+    Returns:
+        What each parameter's rule may depend on: its name, shape, kind of layer and fan_in.
+
+    >>> import torch, portinit_torch
+    >>> [p.name for p in portinit_torch.parameters(torch.nn.Linear(3, 2))]
+    ['weight', 'bias']
+    """
     return [described for described, _ in _described(module, module.named_parameters, {})]
 
 
@@ -141,8 +152,20 @@ def bind(module: nn.Module, recipe: Recipe) -> Recipe:
     Floating-point buffers (running statistics) that the recipe knows are part of it; others are
     not a recipe's business.
 
+    Args:
+        module: a module, on any device, the meta device included.
+        recipe: rules for the module's names.
+
+    Returns:
+        A recipe with a rule of its own for each parameter, with its name and shape.
+
     Raises:
         portinit.RecipeError: listing every parameter that does not fit the recipe.
+
+    >>> import portinit, portinit_torch, torch
+    >>> recipe = portinit_torch.bind(torch.nn.Linear(3, 2), portinit.recipes.torch_defaults())
+    >>> recipe.names
+    ('weight', 'bias')
     """
     require(module, recipe)
     pairs = pairs_of(module, recipe, {})

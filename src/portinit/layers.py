@@ -24,14 +24,35 @@ from portinit.sampling.distributions import Uniform
 
 
 def linear_weight() -> Initializer:
-    """The weight of Linear and Bilinear's relative: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    """Return what the weight of ``nn.Linear`` starts from: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+
+    Returns:
+        An initializer.
+
+    Source: ``torch.nn.Linear.reset_parameters``.
+
+    >>> import portinit
+    >>> from portinit import layers
+    >>> layers.linear_weight()(portinit.key(0), (4, 2)).shape
+    (4, 2)
+    """
     return kaiming_uniform(a=math.sqrt(5))
 
 
 def conv_weight() -> Initializer:
-    """The weight of every convolution, transposed ones too: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+    """Return what every convolution's weight starts from: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
     fan_in is axis 1 times the kernel's size: for a transposed convolution that is its outputs.
+
+    Returns:
+        An initializer.
+
+    Source: ``torch.nn.modules.conv._ConvNd.reset_parameters``.
+
+    >>> import portinit
+    >>> from portinit import layers
+    >>> layers.conv_weight()(portinit.key(0), (3, 3, 4, 8)).shape
+    (3, 3, 4, 8)
     """
     return kaiming_uniform(a=math.sqrt(5))
 
@@ -45,6 +66,10 @@ class fan_in_uniform(Random):
 
     Raises:
         ValueError: a fan_in below 1, or none given outside a recipe.
+
+    >>> import portinit
+    >>> fan_in_uniform(4)(portinit.key(0), (8,)).shape
+    (8,)
     """
 
     fan_in: int | None = None
@@ -77,25 +102,72 @@ class fan_in_uniform(Random):
 
 
 def linear_bias(fan_in: int | None = None) -> Initializer:
-    """The bias of Linear: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), fan_in the layer's inputs."""
+    """Return what the bias of ``nn.Linear`` starts from: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+
+    Args:
+        fan_in: the number of the layer's inputs, 1 or more; None lets a recipe find it.
+
+    Returns:
+        An initializer.
+
+    >>> import portinit
+    >>> from portinit import layers
+    >>> layers.linear_bias(fan_in=4)(portinit.key(0), (8,)).shape
+    (8,)
+    """
     return fan_in_uniform(fan_in)
 
 
 def conv_bias(fan_in: int | None = None) -> Initializer:
-    """The bias of a convolution; fan_in = in_channels / groups * prod(kernel_size).
+    """Return what a convolution's bias starts from: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
-    For a transposed convolution PyTorch takes out_channels / groups * prod(kernel_size).
+    Args:
+        fan_in: in_channels / groups * prod(kernel_size); for a transposed convolution PyTorch
+            takes out_channels / groups * prod(kernel_size). None lets a recipe find it.
+
+    Returns:
+        An initializer.
+
+    >>> import portinit
+    >>> from portinit import layers
+    >>> layers.conv_bias(fan_in=36)(portinit.key(0), (8,)).shape
+    (8,)
     """
     return fan_in_uniform(fan_in)
 
 
 def recurrent(hidden_size: int) -> Initializer:
-    """Every weight and bias of RNN, LSTM, GRU and their cells: U(+-1/sqrt(hidden_size))."""
+    """Return what each weight and bias of RNN, LSTM, GRU and their cells starts from.
+
+    U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)).
+
+    Args:
+        hidden_size: the number of the layer's hidden units, 1 or more.
+
+    Returns:
+        An initializer.
+
+    >>> import portinit
+    >>> from portinit import layers
+    >>> layers.recurrent(16)(portinit.key(0), (64,)).shape
+    (64,)
+    """
     return fan_in_uniform(hidden_size)
 
 
 def attention_in_proj() -> Initializer:
-    """MultiheadAttention's packed in_proj_weight (3E, E): Xavier over the packed matrix."""
+    """Return what MultiheadAttention's packed ``in_proj_weight`` (3E, E) starts from.
+
+    Xavier uniform over the packed matrix: U(-b, b) with b = sqrt(6 / (4E)).
+
+    Returns:
+        An initializer.
+
+    >>> import portinit
+    >>> from portinit import layers
+    >>> layers.attention_in_proj()(portinit.key(0), (48, 16), layout="torch").shape
+    (48, 16)
+    """
     return xavier_uniform()
 
 
@@ -106,6 +178,10 @@ class padded(Initializer):
     Args:
         initializer: for the other rows.
         padding_idx: the padding row; none means that a recipe finds it, if there is one.
+
+    >>> import portinit
+    >>> padded(portinit.ones, padding_idx=1)(portinit.key(0), (2, 2)).tolist()
+    [[1.0, 1.0], [0.0, 0.0]]
     """
 
     initializer: Initializer
@@ -126,7 +202,19 @@ class padded(Initializer):
 
 
 def embedding(padding_idx: int | None = None) -> Initializer:
-    """Embedding: N(0, 1), the padding row zero; a table (rows, features) in both frameworks."""
+    """Return what ``nn.Embedding`` starts from: N(0, 1), with the padding row zero.
+
+    Args:
+        padding_idx: the padding row, or None for none outside a recipe; a recipe finds it.
+
+    Returns:
+        An initializer of tables (rows, features), in both frameworks.
+
+    >>> import portinit
+    >>> from portinit import layers
+    >>> layers.embedding(padding_idx=0)(portinit.key(0), (3, 2))[0].tolist()
+    [0.0, 0.0]
+    """
     return padded(normal(), padding_idx)
 
 
@@ -136,6 +224,12 @@ class per_gate(Initializer):
 
     Args:
         initializer: for each gate's block of hidden_size rows.
+
+    >>> import portinit
+    >>> gate = per_gate(portinit.orthogonal())
+    >>> weight = portinit.Parameter("weight_hh_l0", (32, 8), "recurrent", fan_in=8)
+    >>> len(gate.bound(weight).initializers)
+    4
     """
 
     initializer: Initializer
@@ -187,5 +281,14 @@ class zero_if_last(Initializer):
 
 
 def prelu() -> Initializer:
-    """PReLU's slope: 0.25."""
+    """Return what the slope of ``nn.PReLU`` starts from: 0.25.
+
+    Returns:
+        An initializer.
+
+    >>> import portinit
+    >>> from portinit import layers
+    >>> layers.prelu()(portinit.key(0), (1,)).tolist()
+    [0.25]
+    """
     return constant(0.25)

@@ -102,6 +102,12 @@ class shifted(Initializer):
     Args:
         initializer: one whose elements are independent draws.
         rows: how much further, along PyTorch's axis 0; negative for rows before.
+
+    >>> import portinit
+    >>> one = portinit.uniform()(portinit.key(0), (4,))
+    >>> two = shifted(portinit.uniform(), rows=2)(portinit.key(0), (2,))
+    >>> bool((two == one[2:]).all())
+    True
     """
 
     initializer: Initializer
@@ -133,6 +139,12 @@ class chrono(Initializer):
         t_max: the longest dependency expected, in steps; above 2, at most 2**24.
 
     Source: Tallec and Ollivier, "Can recurrent neural networks warp time?", ICLR 2018.
+
+    >>> import portinit
+    >>> bias = portinit.Parameter("lstm.bias_ih_l0", (32,), "recurrent", fan_in=8)
+    >>> values = chrono(100.0).bound(bias)(portinit.key(0), (32,))
+    >>> bool((values[:8] == -values[8:16]).all())
+    True
     """
 
     t_max: float
@@ -168,8 +180,16 @@ def forget_bias(value: float = 1.0) -> Initializer:
     Args:
         value: a finite number; 1 lets a unit keep about 73 % of its state at a step.
 
+    Returns:
+        An initializer that a recipe gives to packed biases.
+
     Source: Gers, Schmidhuber, Cummins, "Learning to forget", 2000; Jozefowicz, Zaremba,
     Sutskever, "An empirical exploration of recurrent network architectures", ICML 2015.
+
+    >>> import portinit
+    >>> bias = portinit.Parameter("lstm.bias_ih_l0", (8,), "recurrent", fan_in=2)
+    >>> forget_bias().bound(bias)(portinit.key(0), (8,)).tolist()
+    [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
     """
     if not math.isfinite(value):
         raise ValueError(f"a forget bias must be a finite number, got {value}")

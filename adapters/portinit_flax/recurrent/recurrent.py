@@ -62,6 +62,19 @@ def recurrent_names(
 
     Raises:
         portinit.RecipeError: listing every cell that does not fit.
+
+    >>> import jax
+    >>> import portinit, portinit_flax
+    >>> from flax import linen as nn
+    >>> shapes = {"weight_ih": (32, 3), "weight_hh": (32, 8), "bias_ih": (32,), "bias_hh": (32,)}
+    >>> recipe = portinit.recipes.lstm().bind(
+    ...     portinit.Parameter(f"lstm.{name}_l0", shape, "recurrent", fan_in=8)
+    ...     for name, shape in shapes.items()
+    ... )
+    >>> model, inputs = nn.RNN(nn.OptimizedLSTMCell(8)), jax.numpy.zeros((1, 2, 3))
+    >>> tree = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    >>> portinit_flax.recurrent_names(tree, recipe)["cell/hf/kernel"]
+    'lstm.weight_hh_l0[8:16]'
     """
     table, misfits = names_of_cells(_tree(model), recipe, {}, modules)
     raise_misfits("cells and recurrent layers must fit", misfits)

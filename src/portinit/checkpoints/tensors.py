@@ -108,6 +108,9 @@ def checkpoint_tensors(recipe: Recipe, dtype: Any = None) -> list[TensorSpec]:
         dtype: of the floating tensors, or a table from names to dtypes. By default what a traced
             constructor made, and else float32. Counters (``num_batches_tracked``) stay integers.
 
+    Returns:
+        A description of each tensor, in the recipe's order.
+
     Raises:
         portinit.RecipeError: listing the rules without a name or shape of their own, and those
             that do not suit their tensor.

@@ -31,6 +31,9 @@ class Parameter:
         other_names: the other names of a shared (tied) parameter.
         siblings: of a normalisation's parameter, the names of the layers in the same block; None
             if unknown.
+
+    >>> Parameter("fc.bias", (10,), "linear", fan_in=512).shape
+    (10,)
     """
 
     name: str
@@ -44,7 +47,15 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Initializer:
-    """A rule for the values of a parameter, called with a key and a shape."""
+    """A rule for the values of a parameter, called with a key and a shape.
+
+    >>> import portinit
+    >>> init = portinit.kaiming_normal()
+    >>> init(portinit.key(0), (3, 4)).shape
+    (3, 4)
+    >>> print(init)
+    kaiming_normal()
+    """
 
     default_layout: ClassVar[str] = "flax"
 

@@ -63,6 +63,11 @@ class normal(Random):
         ValueError: a negative std, or an argument that is not finite.
 
     Source: ``torch.nn.init.normal_``.
+
+    >>> import portinit
+    >>> values = portinit.normal(std=0.02)(portinit.key(0), (100, 100))
+    >>> round(float(values.std()), 3)
+    0.02
     """
 
     mean: float = 0.0
@@ -93,6 +98,11 @@ class trunc_normal(Random):
         ValueError: std not above 0, or a > b.
 
     Source: ``torch.nn.init.trunc_normal_``.
+
+    >>> import portinit
+    >>> values = portinit.trunc_normal(std=0.02, a=-0.04, b=0.04)(portinit.key(0), (100, 100))
+    >>> bool((abs(values) <= 0.04).all())
+    True
     """
 
     mean: float = 0.0
@@ -126,6 +136,11 @@ class truncated_normal(Random):
         ValueError: a negative stddev, or lower > upper.
 
     Source: jax.nn.initializers.truncated_normal.
+
+    >>> import portinit
+    >>> values = portinit.truncated_normal(stddev=0.02)(portinit.key(0), (100, 100))
+    >>> bool((abs(values) <= 0.04).all())
+    True
     """
 
     stddev: float = 1e-2
@@ -153,7 +168,17 @@ _LARGEST = float_format("float64").largest
 class constant(Initializer):
     """Every element ``val``, in any dtype.
 
+    Args:
+        val: the value.
+
+    Raises:
+        ValueError: a value beyond the largest number of the dtype.
+
     Source: ``torch.nn.init.constant_``, jax.nn.initializers.constant.
+
+    >>> import portinit
+    >>> portinit.constant(0.5)(portinit.key(0), (2,))
+    array([0.5, 0.5], dtype=float32)
     """
 
     val: float = 0.0
@@ -224,10 +249,26 @@ ones = _Fixed(1.0)
 
 
 def zeros_init() -> Initializer:
-    """Flax's name for :data:`zeros`."""
+    """Flax's name for :data:`zeros`.
+
+    Returns:
+        :data:`zeros`.
+
+    >>> import portinit
+    >>> portinit.zeros_init()(portinit.key(0), (2,))
+    array([0., 0.], dtype=float32)
+    """
     return zeros
 
 
 def ones_init() -> Initializer:
-    """Flax's name for :data:`ones`."""
+    """Flax's name for :data:`ones`.
+
+    Returns:
+        :data:`ones`.
+
+    >>> import portinit
+    >>> portinit.ones_init()(portinit.key(0), (2,))
+    array([1., 1.], dtype=float32)
+    """
     return ones

@@ -17,6 +17,12 @@ def torch_fans(shape: Sequence[int]) -> tuple[int, int]:
     fan_in = in * prod(kernel), fan_out = out * prod(kernel): torch.nn.init's rule, also for
     transposed convolutions, whose weights are ``(in, out / groups, *kernel)``.
 
+    Args:
+        shape: the shape that the parameter has in PyTorch, of at least 2 axes.
+
+    Returns:
+        The numbers of inputs and outputs that a unit is connected to.
+
     >>> torch_fans((64, 32, 3, 3))
     (288, 576)
 
@@ -38,6 +44,15 @@ def jax_fans(
     """fan_in and fan_out of a kernel on named axes: jax.nn.initializers' rule.
 
     Axes in none of the three arguments are the receptive field, which multiplies both fans.
+
+    Args:
+        shape: the shape of the kernel.
+        in_axis: axis or axes of the inputs.
+        out_axis: axis or axes of the outputs.
+        batch_axis: axis or axes that count in neither fan.
+
+    Returns:
+        The numbers of inputs and outputs that a unit is connected to.
 
     >>> jax_fans((3, 3, 32, 64))
     (288.0, 576.0)

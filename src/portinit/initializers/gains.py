@@ -40,6 +40,9 @@ def calculate_gain(nonlinearity: str | Callable[[Any], Any], param: float | None
             tensors or plain floats, elementwise.
         param: the negative slope of leaky_relu.
 
+    Returns:
+        The gain.
+
     Raises:
         ValueError: an unknown name, a slope that is no number, or a function with no finite,
             positive second moment, or one whose integral does not converge.

@@ -69,6 +69,11 @@ class eye(Initializer):
         ValueError: a shape of other than 2 axes.
 
     Source: ``torch.nn.init.eye_``.
+
+    >>> import portinit
+    >>> portinit.eye()(portinit.key(0), (2, 3))
+    array([[1., 0., 0.],
+           [0., 1., 0.]], dtype=float32)
     """
 
     def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Select:
@@ -89,6 +94,11 @@ class dirac(Initializer):
         ValueError: a shape of other than 3 to 5 axes, or groups that do not divide axis 0.
 
     Source: ``torch.nn.init.dirac_``.
+
+    >>> import portinit
+    >>> portinit.dirac()(portinit.key(0), (2, 2, 3), layout="torch")[0]
+    array([[0., 1., 0.],
+           [0., 0., 0.]], dtype=float32)
     """
 
     groups: int = 1
@@ -138,6 +148,11 @@ class orthogonal(Initializer):
 
     Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in
     deep linear neural networks", ICLR 2014; ``torch.nn.init.orthogonal_``.
+
+    >>> import portinit
+    >>> values = portinit.orthogonal()(portinit.key(0), (4, 4))
+    >>> bool(abs(values @ values.T - portinit.eye()(portinit.key(0), (4, 4))).max() < 1e-6)
+    True
     """
 
     gain: float = 1.0
@@ -177,6 +192,11 @@ class delta_orthogonal(Initializer):
 
     Source: Xiao et al., "Dynamical isometry and a mean field theory of CNNs", ICML 2018;
     jax.nn.initializers.delta_orthogonal.
+
+    >>> import portinit
+    >>> values = portinit.delta_orthogonal()(portinit.key(0), (3, 3, 4, 8))
+    >>> bool((values[0] == 0).all())
+    True
     """
 
     scale: float = 1.0

@@ -39,6 +39,11 @@ class sparse(Initializer):
 
     Source: Martens, "Deep learning via Hessian-free optimization", ICML 2010;
     ``torch.nn.init.sparse_``.
+
+    >>> import portinit
+    >>> weight = portinit.sparse(0.2)(portinit.key(0), (10, 3), layout="torch")
+    >>> (weight == 0).sum(axis=0).tolist()
+    [2, 2, 2]
     """
 
     sparsity: float

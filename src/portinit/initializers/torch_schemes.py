@@ -53,6 +53,11 @@ class xavier_uniform(_Xavier):
 
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
     networks", AISTATS 2010, eq. 16; ``torch.nn.init.xavier_uniform_``.
+
+    >>> import portinit
+    >>> values = portinit.xavier_uniform()(portinit.key(0), (3, 3))
+    >>> bool((abs(values) <= 1).all())  # sqrt(6 / 6)
+    True
     """
 
     def element_distribution(self, grid: Grid) -> Distribution:
@@ -72,6 +77,11 @@ class xavier_normal(_Xavier):
         ValueError: a gain that is negative or not finite; a shape of under 2 axes or with a 0.
 
     Source: Glorot and Bengio, 2010, eq. 16; ``torch.nn.init.xavier_normal_``.
+
+    >>> import portinit
+    >>> values = portinit.xavier_normal()(portinit.key(0), (200, 200))
+    >>> round(float(values.std()), 2)  # sqrt(2 / 400)
+    0.07
     """
 
     def element_distribution(self, grid: Grid) -> Distribution:
@@ -124,6 +134,11 @@ class kaiming_uniform(_Kaiming):
 
     Source: He et al., "Delving deep into rectifiers", ICCV 2015, eq. 10 and 14;
     ``torch.nn.init.kaiming_uniform_``.
+
+    >>> import portinit
+    >>> values = portinit.kaiming_uniform()(portinit.key(0), (6, 8))
+    >>> bool((abs(values) <= 1).all())  # sqrt(2) * sqrt(3 / 6)
+    True
     """
 
     def element_distribution(self, grid: Grid) -> Distribution:
@@ -145,6 +160,11 @@ class kaiming_normal(_Kaiming):
         ValueError: an unknown mode or nonlinearity; a shape of under 2 axes or with a 0.
 
     Source: He et al., 2015, eq. 10 and 14; ``torch.nn.init.kaiming_normal_``.
+
+    >>> import portinit
+    >>> values = portinit.kaiming_normal()(portinit.key(0), (200, 100))
+    >>> round(float(values.std()), 2)  # sqrt(2 / 200)
+    0.1
     """
 
     def element_distribution(self, grid: Grid) -> Distribution:

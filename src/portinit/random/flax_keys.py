@@ -37,6 +37,9 @@ def linen_key(root: Key, scope: Path, count: int) -> Key:
             whole model's is ``""``.
         count: 1 for the scope's first parameter (or other draw), 2 for the next.
 
+    Returns:
+        The key that Flax hands to the initializer.
+
     Raises:
         ValueError: a count below 1.
 
@@ -101,6 +104,9 @@ def nnx_key(root: Key, count: int) -> Key:
         root: the stream's key: ``portinit.key(0)`` for ``nnx.Rngs(0)`` and ``nnx.Rngs(params=0)``.
         count: the number of draws before.
 
+    Returns:
+        The key that Flax hands to the initializer.
+
     >>> import portinit
     >>> nnx_key(portinit.key(0), 1) == portinit.key(0).fold_in(1)
     True
@@ -124,6 +130,11 @@ def nnx_keys(root: Key, paths: Iterable[Path | None], *, start: int = 0) -> dict
 
     Raises:
         ValueError: a path that is given twice.
+
+    >>> import portinit
+    >>> keys = nnx_keys(portinit.key(0), ["linear/kernel", "linear/bias"])
+    >>> keys["linear/bias"] == nnx_key(portinit.key(0), 1)
+    True
     """
     keys: dict[str, Key] = {}
     for count, path in enumerate(paths, start):

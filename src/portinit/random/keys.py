@@ -20,6 +20,10 @@ class Key:
     The words are those of ``jax.random.key_data`` for the same seed, fold or split, so a stream
     begun in NumPy continues in JAX.
 
+    Attributes:
+        high: the first word, 0 <= high < 2**32.
+        low: the second word, 0 <= low < 2**32.
+
     >>> import portinit
     >>> portinit.key(0).fold_in(1)
     Key(high=928981903, low=3453687069)
@@ -90,6 +94,9 @@ def key(seed: int) -> Key:
 
     Args:
         seed: 0 <= seed < 2**64.
+
+    Returns:
+        The key.
 
     >>> key(7).words
     (0, 7)

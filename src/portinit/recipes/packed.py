@@ -121,6 +121,9 @@ def sum_biases(recipe: Recipe, key: Key, dtype: str = "float32") -> Recipe:
         key: what the models will be initialised with.
         dtype: in which the vectors are drawn and added.
 
+    Returns:
+        A recipe with values in the place of the biases.
+
     Raises:
         RecipeError: the recipe holds no recurrent layer with two biases.
 

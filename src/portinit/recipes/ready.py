@@ -26,13 +26,22 @@ _WITH_KERNELS = ("linear", "conv", "conv_transpose")
 
 
 def torch_defaults() -> Recipe:
-    """What PyTorch's layers draw by themselves.
+    """Return the recipe of PyTorch's layers: what each draws by itself.
 
     Linear, convolutions and their biases U(+-1/sqrt(fan_in)), recurrent layers
     U(+-1/sqrt(hidden_size)), embeddings N(0, 1) with a zero padding row, packed attention Xavier
     uniform with zero biases, normalisations 1 and 0, PReLU 0.25.
 
+    Returns:
+        A recipe of patterns and kinds of layers.
+
     Source: ``reset_parameters`` of PyTorch 2.13's modules.
+
+    >>> import portinit, portinit_torch, torch
+    >>> recipe = portinit.recipes.torch_defaults()
+    >>> layer = portinit_torch.initialize(torch.nn.Linear(4, 2), recipe, portinit.key(0))
+    >>> bool((layer.weight.abs() <= 0.5).all())  # 1 / sqrt(4)
+    True
     """
     return Recipe(
         [
@@ -61,13 +70,21 @@ _WRAPPERS_OF_FLAX = (
 
 
 def flax_defaults() -> Recipe:
-    """What Flax's layers draw by themselves.
+    """Return the recipe of Flax's layers: what each draws by itself.
 
     Kernels LeCun normal (truncated), biases zero, recurrent kernels orthogonal for each gate,
-    embeddings N(0, 1/features), normalisations 1 and 0, PReLU 0.01. WeightNorm's scales are 1; of
-    SpectralNorm sigma is 1, and u normal, with a standard deviation of 1 in linen and 0.01 in nnx.
+    embeddings N(0, 1/features), normalisations 1 and 0, PReLU 0.01.
+
+    Returns:
+        A recipe of patterns and kinds of layers.
 
     Source: flax 0.12's linen and nnx modules.
+
+    >>> import portinit, portinit_torch, torch
+    >>> recipe = portinit.recipes.flax_defaults()
+    >>> layer = portinit_torch.initialize(torch.nn.Linear(4, 2), recipe, portinit.key(0))
+    >>> layer.bias.tolist()
+    [0.0, 0.0]
     """
     table = variance_scaling(1.0, "fan_in", "normal", out_axis=0)
     return Recipe(
@@ -94,14 +111,26 @@ def _residual(std: float, depth: int) -> normal:
 
 
 def gpt2(layers: int, std: float = 0.02) -> Recipe:
-    """GPT-2: weights and embeddings N(0, 0.02^2), residual projections 1/sqrt(2 layers) of it.
+    """Return the recipe of GPT-2.
+
+    Weights and embeddings are N(0, std^2), residual projections N(0, std^2 / (2 * layers)), biases
+    zero.
 
     Args:
-        layers: the number of blocks, each with two residual projections (``proj``, ``c_proj``,
-            ``out_proj``).
-        std: of all other weights.
+        layers: the number of blocks, 1 or more, each with two residual projections (``proj``,
+            ``c_proj``, ``out_proj``).
+        std: the standard deviation of all other weights.
+
+    Returns:
+        A recipe of patterns.
+
+    Raises:
+        ValueError: fewer than 1 layer.
 
     Source: Radford et al., "Language models are unsupervised multitask learners", 2019, 2.3.
+
+    >>> import portinit
+    >>> recipe = portinit.recipes.gpt2(layers=12)
     """
     if layers < 1:
         raise ValueError(f"layers must be 1 or more, got {layers}")
@@ -120,13 +149,23 @@ _RESIDUAL = ("proj", "c_proj", "out_proj", "o_proj", "down_proj")
 
 
 def vit(std: float = 0.02) -> Recipe:
-    """Vision transformers: weights N(0, 0.02^2) truncated, position and class embeddings too.
+    """Return the recipe of vision transformers.
 
-    The patch projection is LeCun normal, biases are zero. Truncation is at two absolute units,
-    which at this std cuts nothing: so does timm's recipe.
+    Weights, position and class embeddings are N(0, std^2) cut at two absolute units, which at the
+    default std cuts nothing, as in timm's recipe. The patch projection is LeCun normal; biases are
+    zero.
+
+    Args:
+        std: the standard deviation of the weights.
+
+    Returns:
+        A recipe of patterns.
 
     Source: Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021; timm's
     ``init_weights_vit_timm``.
+
+    >>> import portinit
+    >>> recipe = portinit.recipes.vit()
     """
     return Recipe(
         [
@@ -147,7 +186,13 @@ def resnet(zero_init_residual: bool = False) -> Recipe:
         zero_init_residual: start the last normalisation of each block at zero, so that every
             block begins as the identity: ``bn3`` of bottlenecks, ``bn2`` of basic blocks.
 
+    Returns:
+        A recipe of patterns and kinds of layers.
+
     Source: He et al., "Deep residual learning", CVPR 2016; torchvision's ``ResNet``.
+
+    >>> import portinit
+    >>> recipe = portinit.recipes.resnet(zero_init_residual=True)
     """
     last = (
         Rule("*.bn3.weight", zeros),

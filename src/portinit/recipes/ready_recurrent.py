@@ -40,7 +40,14 @@ def lstm(
         module: only modules whose names match this pattern: ``"encoder"``, ``"*.lstm"``; all
             recurrent layers if empty. Layers of other kinds must be kept out of it.
 
+    Returns:
+        A recipe of patterns for recurrent layers; put it in front of one for the other layers.
+
     Source: Glorot and Bengio, 2010; Saxe et al., 2014; Jozefowicz et al., 2015.
+
+    >>> import portinit, portinit_torch, torch
+    >>> recipe = portinit.recipes.lstm()
+    >>> layer = portinit_torch.initialize(torch.nn.LSTM(3, 8), recipe, portinit.key(0))
     """
     biases = {"hf": constant(forget), "h[igo]": zeros}
     return _recipe("ifgo", input, recurrent, forget_bias(forget), biases, module)
@@ -62,6 +69,13 @@ def chrono_lstm(
         input: as for :func:`lstm`.
         recurrent: likewise.
         module: likewise.
+
+    Returns:
+        A recipe of patterns for recurrent layers; put it in front of one for the other layers.
+
+    >>> import portinit, portinit_torch, torch
+    >>> recipe = portinit.recipes.chrono_lstm(t_max=100)
+    >>> layer = portinit_torch.initialize(torch.nn.LSTM(3, 8), recipe, portinit.key(0))
     """
     biases = {"h[ifgo]": unavailable(_APART)}
     return _recipe("ifgo", input, recurrent, chrono(t_max), biases, module)
@@ -87,6 +101,13 @@ def gru(
         recurrent: likewise.
         t_max: chrono biases for the update gate, which keeps the state: log(U[1, t_max - 1]).
         module: as for :func:`lstm`.
+
+    Returns:
+        A recipe of patterns for recurrent layers; put it in front of one for the other layers.
+
+    >>> import portinit, portinit_torch, torch
+    >>> recipe = portinit.recipes.gru()
+    >>> layer = portinit_torch.initialize(torch.nn.GRU(3, 8), recipe, portinit.key(0))
     """
     bias = zeros if t_max is None else chrono(t_max)
     apart = zeros if t_max is None else unavailable(_APART)
@@ -106,6 +127,13 @@ def rnn(
         input: as for :func:`lstm`.
         recurrent: likewise.
         module: likewise.
+
+    Returns:
+        A recipe of patterns for recurrent layers; put it in front of one for the other layers.
+
+    >>> import portinit, portinit_torch, torch
+    >>> recipe = portinit.recipes.rnn()
+    >>> layer = portinit_torch.initialize(torch.nn.RNN(3, 8), recipe, portinit.key(0))
     """
     return _recipe("", input, recurrent, zeros, {"i": zeros}, module)
 
@@ -120,8 +148,16 @@ def irnn(scale: float = 1.0, std: float = 0.001, *, module: str = "") -> Recipe:
         std: of the input weights, which are normal.
         module: as for :func:`lstm`.
 
+    Returns:
+        A recipe of patterns for recurrent layers; put it in front of one for the other layers.
+
     Source: Le, Jaitly, Hinton, "A simple way to initialize recurrent networks of rectified linear
     units", 2015.
+
+    >>> import portinit, portinit_torch, torch
+    >>> recipe = portinit.recipes.irnn()
+    >>> layer = torch.nn.RNN(3, 8, nonlinearity="relu")
+    >>> layer = portinit_torch.initialize(layer, recipe, portinit.key(0))
     """
     identity = eye() if scale == 1 else scaled(eye(), scale)
     return rnn(input=normal(std=std), recurrent=identity, module=module)

@@ -19,6 +19,14 @@ class RecipeError(ValueError):
 
     Attributes:
         misfits: a line for each of them.
+
+    Args:
+        message: the error's first line.
+        misfits: a line for each parameter that does not fit.
+
+    >>> error = RecipeError("2 do not fit", ["a.weight: no rule", "b.weight: no rule"])
+    >>> len(error.misfits)
+    2
     """
 
     def __init__(self, message: str, misfits: Sequence[str] = ()) -> None:
@@ -51,6 +59,9 @@ class Rule:
         drawn_as: the name whose key it draws with, where that is not its own: a traced constructor
             made both parameters from one draw, as copies or as functions of each other.
         other_names: those of a tied parameter besides its first, in the recipe of one model.
+
+    >>> import portinit
+    >>> recipe = portinit.Recipe([Rule("*.bias", portinit.zeros), Rule("*", portinit.normal())])
     """
 
     pattern: str
