@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -75,13 +75,18 @@ Names = Mapping[str, str]
 Pairs = list[tuple[Parameter, Tensor]]
 
 
-def _described(module: nn.Module, named: Any, names: Names) -> Iterator[tuple[Parameter, Tensor]]:
+def _described(
+    module: nn.Module, named: Any, names: Names, known: Collection[str] = ()
+) -> Iterator[tuple[Parameter, Tensor]]:
+    """Describe tensors, each by its plain name; by the wrapper's too where that is ``known``."""
     shared: dict[int, list[str]] = {}
     for name, tensor in named(remove_duplicate=False):
         shared.setdefault(id(tensor), []).append(renamed(plain_name(module, name), names))
     for name, tensor in named():
         described = describe(module, name, tensor)
         first, *others = shared[id(tensor)]
+        if name != first and name in known:  # a wrapped module was traced
+            others.append(name)
         yield replace(described, name=first, other_names=tuple(others)), tensor
 
 
@@ -196,9 +201,10 @@ def all_names(module: nn.Module, names: Names) -> set[str]:
 
 def pairs_of(module: nn.Module, recipe: Recipe, names: Names) -> Pairs:
     """List the tensors that a recipe fills: the parameters, then the buffers that it names."""
-    buffers = _described(module, module.named_buffers, names)
+    ruled = set(recipe.names)
+    buffers = _described(module, module.named_buffers, names, ruled)
     known = [pair for pair in buffers if _speaks_of(recipe, pair[0])]
-    return [*_described(module, module.named_parameters, names), *known]
+    return [*_described(module, module.named_parameters, names, ruled), *known]
 
 
 def _speaks_of(recipe: Recipe, buffer: Parameter) -> bool:

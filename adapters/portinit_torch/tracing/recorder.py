@@ -9,6 +9,7 @@ in-place operation on any view replaces it, so aliases of every kind are followe
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,6 +74,8 @@ class Reading:
     value: Any
 
 
+_SEVERAL = (tuple, list)
+
 Lower = Callable[["Recorder", Any, Any, Any], Any]
 
 
@@ -88,6 +91,7 @@ class Recorder:
 
     def __init__(self, lower: Lower, seed: int, contrary: str = "", times: int = 0) -> None:
         self.nodes: list[RecordedNode] = []
+        self.made: list[weakref.ref[Tensor]] = []  # every fake tensor
         self.contents: dict[int, Content] = {}
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.marks = GeneratorMarks(on_real_tensors, seed)
@@ -122,7 +126,11 @@ class Recorder:
 
     def lower(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run and record one operation."""
-        return self._lower(self, func, args, kwargs)
+        out = self._lower(self, func, args, kwargs)
+        for tensor in (out,) if isinstance(out, Tensor) else out if type(out) in _SEVERAL else ():
+            if type(tensor) is FakeTensor:
+                self.made.append(weakref.ref(tensor))
+        return out
 
     def refuse(self, message: str) -> TraceError:
         """The error to raise; it is remembered, so that no one can pass over it."""
@@ -134,6 +142,10 @@ class Recorder:
     def is_settled(self, node: RecordedNode) -> bool:
         """Whether a value is the same for every seed."""
         return self._witness.is_settled(node)
+
+    def peek(self, node: RecordedNode) -> Tensor:
+        """A node's value, or one that stands in for it, without a note."""
+        return self._witness.value(node)
 
     def value_of(self, node: RecordedNode, what: str) -> Tensor:
         """A node's value; where it is random, one that stands in for it, which is noted."""

@@ -91,7 +91,7 @@ def _of_one_key(rules: Sequence[Rule], group: list[int], nodes: Sequence[Node]) 
     values = {place: rules[place].value or 0 for place in group}
     holders = [place for place in group if nodes[values[place]].op in DRAWS]
     first = (holders or group)[0]
-    name = rules[first].name
+    name = rules[first].key_name
     if len(set(values.values())) == 1:  # copies
         return {place: replace(rules[place], drawn_as=name) for place in group if place != first}
     draws = sorted(_draws(nodes, values[first]))

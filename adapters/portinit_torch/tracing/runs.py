@@ -19,7 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from portinit import Parameter
+from portinit_torch.modules import describe
 from portinit_torch.tracing.comparison import fingerprints
+from portinit_torch.tracing.leftovers import clear_away
 from portinit_torch.tracing.lowering import lower
 from portinit_torch.tracing.modes import TraceError, on_real_tensors
 from portinit_torch.tracing.recorder import Reading, RecordedNode, Recorder
@@ -31,33 +34,46 @@ _MOST_QUESTIONS = 32
 Build = Callable[[], nn.Module]
 
 
-@dataclass
-class Run:
-    """One run of a constructor.
+@dataclass(frozen=True)
+class Held:
+    """One of a model's parameters or buffers, after a run.
 
     Attributes:
-        module: what it returned.
-        recorder: what it did.
-        tensors: its parameters and buffers, by name.
-        nodes: the node that each of them holds.
+        node: what it holds.
+        described: what a recipe is told of it.
+        is_buffer: whether it is no parameter.
+        is_meta: whether it lies on the meta device.
+    """
+
+    node: RecordedNode
+    described: Parameter
+    is_buffer: bool
+    is_meta: bool
+
+
+@dataclass
+class Run:
+    """One run of a constructor; the model is let go.
+
+    Attributes:
+        recorder: what the constructor did.
+        held: the model's parameters and buffers, by name.
         moved: the generators outside of torch that it drew from, in words.
     """
 
-    module: nn.Module
     recorder: Recorder
-    tensors: dict[str, Tensor]
-    nodes: dict[str, RecordedNode]
+    held: dict[str, Held]
     moved: list[str] = field(default_factory=list)
 
     @property
     def shapes(self) -> list[tuple[Any, ...]]:
-        """The shapes and dtypes of its tensors, in order."""
-        return [(tuple(node.shape), node.dtype) for node in self.nodes.values()]
+        """The shapes and dtypes of the tensors, in order."""
+        return [(tuple(held.node.shape), held.node.dtype) for held in self.held.values()]
 
     def fingerprints(self) -> dict[str, str]:
         """How each tensor's value was computed."""
-        texts = fingerprints(self.recorder, self.nodes.values())
-        return dict(zip(self.nodes, texts, strict=True))
+        texts = fingerprints(self.recorder, [held.node for held in self.held.values()])
+        return dict(zip(self.held, texts, strict=True))
 
 
 def run(build: Build) -> tuple[Run, dict[str, str]]:
@@ -111,19 +127,29 @@ def _is_number(value: Any) -> bool:
 
 def _once(build: Build, recorder: Recorder) -> Run:
     before = _outside()
+    held = _built(build, recorder)
+    clear_away(recorder)
+    after = _outside()
+    moved = [name for name, state in before.items() if after[name] != state]
+    return Run(recorder, held, moved)
+
+
+def _built(build: Build, recorder: Recorder) -> dict[str, Held]:
+    """What the model holds that a constructor returns."""
     module = recorder.run(build)
     if not isinstance(module, nn.Module):
         raise TypeError(f"build must return a torch.nn.Module, got {type(module).__name__}")
+    held: dict[str, Held] = {}
     with recorder.mode:
-        tensors = dict([*module.named_parameters(), *module.named_buffers()])
-        nodes = {name: _held(recorder, tensor) for name, tensor in tensors.items()}
-    after = _outside()
-    moved = [name for name, state in before.items() if after[name] != state]
-    return Run(module, recorder, tensors, nodes, moved)
-
-
-def _held(recorder: Recorder, tensor: Tensor) -> RecordedNode:
-    return recorder.add("lazy", (), ((), "")) if is_lazy(tensor) else recorder.read(tensor)
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+            lazy = is_lazy(tensor)
+            held[name] = Held(
+                recorder.add("lazy", (), ((), "")) if lazy else recorder.read(tensor),
+                describe(module, name, tensor),
+                not isinstance(tensor, nn.Parameter),
+                not lazy and tensor.is_meta,
+            )
+    return held
 
 
 def _again(build: Build, first: Run, recorder: Recorder) -> Run | None:

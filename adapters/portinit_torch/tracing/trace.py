@@ -10,18 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from portinit import Initializer, Recipe, Rule
 from portinit.initializers.expression import expression, unavailable
 from portinit.recipes.rule import usual_layout
 from portinit.replay.program import DRAWS, Node, Program
-from portinit_torch.modules import describe
 from portinit_torch.tracing.modes import on_real_tensors
 from portinit_torch.tracing.recognition import recognise, refused
 from portinit_torch.tracing.recorder import RecordedNode
 from portinit_torch.tracing.relations import related, subprogram
-from portinit_torch.tracing.runs import Run, run
+from portinit_torch.tracing.runs import Held, Run, run
 from portinit_torch.tracing.storage import raw_bytes
 
 LARGEST_DATA = 1 << 20
@@ -62,7 +60,10 @@ def trace(build: Callable[[], nn.Module]) -> Recipe:
         )
     first, unsettled = run(build)
     program, numbers = _program(first, unsettled)
-    rules = [_rule(first, name, unsettled.get(name), program, numbers) for name in first.nodes]
+    rules = [
+        _rule(name, held, unsettled.get(name), program, numbers)
+        for name, held in first.held.items()
+    ]
     recipe = Recipe(related(rules, program), program)
     _warn(recipe)
     return recipe
@@ -87,24 +88,19 @@ def _warn(recipe: Recipe) -> None:
 
 
 def _rule(
-    first: Run,
-    name: str,
-    unsettled: str | None,
-    program: Program,
-    numbers: dict[int, int],
+    name: str, held: Held, unsettled: str | None, program: Program, numbers: dict[int, int]
 ) -> Rule:
-    tensor, node = first.tensors[name], first.nodes[name]
-    described = describe(first.module, name, tensor)
-    value = None if unsettled else numbers.get(id(node))
+    value = None if unsettled else numbers.get(id(held.node))
     return Rule(
         glob.escape(name),
-        unavailable(unsettled) if unsettled else _initializer(node, program, value),
-        usual_layout(described),
-        shape=None if is_lazy(tensor) else described.shape,
-        buffer=not isinstance(tensor, nn.Parameter),
-        source=_short(node.source),
+        unavailable(unsettled) if unsettled else _initializer(held.node, program, value),
+        usual_layout(held.described),
+        shape=None if held.node.op == "lazy" else held.described.shape,
+        buffer=held.is_buffer,
+        source=_short(held.node.source),
         value=value,
-        layer=described.kind,
+        layer=held.described.kind,
+        drawn_as=None if held.described.name == name else held.described.name,
     )
 
 
@@ -138,9 +134,9 @@ def _program(first: Run, unsettled: dict[str, str]) -> tuple[Program, dict[int, 
     """All draws, and what else the parameters need, in order; and each node's place there."""
     needed: set[int] = set()
     stack = [
-        node
-        for name, node in first.nodes.items()
-        if name not in unsettled and _uncarried(node) is None
+        held.node
+        for name, held in first.held.items()
+        if name not in unsettled and _uncarried(held.node) is None
     ]
     while stack:
         recorded = stack.pop()
@@ -162,11 +158,12 @@ def _program(first: Run, unsettled: dict[str, str]) -> tuple[Program, dict[int, 
             numbers[id(recorded)] = number
             if number == len(nodes):
                 nodes.append(node)
-    for name, held in first.nodes.items():
-        if elsewhere and first.tensors[name].is_meta and id(held) in numbers:
-            reason = {"name": "it stays on the meta device, where torch gives it no values"}
-            numbers[id(held)] = len(nodes)
-            nodes.append(Node("opaque", (), held.shape, held.dtype, reason | {"device": "meta"}))
+    for held in first.held.values():
+        kept, reason = held.node, "it stays on the meta device, where torch gives it no values"
+        if elsewhere and held.is_meta and id(kept) in numbers:
+            numbers[id(kept)] = len(nodes)
+            attributes = {"name": reason, "device": "meta"}
+            nodes.append(Node("opaque", (), kept.shape, kept.dtype, attributes))
     return Program(tuple(nodes), torch.__version__.partition("+")[0]), numbers
 
 
