@@ -11,7 +11,7 @@ from torch import Tensor
 
 from portinit.arrays.dtypes import dtype_name
 from portinit_torch.tracing.calls import Named, arguments_of, mutated, tensors_in
-from portinit_torch.tracing.modes import on_real_tensors
+from portinit_torch.tracing.modes import in_torchs_init, on_real_tensors
 from portinit_torch.tracing.recorder import RecordedNode, Recorder, is_dense, memory_order
 from portinit_torch.tracing.witness import Call
 
@@ -244,7 +244,7 @@ def _rejects(recorder: Recorder, node: RecordedNode) -> bool:
 
     Its answer here is no: the draw becomes a truncated one, which replays the loop.
     """
-    if node.op != "any" or node.concrete is not None:
+    if node.op != "any" or node.concrete is not None or not in_torchs_init():
         return False
     (mask,) = node.inputs
     return _rejected_normal(mask) or _rejected_uniform(recorder, mask)

@@ -711,8 +711,8 @@ _SPECIAL: dict[str, Callable[..., RecordedNode | None]] = {
     "linalg_inv_ex": _parts("inverse"),
     "linalg_pinv": _plain("pinv", 1),
     "_linalg_det": _parts("determinant"),
-    "linalg_svdvals": _plain("singular_values", 1),
-    "linalg_eigvalsh": _plain("eigenvalues", 1),
+    "_linalg_svd": _parts("", "singular_values"),  # the vectors have no signs of their own
+    "_linalg_eigh": _parts("eigenvalues"),
     "linalg_cholesky_ex": _cholesky,
     "_linalg_solve_ex": _solve,
     "linalg_solve_triangular": _triangular,

@@ -6,6 +6,7 @@ Torch has no public name for fake tensors and dispatch modes: all that is privat
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -79,6 +80,11 @@ def torch_line() -> str:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""
+
+
+def in_torchs_init() -> bool:
+    """Whether torch.nn.init asks, and not a constructor: both may ask the same."""
+    return os.path.join("torch", "nn", "init.py") in torch_line()
 
 
 class RecordReads(TorchFunctionMode):

@@ -16,7 +16,13 @@ from portinit.layers import fan_in_uniform
 from portinit.sampling.distributions import Distribution
 from portinit_torch.tracing.modes import on_real_tensors
 from portinit_torch.tracing.recorder import RecordedNode
-from portinit_torch.tracing.rectangles import Rectangle, as_index, is_overwritten, writes_of
+from portinit_torch.tracing.rectangles import (
+    Rectangle,
+    all_writes_of,
+    as_index,
+    is_overwritten,
+    writes_of,
+)
 
 _UNIFORM_SCHEMES: tuple[Random, ...] = (
     portinit.kaiming_uniform(a=math.sqrt(5)),
@@ -314,8 +320,9 @@ def refused(node: RecordedNode, seen: set[int] | None = None) -> str | None:
     if node.op == "lazy":
         return "it has no shape yet: let the traced function run the model once on an input"
     if node.op == "scatter" and is_overwritten(node):
-        writes, _ = writes_of(node)
-        return next((why for _, part in writes if (why := refused(part, seen))), None)
+        writes, _ = all_writes_of(node)
+        parts = [write.inputs[1] for write in writes]
+        return next((why for part in parts if (why := refused(part, seen))), None)
     if node.op == "full" and node.concrete is None and _is_complex(node):
         return f"a complex constant at {node.source} has no counterpart in a recipe"
     if node.op.startswith("aten."):

@@ -21,18 +21,45 @@ def writes_of(node: RecordedNode) -> tuple[list[tuple[Rectangle, RecordedNode]],
     return writes, node
 
 
+def all_writes_of(node: RecordedNode) -> tuple[list[RecordedNode], RecordedNode]:
+    """The nodes that were written into a base, rectangles or not, and the base."""
+    writes = []
+    while node.op == "scatter":
+        writes.append(node)
+        node = node.inputs[0]
+    return writes, node
+
+
 def is_overwritten(node: RecordedNode) -> bool:
-    """Whether rectangles were written over every element of the base."""
-    writes, _ = writes_of(node)
+    """Whether every element of the base was written over."""
+    rectangles, base = writes_of(node)
+    if base.op != "scatter":
+        return _is_covered(node.shape, [rectangle for rectangle, _ in rectangles])
+    size = math.prod(node.shape)
+    if size > _LARGEST:
+        return False
+    written = np.zeros(size, dtype=bool)  # rows with a step between them, and the like
+    for write in all_writes_of(node)[0]:
+        a = write.attributes
+        window = np.lib.stride_tricks.as_strided(written[a["offset"] :], a["size"], a["stride"])
+        window[...] = True
+    return bool(written.all())
+
+
+_LARGEST = 1 << 24
+
+
+def _is_covered(shape: tuple[int, ...], rectangles: list[Rectangle]) -> bool:
     cuts = [
-        sorted({0, n, *(edge for r, _ in writes for edge in r[axis])})
-        for axis, n in enumerate(node.shape)
+        sorted({0, n, *(edge for rectangle in rectangles for edge in rectangle[axis])})
+        for axis, n in enumerate(shape)
     ]
     if math.prod(len(c) - 1 for c in cuts) > 1 << 16:
         return False
     cells = np.zeros([len(c) - 1 for c in cuts], dtype=bool)
-    for rectangle, _ in writes:
-        cells[tuple(slice(c.index(a), c.index(b)) for c, (a, b) in zip(cuts, rectangle))] = True  # noqa: B905
+    for rectangle in rectangles:
+        bounds = zip(cuts, rectangle, strict=True)
+        cells[tuple(slice(c.index(a), c.index(b)) for c, (a, b) in bounds)] = True
     return bool(cells.all())
 
 

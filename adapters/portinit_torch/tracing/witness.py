@@ -75,6 +75,8 @@ class Call:
         def real(x: Any) -> Any:
             if isinstance(x, Blank):
                 return x.tensor()
+            if isinstance(x, torch.Generator):  # the default one is set in its place
+                return None
             return value_of(x.node).clone() if isinstance(x, Slot) else x
 
         args, kwargs = tree_map(real, self.args), tree_map(real, self.kwargs)
