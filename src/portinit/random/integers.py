@@ -13,6 +13,7 @@ from typing import Any
 
 from array_api_compat import is_jax_array
 
+from portinit.random.shifts import logical_shift_right
 from portinit.random.words import signed
 
 _SIGNIFICAND_BITS = {32: 23, 64: 52}
@@ -20,8 +21,7 @@ _BIAS = {32: 127, 64: 1023}
 
 
 def _halves(x: Any, half: int) -> tuple[Any, Any]:
-    mask = (1 << half) - 1
-    return (x >> half) & mask, x & mask
+    return logical_shift_right(x, half, 2 * half), x & ((1 << half) - 1)
 
 
 def mulhi(a: Any, b: Any, bits: int) -> Any:
@@ -36,9 +36,10 @@ def mulhi(a: Any, b: Any, bits: int) -> Any:
     mask = (1 << half) - 1
     a_high, a_low = _halves(a, half)
     b_high, b_low = _halves(b, half)
-    middle = a_high * b_low + ((a_low * b_low >> half) & mask)
+    middle = a_high * b_low + logical_shift_right(a_low * b_low, half, bits)
     cross = a_low * b_high + (middle & mask)
-    return a_high * b_high + ((middle >> half) & mask) + ((cross >> half) & mask)
+    top = logical_shift_right(middle, half, bits) + logical_shift_right(cross, half, bits)
+    return a_high * b_high + top
 
 
 def mulhi_signed(a: Any, b: Any, bits: int) -> Any:

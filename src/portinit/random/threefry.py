@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from portinit.random.shifts import logical_shift_right
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
@@ -38,9 +40,8 @@ def threefry2x32(
     for group in range(5):
         for distance in _ROTATIONS[group % 2]:
             x = wrap(x + y)
-            # The mask makes the arithmetic right shift of a signed word a logical one.
-            low = (y >> (32 - distance)) & ((1 << distance) - 1)
-            y = (wrap(y << distance) | low) ^ x
+            y = (wrap(y << distance) | logical_shift_right(y, 32 - distance)) ^ x
         x = wrap(x + schedule[(group + 1) % 3])
-        y = wrap(y + schedule[(group + 2) % 3] + (group + 1))
+        # The key's word and the number are added first: that is one sum for all elements.
+        y = wrap(y + wrap(schedule[(group + 2) % 3] + (group + 1)))
     return x, y

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from portinit.random.threefry import threefry2x32
 
 SECOND_STREAM = -(1 << 31)
@@ -32,7 +34,8 @@ def signed(value: int, bits: int) -> int:
 
 
 def _wrap_ints(x: Any) -> Any:
-    return signed(x, 32) if isinstance(x, int) else x
+    # NumPy's scalars would overflow with a warning.
+    return signed(int(x), 32) if isinstance(x, int | np.integer) else x
 
 
 def random_words(
