@@ -355,6 +355,8 @@ class Matcher:
             ):
                 stated = rule.layout
             if stated is not None:
+                if wanted is not None:
+                    stated = _with_ones(stated, found.leaf.shape, found.parameter.shape_in(wanted))
                 layouts[path] = stated, LayoutEvidence.STATED, ()
             elif wanted is None or found.initializer is not None:
                 layouts[path] = self.tree.layout(path), LayoutEvidence.CONVENTION, ()
@@ -523,6 +525,17 @@ def _if_it_fits(layout: Layout, shape: Shape, wanted: Shape) -> tuple[Layout, ..
         return (layout,) if layout.logical_shape(shape) == wanted else ()
     except ValueError:
         return ()
+
+
+def _with_ones(layout: Layout, shape: Shape, wanted: Shape) -> Layout:
+    """A stated layout of a vector, seen with PyTorch's axes of length 1 that the array lacks.
+
+    The magnitudes of weight norm are (out, 1, 1) in PyTorch and (out,) in Flax.
+    """
+    lacks_ones = len(shape) < 2 and [n for n in wanted if n != 1] == [n for n in shape if n != 1]
+    if not lacks_ones or layout.view is not None or wanted == shape:
+        return layout
+    return Layout(roles=layout.roles, view=wanted)
 
 
 def _uncovered(plans: list[LeafPlan]) -> Iterator[str]:

@@ -215,6 +215,8 @@ class Tree:
     def _kind(self, path: Path) -> str | None:
         owner = path[-2] if len(path) > 1 else ""
         kernel = self._sibling(path, "kernel")
+        if self._is_of_a_wrapper(path):
+            return "parametrized"
         if self._sibling(path, "embedding"):
             return "embedding"
         if self._sibling(path, "scale"):
@@ -230,6 +232,15 @@ class Tree:
             return of_class
         is_matrix = len(kernel.shape) == 2 or owner in _ATTENTION or self._heads(kernel) > 1
         return "linear" if is_matrix else "conv"
+
+    def _is_of_a_wrapper(self, path: Path) -> bool:
+        """Whether WeightNorm or SpectralNorm keeps a leaf of a parameter that it computes anew.
+
+        They name it by the path of that parameter: joined by slashes in linen, a tuple in nnx.
+        """
+        *wrapped, word = path[-1].split("/")
+        of_linen = word in ("scale", "u", "sigma") and (*path[:-2], *wrapped) in self.leaves
+        return (bool(wrapped) and of_linen) or path[-1].startswith("('")
 
     def _heads(self, kernel: Leaf) -> int:
         """How many of a kernel's last axes are outputs, as its bias tells; 0 if it does not."""

@@ -63,9 +63,9 @@ def torch_defaults() -> Recipe:
 # Flax's WeightNorm and SpectralNorm name what they keep by the path within the wrapped layer,
 # joined by slashes in linen, a tuple in nnx. No other names hold a slash or a quotation mark.
 _WRAPPERS_OF_FLAX = (
-    *(Rule(f"*{end}", ones) for end in ("/scale", "/sigma", "'sigma')")),
-    Rule("*/u", normal()),
-    Rule("*'u')", normal(std=0.01)),
+    *(Rule(f"*{end}", ones, kind="parametrized") for end in ("/scale", "/sigma", "'sigma')")),
+    Rule("*/u", normal(), kind="parametrized"),
+    Rule("*'u')", normal(std=0.01), kind="parametrized"),
 )
 
 

@@ -1,5 +1,6 @@
 """Flax's WeightNorm and SpectralNorm, filled as Flax fills them."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import flax.linen as nn
@@ -7,11 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from flax import nnx
+from torch.nn.utils.parametrizations import weight_norm
 
 import portinit
 import portinit_flax
-from portinit import recipes
+import portinit_torch
+from portinit import Layout, recipes
 
 KEY = portinit.key(1)
 X = jnp.ones((2, 9, 3))
@@ -78,3 +82,90 @@ def test_nnx_s_spectral_norm_has_flax_s_defaults():
     assert u.shape == reference.shape
     assert u.std() == pytest.approx(reference.std(), rel=0.1)
     assert not np.array_equal(u, reference)
+
+
+class Torchs(torch.nn.Module):
+    """Weight norm of a convolution, whose magnitudes are (5, 1, 1), and of a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = weight_norm(torch.nn.Conv1d(3, 5, 4))
+        self.fc = weight_norm(torch.nn.Linear(5, 6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.conv(x.mT).mT)
+
+
+class Flaxs(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.WeightNorm(nn.Conv(5, (4,), padding="VALID", name="conv"))(x)
+        return nn.WeightNorm(nn.Dense(6, name="fc"))(x)
+
+
+STORED = "{}.parametrizations.weight.original{}"
+TABLE = {
+    "conv/kernel": STORED.format("conv", 1),
+    "WeightNorm_0/conv/kernel/scale": STORED.format("conv", 0),
+    "fc/kernel": STORED.format("fc", 1),
+    "WeightNorm_1/fc/kernel/scale": STORED.format("fc", 0),
+}
+TABLES = {
+    "none": None,
+    "names": TABLE,
+    "layout": {p: (n, "torch") if n.endswith("0") else n for p, n in TABLE.items()},
+    "rank 1": {p: (n, Layout((0,), ())) if n.endswith("0") else n for p, n in TABLE.items()},
+}
+
+
+@pytest.mark.parametrize("names", TABLES.values(), ids=TABLES)
+def test_torch_s_weight_norm_is_carried_to_flax_s(names):
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = Torchs()
+    recipe = portinit_torch.trace(Torchs)
+    values = {name: tensor.detach() for name, tensor in model.named_parameters()}
+    for name in values:  # magnitudes other than the directions' lengths
+        if name.endswith("original0"):
+            values[name] = torch.rand_like(values[name]) + 0.5
+    recipe = recipe.with_values(values)
+    portinit_torch.initialize(model, recipe, KEY)
+    shapes = jax.eval_shape(Flaxs().init, jax.random.key(0), X)
+    guessed = pytest.warns(UserWarning, match="matched by a guess")
+    with guessed if names is None else nullcontext():
+        variables = portinit_flax.initialize(shapes, recipe, KEY, names)
+    ours = Flaxs().apply(variables, X)
+    theirs = model(torch.ones(2, 9, 3)).detach().numpy()
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+class Named(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.WeightNorm(nn.Dense(6, name="fc"), name="weight_norm")(x)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        recipes.gpt2(1),
+        recipes.vit(),
+        recipes.torch_defaults(),
+        portinit.Recipe([("*", portinit.normal())]),
+    ],
+)
+def test_patterns_say_nothing_of_what_flax_s_wrappers_keep(recipe):
+    shapes = jax.eval_shape(Named().init, jax.random.key(0), X)
+    with pytest.raises(portinit.RecipeError, match="a parametrization stores it"):
+        portinit_flax.initialize(shapes, recipe, KEY)
+    named = portinit.Recipe([("*fc/kernel/scale", portinit.constant(2))])
+    filled = portinit_flax.initialize(shapes, named + recipe, KEY)
+    assert (filled["params"]["weight_norm"]["fc/kernel/scale"] == 2).all()
+
+
+def test_a_flat_tree_s_names_with_slashes_are_parameters():
+    flat_tree = {"norm/scale": jax.ShapeDtypeStruct((4,), jnp.float32)}
+    filled = portinit_flax.initialize(
+        flat_tree, portinit.Recipe([("*", portinit.constant(3))]), KEY
+    )
+    assert (filled["norm/scale"] == 3).all()
