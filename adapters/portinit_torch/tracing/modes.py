@@ -71,12 +71,21 @@ def source_line() -> str:
     return ""
 
 
+_MACHINERY = (
+    "portinit_torch.tracing",
+    "torch.utils._python_dispatch",
+    "torch._dynamo",
+    "torch._compile",
+    "torch.overrides",
+)
+
+
 def torch_line() -> str:
     """The innermost line of code outside of portinit, in torch or not."""
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        if not name.startswith(("portinit_torch.tracing", "torch.utils._python_dispatch")):
+        if not name.startswith(_MACHINERY):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""
