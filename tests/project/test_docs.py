@@ -31,6 +31,7 @@ ORIGINALS = {"index.md": "start.md", "layers.md": "layers.md", "porting.md": "po
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 OTHERS = [*CHINESE, *sorted((ROOT / "docs" / "api").glob("*.md"))]
 OTHERS += [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+WITHOUT_CODE = {"glossary.md", "guarantees.md"}
 PACKAGES = ("portinit", "portinit_torch", "portinit_jax", "portinit_flax")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -84,7 +85,7 @@ def test_a_page_runs(page: Path, page_module: ModuleType) -> None:
         if block.language in run:
             run[block.language](block, page, page_module)
             ran += 1
-    assert ran, f"{page.name} has no block that runs"
+    assert bool(ran) != (page.name in WITHOUT_CODE), f"{page.name} has {ran} blocks that run"
 
 
 FILE_NAME = re.compile(r"# (\w+\.py)\n")
