@@ -15,6 +15,8 @@ from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import LAYOUTS, Shape
 from portinit.initializers.base import Initializer
+from portinit.initializers.jax_schemes import variance_scaling
+from portinit.initializers.like_jax import like_jax
 from portinit.recipes.matching.alignment import Item, align
 from portinit.recipes.matching.by_name import NameIndex
 from portinit.recipes.matching.layouts import Choice, decide, fitting_layouts, same_order
@@ -471,6 +473,10 @@ class Matcher:
             if stacked is not None:
                 raise ValueError(stacked)
         described = self.tree.describe(leaf.path, parameter.name, layout)
+        whole_shape = whole if whole is not None and parameter.rows is not None else None
+        bound = self._bound(found, replace(described, shape=whole_shape or described.shape))
+        if _names_axes(bound.initializer) and layout.roles == "oi":
+            layout = replace(layout, roles="as is")  # axes are PyTorch's, on either side
         grid = Grid.whole(layout.seen(leaf.shape), layout)
         if parameter.rows is not None:
             wanted = None if whole is None else parameter.shape_in(whole)
@@ -479,8 +485,7 @@ class Matcher:
                     f"{parameter} needs an array of {wanted} in PyTorch, got {described.shape}"
                 )
             grid = grid.within(whole[0], parameter.rows.start)
-            described = replace(described, shape=whole)
-        return LeafPlan(leaf, parameter, self._bound(found, described), layout, grid)
+        return LeafPlan(leaf, parameter, bound, layout, grid)
 
     def _bound(self, found: FoundLeaf, described: Parameter) -> Rule:
         if found.initializer is not None:
@@ -508,6 +513,13 @@ def _known_names(recipe: Recipe, found: Sequence[Leaf]) -> dict[str, ParameterSl
                 own = ParameterSlice(str(rule.name), range(i * rows, (i + 1) * rows))
                 known[f"{module}.{part}.{leaf_name}"] = own
     return known
+
+
+def _names_axes(initializer: Initializer) -> bool:
+    """Whether an initializer computes fans on axes that are named; not in JAX's own order."""
+    if isinstance(initializer, variance_scaling):
+        return initializer.names_axes
+    return not isinstance(initializer, like_jax) and any(map(_names_axes, initializer.parts()))
 
 
 _CANDIDATES = 4

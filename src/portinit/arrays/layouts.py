@@ -67,6 +67,11 @@ class Layout:
         """For each of PyTorch's axes, the array's axes that form it, slowest first."""
         return _groups(self.axis0, self.axis1, ndim)
 
+    @property
+    def is_torchs(self) -> bool:
+        """Whether the array's axes are PyTorch's own, in their order."""
+        return (self.axis0, self.axis1, self.view) == ((0,), (1,), None)
+
     def kernel_shape(self, logical: Shape) -> Shape:
         """The shape on which in_axis, out_axis and batch_axis are named."""
         if len(logical) < 2 or self.roles == "as is":

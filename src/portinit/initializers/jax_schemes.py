@@ -32,9 +32,14 @@ class variance_scaling(Random):
         scale: 0 or more; above 0 for the truncated normal.
         mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``.
         distribution: ``"truncated_normal"``, ``"normal"`` or ``"uniform"``.
-        in_axis: axis or axes of the inputs, named on the kernel as Flax holds it.
+        in_axis: axis or axes of the inputs.
         out_axis: axis or axes of the outputs.
         batch_axis: axis or axes that count in neither fan.
+
+    Axes are those of the array that is filled: of JAX's kernel, or of PyTorch's tensor in a recipe
+    and with ``layout="torch"``. Left as they are, they are the inputs and outputs of a kernel,
+    (..., in, out), however the array lies. Packed experts of shape (E, out, in) take ``in_axis=2,
+    out_axis=1, batch_axis=0``.
 
     Raises:
         ValueError: an unknown mode or distribution, a negative scale, axes the shape lacks, or
@@ -64,8 +69,15 @@ class variance_scaling(Random):
         for name in ("in_axis", "out_axis", "batch_axis"):
             object.__setattr__(self, name, as_axes(getattr(self, name)))
 
+    @property
+    def names_axes(self) -> bool:
+        """Whether the axes are named, and not those of every kernel."""
+        return (self.in_axis, self.out_axis, self.batch_axis) != (-2, -1, ())
+
     def element_distribution(self, grid: Grid) -> Distribution:
-        fans = jax_fans(grid.kernel_shape, self.in_axis, self.out_axis, self.batch_axis)
+        own = self.names_axes and grid.layout.is_torchs
+        shape = grid.shape if own else grid.kernel_shape
+        fans = jax_fans(shape, self.in_axis, self.out_axis, self.batch_axis)
         std = variance_scaling_std(FAN_MODES[self.mode](*fans), self.scale)
         return DISTRIBUTIONS[self.distribution](std)
 

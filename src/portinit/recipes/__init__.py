@@ -2,6 +2,7 @@
 
 from portinit.recipes.ready import flax_defaults as flax_defaults
 from portinit.recipes.ready import gpt2 as gpt2
+from portinit.recipes.ready import packed_experts as packed_experts
 from portinit.recipes.ready import resnet as resnet
 from portinit.recipes.ready import torch_defaults as torch_defaults
 from portinit.recipes.ready import vit as vit

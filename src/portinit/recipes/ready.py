@@ -205,3 +205,26 @@ def resnet(zero_init_residual: bool = False) -> Recipe:
             *torch_defaults().rules,
         ]
     )
+
+
+def packed_experts(pattern: str = "*experts*", in_axis: int = -1, out_axis: int = -2) -> Recipe:
+    """Experts in one tensor, such as (experts, out, in): each starts as PyTorch's Linear does.
+
+    The expert's axis counts in no fan, so that the weights are U(+-1/sqrt(in)).
+    PyTorch's own schemes take the first two axes of any tensor for outputs and inputs.
+
+    Args:
+        pattern: of the names of the packed weights; put biases, of one axis an expert, in a rule
+            in front.
+        in_axis: the axis of the tensor that the inputs lie along, of 1 and 2.
+        out_axis: the axis of the outputs.
+
+    Source: ``torch.nn.Linear.reset_parameters``, for each expert.
+
+    >>> import portinit
+    >>> rule = packed_experts().find(portinit.Parameter("experts.up", (8, 64, 16)))
+    >>> rule.initializer.distribution_of((8, 64, 16), layout="torch").std  # of U(+-1/4)
+    0.14433756729740643
+    """
+    each = variance_scaling(1 / 3, "fan_in", "uniform", in_axis, out_axis, batch_axis=0)
+    return Recipe([Rule(pattern, each)])
