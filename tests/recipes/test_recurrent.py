@@ -566,8 +566,8 @@ def test_arguments_are_checked():
         recipes.lstm(math.inf)
     with pytest.raises(ValueError, match=r"b must be in \[1, 2\*\*24\]"):
         recurrent.log_uniform(0.5)
-    with pytest.raises(ValueError, match="elementwise"):
-        recurrent.shifted(portinit.orthogonal(), 3)
+    with pytest.raises(ValueError, match="independent draws are needed, got orthogonal"):
+        recurrent.shifted(portinit.orthogonal(), 3)(KEY, (4, 4))
     with pytest.raises(ValueError, match="gates need a recipe"):
         recurrent.gates((portinit.zeros,))(KEY, (4,))
     with pytest.raises(ValueError, match="chrono needs a recipe"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -185,11 +184,11 @@ def _bound(item: Any) -> Bound:
         return _end(item.start), _end(item.stop)
     if isinstance(item, tuple) and len(item) == 2:
         return _end(item[0]), _end(item[1])
-    return operator.index(item)
+    return as_int("index", item)
 
 
 def _end(value: Any) -> int | None:
-    return None if value is None else operator.index(value)
+    return None if value is None else as_int("index", value)
 
 
 def _range(bound: Bound, size: int) -> tuple[int, int]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 
 from portinit.arrays.layouts import Shape
+from portinit.initializers.numbers import as_int
 
 Axes = int | tuple[int, ...]
 
@@ -79,7 +79,9 @@ def _size(shape: Sequence[int], axes: Axes) -> int:
 
 def as_axes(axes: int | Sequence[int]) -> Axes:
     """An axis, or several as a tuple."""
-    return tuple(map(operator.index, axes)) if isinstance(axes, Sequence) else operator.index(axes)
+    if isinstance(axes, Sequence):
+        return tuple(as_int("an axis", axis) for axis in axes)
+    return as_int("an axis", axes)
 
 
 def check_non_empty(shape: Shape) -> None:
