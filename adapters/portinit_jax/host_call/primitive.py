@@ -23,6 +23,7 @@ from portinit.arrays.grids import Axis, Grid
 from portinit.arrays.layouts import LAYOUTS
 from portinit.backends.base import Request
 from portinit.backends.kernels import filling
+from portinit.backends.numpy import NUMPY
 from portinit.backends.threads import thread_count
 from portinit.sampling.transform import Transform
 from portinit_jax.host_call import xla_ffi
@@ -112,7 +113,10 @@ def _fill(text: str, words: list[int], out: NDArray[Any]) -> None:
     grid, transform, stream = _read(text)
     high, low = (word & 0xFFFFFFFF for word in words)
     if not filling.fill(out, (high, low), grid, transform, stream, thread_count()):
-        raise ValueError(f"a fill must be of one pass, got one of {text}")
+        dtype = {4: "float32", 2: "bfloat16"}[out.itemsize]
+        request = Request(NUMPY, (high, low), grid, dtype)
+        values = NUMPY.draw_by_arrays(transform, float_format(dtype), request, stream)
+        out[...] = NUMPY.cast(values, dtype).view(out.dtype)
 
 
 fill_p.def_impl(_by_arrays)  # type: ignore[no-untyped-call]

@@ -20,7 +20,10 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from portinit.backends.threads import find_numba
+
 _PREFIX = "portinit_"
+_DIGEST = 32  # bytes
 _TYPES = {"int64": ctypes.c_int64, "float32": ctypes.c_float}
 
 
@@ -57,7 +60,11 @@ class ObjectCode:
             return None
         for path in self._paths():
             with suppress(OSError):
-                return self._linked(path.read_bytes())
+                code = _checked(path.read_bytes())
+                if code:
+                    return self._linked(code)
+        if find_numba() is None:
+            return None
         code = self._compile()
         for path in self._paths():
             with suppress(OSError):
@@ -129,8 +136,8 @@ def _is_installed() -> bool:
     return find_spec("numba") is not None and find_spec("llvmlite") is not None
 
 
-@cache
 def _target_machine() -> Any:
+    """A new one for each use: an engine owns its own, and frees it."""
     llvm = importlib.import_module("llvmlite.binding")
     with suppress(RuntimeError):  # newer versions do so by themselves
         llvm.initialize()
@@ -165,13 +172,19 @@ def _stamp(sources: tuple[str, ...]) -> str:
     return hashlib.sha256(text).hexdigest()[:16]
 
 
+def _checked(content: bytes) -> bytes | None:
+    """The code in a file that :func:`_write` wrote, or None if it is damaged."""
+    digest, code = content[:_DIGEST], content[_DIGEST:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
 def _write(path: Path, code: bytes) -> None:
-    """Write a whole file or none."""
+    """Write a whole file, the code behind its digest, or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(code)
+            file.write(hashlib.sha256(code).digest() + code)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import importlib
 import os
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -23,11 +25,26 @@ _SOON = 0.005  # seconds
 
 
 def find_numba() -> Any:
-    """The module numba; none where it is not installed."""
+    """The module numba, or None where it is not installed or compiles nothing."""
     try:
-        return importlib.import_module("numba")
+        numba = importlib.import_module("numba")
     except ImportError:
         return None
+    if numba.config.DISABLE_JIT:
+        warn_of_arrays("numba's NUMBA_DISABLE_JIT is set")
+        return None
+    return numba
+
+
+@cache
+def warn_of_arrays(reason: str) -> None:
+    """Say once why there is no machine code, where numba is installed to have it."""
+    warnings.warn(
+        f"portinit computes in array operations, several times slower: {reason}. "
+        "The values are the same.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def thread_count() -> int:
@@ -106,6 +123,14 @@ def _compile(function: FunctionType, machine: dict[str, Any], stamp: str) -> Any
         return numba.njit(cache=True, nogil=True, error_model="numpy")(rebound)
     except RuntimeError:  # no place to keep it
         return numba.njit(nogil=True, error_model="numpy")(rebound)
+
+
+def discard_kept(function: Any) -> None:
+    """Delete what numba kept on disk of a function that :func:`compile_all` compiled."""
+    names = f"*{glob.escape(function.py_func.__qualname__)}-*.nb[ic]"
+    for file in Path(function.stats.cache_path or os.devnull).glob(names):
+        with suppress(OSError):
+            file.unlink()
 
 
 @cache

@@ -241,11 +241,10 @@ def test_what_a_fill_raises_the_program_raises(monkeypatch: pytest.MonkeyPatch) 
 
     draw = jax.jit(lambda key: pi.normal()(key, SHAPE))
     draw(key())
-    for fill, message in ((refuse, "nothing to fill"), (lambda *_: False, "must be of one pass")):
-        with monkeypatch.context() as patch:
-            patch.setattr(primitive.filling, "fill", fill)
-            with pytest.raises((RuntimeError, ValueError), match=f"ValueError: .*{message}"):
-                draw(key()).block_until_ready()
+    with monkeypatch.context() as patch:
+        patch.setattr(primitive.filling, "fill", refuse)
+        with pytest.raises((RuntimeError, ValueError), match="ValueError: .*nothing to fill"):
+            draw(key()).block_until_ready()
     assert same_bits(draw(key()), pi.normal()(KEY, SHAPE))
 
 

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from portinit.arrays.grids import Grid
 from portinit.backends.kernels import lanes, loops, vectors
 from portinit.backends.kernels.rows import Part, Rows, memory_of, rows_of
-from portinit.backends.threads import compile_all, find_numba, in_threads
+from portinit.backends.threads import (
+    compile_all,
+    discard_kept,
+    find_numba,
+    in_threads,
+    warn_of_arrays,
+)
 from portinit.random import threefry
 from portinit.sampling.quantile32 import pairs
 from portinit.sampling.transform import Transform
@@ -29,14 +35,18 @@ _FEW_ROWS = 64  # where they begin is kept
 _ALL = 0xFFFFFFFF
 
 _ready = False
+_failed = False
 
 
 def is_ready(grid: Grid) -> bool:
     """Whether filling a grid's elements, or parts of them, is best done here."""
-    if _ready or grid.size < WORTH_LOADING or find_numba() is None:
+    if _ready or _failed or grid.size < WORTH_LOADING or find_numba() is None:
         return _ready
-    _kernel()
-    return True
+    try:
+        _kernel()
+    except Exception as error:
+        _give_up(error)
+    return not _failed
 
 
 class KernelLaunch:
@@ -115,14 +125,42 @@ def fill(
         workers: how many threads.
 
     Returns:
-        Whether it was done: False where the array's elements share memory, or for a logarithm.
+        Whether it was done: False where the array's elements share memory, for a logarithm, or
+        where the machine code cannot be had, which a warning says once.
     """
     if transform is not None and transform.log2:
         return False
     launch = launch_for(grid, out.strides, out.itemsize, transform)
-    if launch is not None:
-        launch.fill(out, key, stream, workers)
-    return launch is not None or not out.size
+    if launch is None:
+        return not out.size
+    try:
+        _launch(launch, out, key, stream, workers)
+    except MemoryError:
+        raise
+    except Exception as error:
+        _give_up(error)
+        return False
+    return True
+
+
+def _launch(launch: KernelLaunch, out: NDArray[Any], *how: Any) -> None:
+    """Run a launch; where the code that was kept on disk is damaged, with code made anew."""
+    try:
+        launch.fill(out, *how)
+    except MemoryError:
+        raise
+    except Exception:
+        for function in _machine().values():
+            discard_kept(function)
+        _machine.cache_clear()
+        _kernel.cache_clear()
+        launch.fill(out, *how)
+
+
+def _give_up(error: Exception) -> None:
+    global _failed, _ready
+    _failed, _ready = True, False
+    warn_of_arrays(f"its machine code cannot be had ({type(error).__name__}: {error})")
 
 
 def _numbers(transform: Transform | None) -> tuple[list[int], NDArray[np.float32]]:
@@ -136,12 +174,19 @@ def _numbers(transform: Transform | None) -> tuple[list[int], NDArray[np.float32
 @cache
 def _kernel() -> Any:
     global _ready
+    kernel = _machine()["fill"]
+    _ready = True
+    return kernel
+
+
+@cache
+def _machine() -> dict[str, Any]:
+    """The kernel and the functions that it calls, by name."""
     emitted = vectors.functions()
     files = vectors.__file__, lanes.__file__, threefry.__file__
     functions: list[Any] = [
         *(loops.is_contiguous_batch, loops.gather_counters, loops.scatter),
         *(loops.aligned, loops.fill),
     ]
-    kernel = compile_all(functions, emitted, depends=files)["fill"]
-    _ready = True
-    return kernel
+    machine = compile_all(functions, emitted, depends=files)
+    return {function.__name__: machine[function.__name__] for function in functions}
