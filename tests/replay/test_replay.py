@@ -1171,3 +1171,68 @@ def test_a_generator_of_ones_own_is_left_as_it_was():
         warnings.simplefilter("ignore")
         trace(build)
     assert torch.equal(generator.get_state(), before)
+
+
+# Long programs
+
+
+def _rows_drawn(count: int) -> torch.Tensor:
+    w = torch.zeros(count, 4)
+    for i in range(count):
+        w[i] = torch.randn(4) * (i + 1) ** -0.5
+    return w
+
+
+def _numbers_written(count: int) -> torch.Tensor:
+    w = torch.zeros(count, 4)
+    for i in range(count):
+        w[i, i % 4] = math.sin(i)
+    return w
+
+
+def _multiplied(count: int) -> torch.Tensor:
+    w = torch.rand(4)
+    for _ in range(count):
+        w = w * 1.001 + torch.rand(())
+    return w
+
+
+def _scaled(count: int) -> torch.Tensor:
+    w = torch.rand(4)
+    for _ in range(count):
+        w = w * 1.001
+    return w
+
+
+def _grown(count: int) -> torch.Tensor:
+    w = torch.rand(1, 4)
+    for _ in range(count):
+        w = torch.cat([w, torch.rand(1, 4)])
+    return w
+
+
+def _read_between_writes(count: int) -> torch.Tensor:
+    """Each write is into a tensor whose value before is still needed."""
+    w, total = torch.zeros(8, 4), torch.zeros(8, 4)
+    for i in range(count):
+        w[i % 8] = torch.rand(4)
+        total = total + w
+    return total
+
+
+LONG = [_rows_drawn, _numbers_written, _multiplied, _scaled, _grown, _read_between_writes]
+
+
+@pytest.mark.parametrize("count", [120, 450])
+@pytest.mark.parametrize("make", LONG)
+def test_long_programs(make, count):
+    """Beyond the depth of Python's stack, and of what a recipe's text may nest."""
+    import portinit
+    import portinit_torch
+
+    build = lambda: Holder(w=make(count))  # noqa: E731
+    recipe = traced(build)
+    assert_same(recipe.replay(3), built(build, 3))
+    assert str(recipe)
+    assert hash(recipe.rules[0].initializer) is not None
+    portinit_torch.initialize(build(), recipe, portinit.key(0))

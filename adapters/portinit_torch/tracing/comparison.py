@@ -40,7 +40,7 @@ def _needed(wanted: Iterable[RecordedNode]) -> set[int]:
         node = stack.pop()
         if id(node) not in needed:
             needed.add(id(node))
-            stack += [] if node.concrete is not None else node.inputs
+            stack += [] if node.is_known else node.inputs
     return needed
 
 

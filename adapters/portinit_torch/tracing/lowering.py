@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from portinit.arrays.dtypes import dtype_name
-from portinit_torch.tracing.calls import Named, arguments_of, mutated, tensors_in
+from portinit_torch.tracing.calls import Named, arguments_of, map_leaves, mutated, tensors_in
 from portinit_torch.tracing.draws import draws_nothing, is_draw, lower_draw, read_scalar
 from portinit_torch.tracing.modes import (
     DECIDED_BY_VALUES,
@@ -129,7 +128,7 @@ def _decided_by_values(recorder: Recorder, name: str, call: Call, args: Any) -> 
             return selected
     result = recorder.results(call, f"a random value (aten.{name})")
     if all(recorder.is_settled(node) for node in call.nodes):
-        return tree_map(recorder.known, result)
+        return map_leaves(recorder.known, result)
     made: list[Tensor] = []
 
     def fake(x: Any) -> Any:
@@ -147,7 +146,7 @@ def _decided_by_values(recorder: Recorder, name: str, call: Call, args: Any) -> 
         recorder.write(tensor, node)
         return tensor
 
-    return tree_map(fake, result)
+    return map_leaves(fake, result)
 
 
 def _selected(recorder: Recorder, source: Tensor, masks: Any) -> Tensor | None:
@@ -173,7 +172,7 @@ def _real_values(
     """What an operation gives for real, where no draw has a part in it and it is small."""
     nothing: list[Tensor | None] = [None] * len(targets)
     nodes = call.nodes
-    if plain in _FILLS or any(node.concrete is None for node in nodes):
+    if plain in _FILLS or not all(node.is_known for node in nodes):
         return nothing
     if any(math.prod(x.shape) > CONCRETE for x in [*nodes, *targets]):
         return nothing

@@ -20,6 +20,7 @@ from portinit_torch.tracing.rectangles import (
     Rectangle,
     all_writes_of,
     as_index,
+    first_base,
     is_overwritten,
     writes_of,
 )
@@ -36,6 +37,9 @@ _UNIFORM_SCHEMES: tuple[Random, ...] = (
     portinit.xavier_uniform(gain=1 / math.sqrt(2)),
     portinit.xavier_uniform(gain=5.0 / 3),
 )
+_MOST_LEVELS = 50
+_MOST_NESTED = 50  # initializers within one another, which is half of what a recipe's text holds
+
 _NORMAL_SCHEMES: tuple[Random, ...] = (
     portinit.kaiming_normal(nonlinearity="relu"),
     portinit.kaiming_normal(mode="fan_out", nonlinearity="relu"),
@@ -54,6 +58,28 @@ def recognise(node: RecordedNode, plain: bool = False) -> Initializer | None:
         node: the value of a whole parameter.
         plain: name distributions by their numbers, not by schemes that look at the shape.
     """
+    return None if _is_deep(node) else _recognise(node, plain)
+
+
+def _is_deep(node: RecordedNode) -> bool:
+    """Whether a value is more operations deep than any initializer that has a name."""
+    level, seen = [node], {id(node)}
+    for _ in range(_MOST_LEVELS):
+        below = []
+        for above in level:
+            writes, base = writes_of(above)
+            inputs = [base, *(part for _, part in writes)] if writes else above.inputs
+            for part in () if above.is_known else inputs:
+                if id(part) not in seen:
+                    seen.add(id(part))
+                    below.append(part)
+        if not below:
+            return False
+        level = below
+    return True
+
+
+def _recognise(node: RecordedNode, plain: bool = False) -> Initializer | None:
     if node.op == "full" and not _is_complex(node):
         return _constant(node.attributes["value"])
     if node.concrete is not None:
@@ -143,13 +169,13 @@ def _affine(node: RecordedNode) -> Initializer | None:
     """A draw times and plus numbers is a draw from another distribution."""
     if node.op == "mul" and len(node.inputs) == 2:
         return _orthonormal(node)
-    inner = recognise(node.inputs[0], plain=True) if len(node.inputs) == 1 else None
+    inner = _recognise(node.inputs[0], plain=True) if len(node.inputs) == 1 else None
     if inner is None or node.inputs[0].shape != node.shape:
         return None
     if node.op == "cast" and not node.dtype.startswith(("float", "bfloat")):
         return None  # whole numbers are no sample of the distribution
     if node.op == "cast":
-        return recognise(node.inputs[0])
+        return _recognise(node.inputs[0])
     if node.op == "neg":
         return _scaled(inner, -1.0)
     other, reverse = float(node.attributes["other"]), node.attributes.get("reverse", False)
@@ -213,7 +239,7 @@ def _rearranged(node: RecordedNode) -> Initializer | None:
         return None
     if node.op == "strided" and not _is_permutation(node):
         return None
-    found = recognise(inner, plain=True)
+    found = _recognise(inner, plain=True)
     return found if isinstance(found, Random | portinit.orthogonal) else None
 
 
@@ -245,7 +271,7 @@ def _ops(node: RecordedNode) -> list[str]:
 
 
 def _blocks(parts: list[RecordedNode], axis: int) -> Initializer | None:
-    found = [recognise(part) for part in parts]
+    found = [_recognise(part) for part in parts]
     if any(part is None for part in found):
         return None
     sizes = tuple(part.shape[axis] for part in parts)
@@ -260,9 +286,11 @@ def _parts(node: RecordedNode) -> Initializer | None:
     packed = _partition(node.shape, writes) or _sparse(base, writes)
     if packed is not None:
         return packed
-    outside = recognise(base)
+    if len(writes) > _MOST_NESTED:
+        return None
+    outside = _recognise(base)
     for rectangle, written in reversed(writes):
-        inside = recognise(written, plain=True)
+        inside = _recognise(written, plain=True)
         if inside is None or outside is None or not isinstance(inside, Random | portinit.constant):
             return None
         outside = where(as_index(rectangle, node.shape), inside, outside)
@@ -309,22 +337,38 @@ def _is_complex(node: RecordedNode) -> bool:
     return isinstance(node.attributes["value"], complex) or node.dtype.startswith("complex")
 
 
-def refused(node: RecordedNode, seen: set[int] | None = None) -> str | None:
+def refused(node: RecordedNode) -> str | None:
     """Why a node cannot be carried: the first operation in it that no program has."""
-    seen = set() if seen is None else seen
-    if id(node) in seen or (node.concrete is not None and node.op != "full"):
-        return None
-    seen.add(id(node))
+    seen: set[int] = set()
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if id(node) in seen or (node.is_known and node.op != "full"):
+            continue
+        seen.add(id(node))
+        why = _refused_by_itself(node)
+        if why is not None:
+            return why
+        stack += reversed(_needed(node))
+    return None
+
+
+def _refused_by_itself(node: RecordedNode) -> str | None:
     if node.op == "uninitialized":
         return "nothing wrote it: it holds uninitialised memory"
     if node.op == "lazy":
         return "it has no shape yet: let the traced function run the model once on an input"
-    if node.op == "scatter" and is_overwritten(node):
-        writes, _ = all_writes_of(node)
-        parts = [write.inputs[1] for write in writes]
-        return next((why for part in parts if (why := refused(part, seen))), None)
-    if node.op == "full" and node.concrete is None and _is_complex(node):
+    if node.op == "full" and not node.is_known and _is_complex(node):
         return f"a complex constant at {node.source} has no counterpart in a recipe"
     if node.op.startswith("aten."):
         return f"{node.op} at {node.source} has no counterpart in a recipe"
-    return next((why for part in node.inputs if (why := refused(part, seen))), None)
+    return None
+
+
+def _needed(node: RecordedNode) -> list[RecordedNode]:
+    """The nodes whose values one needs; of many writes into parts of one tensor, all at once."""
+    if node.op != "scatter" or _refused_by_itself(first_base(node)) is None:
+        return [*node.inputs]
+    writes, base = all_writes_of(node)
+    parts = [write.inputs[1] for write in writes]
+    return parts if is_overwritten(node) else [*parts, base]

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from portinit.arrays.dtypes import dtype_name
+from portinit_torch.tracing.calls import map_leaves
 from portinit_torch.tracing.marks import GeneratorMarks, Stream
 from portinit_torch.tracing.modes import (
     FakeTensor,
@@ -46,12 +46,58 @@ class RecordedNode:
     dtype: str = "float32"
     attributes: dict[str, Any] = field(default_factory=dict)
     source: str = ""
-    concrete: Tensor | None = None  # the value, where no draw has a part in it
     random: bool = False  # whether it moves a random stream
     call: Call | None = None  # torch's own call that gives it, where there was one
     device: str = "cpu"  # of a draw: other devices' draws move other streams, meta's none
     stream: Stream | None = None  # that a draw is from
     number: int = 0  # in the order of recording
+    first_base: RecordedNode | None = None  # of a write: what was there before all writes
+    _value: Tensor | None = None
+    _pending: Callable[[], Tensor] | None = None
+    _layout: Content | None = None  # of the storage, where this is a write into part of it
+
+    @property
+    def is_known(self) -> bool:
+        """Whether no draw has a part in the value, so that it is computed for real."""
+        return self._value is not None or self._pending is not None or self._layout is not None
+
+    @property
+    def concrete(self) -> Tensor | None:
+        """The value, where no draw has a part in it."""
+        if self._pending is not None:
+            self._value, self._pending = on_real_tensors(self._pending), None
+        elif self._layout is not None:
+            self._value, self._layout = _after_writes(self), None
+        return self._value
+
+    @concrete.setter
+    def concrete(self, value: Tensor | None) -> None:
+        self._value = value
+
+    def defer(self, compute: Callable[[], Tensor]) -> None:
+        """Say how to compute the value when it is asked for."""
+        self._pending = compute
+
+
+def _after_writes(node: RecordedNode) -> Tensor:
+    """The value behind some writes into parts of a storage, one copy for all of them."""
+    writes, layout = [], node._layout
+    assert layout is not None
+    while node._value is None and node._layout is not None:
+        writes.append(node)
+        node = node.inputs[0]
+    before, parts = node.concrete, [write.inputs[1].concrete for write in writes]
+
+    def compute() -> Tensor:
+        assert before is not None
+        flat = _laid_out(before, layout).clone()
+        for write, part in zip(reversed(writes), reversed(parts), strict=True):
+            a = write.attributes
+            assert part is not None
+            flat.as_strided(a["size"], a["stride"], a["offset"]).copy_(part)
+        return flat.as_strided(layout.size, layout.stride).clone()
+
+    return on_real_tensors(compute)
 
 
 @dataclass
@@ -204,7 +250,7 @@ class Recorder:
                 return Blank(tuple(x.shape), x.stride(), x.dtype)
             return Slot(self.read(x))
 
-        return Call(func, tree_map(slot, args), tree_map(slot, kwargs))
+        return Call(func, map_leaves(slot, args), map_leaves(slot, kwargs))
 
     def add(
         self,
@@ -290,10 +336,14 @@ class Recorder:
             node = self.add(content.node.op, (), like, **content.node.attributes)
         else:
             node = self.add("strided", (content.node,), like, **window, **_order(content))
-        known = content.node.concrete
-        if known is not None:
-            flat = on_real_tensors(lambda: _laid_out(known, content))
-            node.concrete = on_real_tensors(lambda: flat.as_strided(size, stride, offset).clone())
+        held = content.node
+        if held.is_known:
+
+            def part() -> Tensor:
+                assert held.concrete is not None
+                return _laid_out(held.concrete, content).as_strided(size, stride, offset).clone()
+
+            node.defer(part)
         return node
 
     def write(self, tensor: Tensor, node: RecordedNode) -> None:
@@ -322,13 +372,8 @@ class Recorder:
             base = base.inputs[0]  # what was there is overwritten
         like = (base.shape, base.dtype)
         merged = self.add("scatter", (base, node), like, **window, **_order(content))
-        before, value = base.concrete, node.concrete
-        if before is not None and value is not None:
-            flat = on_real_tensors(lambda: _laid_out(before, content).clone())
-            on_real_tensors(lambda: flat.as_strided(size, stride, offset).copy_(value))
-            merged.concrete = on_real_tensors(
-                lambda: flat.as_strided(content.size, content.stride).clone()
-            )
+        if base.is_known and node.is_known:
+            merged._layout = content
         self.contents[address] = Content(merged, content.size, content.stride, storage)
 
     def _as_dtype(self, content: Content, tensor: Tensor) -> Content:
@@ -378,7 +423,7 @@ class Recorder:
         node = self.add("full", (), like, value=value)
         if like.numel() <= CONCRETE:
             shape, dtype = tuple(like.shape), like.dtype
-            node.concrete = on_real_tensors(lambda: torch.full(shape, value, dtype=dtype))
+            node.defer(lambda: torch.full(shape, value, dtype=dtype))
         return node
 
 

@@ -30,6 +30,17 @@ def all_writes_of(node: RecordedNode) -> tuple[list[RecordedNode], RecordedNode]
     return writes, node
 
 
+def first_base(node: RecordedNode) -> RecordedNode:
+    """What a tensor held before any of the writes into parts of it."""
+    passed = []
+    while node.op == "scatter":
+        passed.append(node)
+        node = node.inputs[0] if node.first_base is None else node.first_base
+    for write in passed:
+        write.first_base = node
+    return node
+
+
 def is_overwritten(node: RecordedNode) -> bool:
     """Whether every element of the base was written over."""
     rectangles, base = writes_of(node)
@@ -57,9 +68,10 @@ def _is_covered(shape: tuple[int, ...], rectangles: list[Rectangle]) -> bool:
     if math.prod(len(c) - 1 for c in cuts) > 1 << 16:
         return False
     cells = np.zeros([len(c) - 1 for c in cuts], dtype=bool)
+    places = [{edge: place for place, edge in enumerate(c)} for c in cuts]
     for rectangle in rectangles:
-        bounds = zip(cuts, rectangle, strict=True)
-        cells[tuple(slice(c.index(a), c.index(b)) for c, (a, b) in bounds)] = True
+        bounds = zip(places, rectangle, strict=True)
+        cells[tuple(slice(place[a], place[b]) for place, (a, b) in bounds)] = True
     return bool(cells.all())
 
 

@@ -142,7 +142,7 @@ def _program(first: Run, unsettled: dict[str, str]) -> tuple[Program, dict[int, 
         recorded = stack.pop()
         if id(recorded) not in needed:
             needed.add(id(recorded))
-            stack += [] if recorded.concrete is not None else recorded.inputs
+            stack += [] if recorded.is_known else recorded.inputs
     elsewhere = any(node.random and node.device == "cpu" for node in first.recorder.nodes)
     nodes: list[Node] = []
     numbers: dict[int, int] = {}

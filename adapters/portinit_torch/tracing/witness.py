@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map
 
 from portinit.arrays.dtypes import dtype_name, numpy_dtype
 from portinit.replay.operations import apply
-from portinit_torch.tracing.calls import tensors_in
+from portinit_torch.tracing.calls import leaves, map_leaves, tensors_in
 from portinit_torch.tracing.modes import TraceError, on_real_tensors
 from portinit_torch.tracing.storage import raw_bytes
 
@@ -62,8 +61,7 @@ class Call:
     @property
     def nodes(self) -> list[Any]:
         """The nodes whose values it needs."""
-        leaves = tree_flatten((self.args, self.kwargs))[0]
-        return [leaf.node for leaf in leaves if isinstance(leaf, Slot)]
+        return [x.node for x in leaves((self.args, self.kwargs)) if isinstance(x, Slot)]
 
     def at(self, position: int) -> Call:
         """Another of the results."""
@@ -79,7 +77,7 @@ class Call:
                 return None
             return value_of(x.node).clone() if isinstance(x, Slot) else x
 
-        args, kwargs = tree_map(real, self.args), tree_map(real, self.kwargs)
+        args, kwargs = map_leaves(real, self.args), map_leaves(real, self.kwargs)
         if kwargs.get("device") is not None:
             kwargs["device"] = "cpu"
         with torch.no_grad():
@@ -106,10 +104,10 @@ class Witness:
     def is_settled(self, node: Any) -> bool:
         """Whether a node's value is the same for every seed."""
         for part in self._unmet(node, self._settled):
-            settled = part.concrete is not None or (
+            settled = part.is_known or (
                 _is_seeded(part) if part.random else part.op != "uninitialized"
             )
-            inputs = [] if part.concrete is not None else parts_of(part)
+            inputs = [] if part.is_known else parts_of(part)
             settled = settled and all(self._settled[id(x)][1] for x in inputs)
             self._settled[id(part)] = part, settled
         return self._settled[id(node)][1]
@@ -144,7 +142,7 @@ class Witness:
         stack, seen = [node], set()
         while stack:
             part = stack[-1]
-            inputs = [] if part.concrete is not None else parts_of(part)
+            inputs = [] if part.is_known else parts_of(part)
             missing = [x for x in inputs if id(x) not in met and id(x) not in seen]
             if id(part) in met or id(part) in seen:
                 stack.pop()

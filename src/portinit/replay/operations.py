@@ -146,8 +146,12 @@ def _check_window(size: int, a: Attributes) -> None:
 
 
 def _scatter(a: Attributes, x: Array, value: Array) -> Array:
+    return _scatter_in_place(a, x.copy(), value)
+
+
+def _scatter_in_place(a: Attributes, x: Array, value: Array) -> Array:
     _check_window(x.size, a)
-    flat = _storage_order(x, a).copy()
+    flat = _storage_order(x, a)
     _window(flat, a)[...] = value
     if "order" not in a:
         return flat.reshape(x.shape)
@@ -243,6 +247,9 @@ OPERATIONS: dict[str, Operation] = {
     **FUNCTIONS,
 }
 """Functions of an operation's attributes and inputs."""
+
+IN_PLACE: dict[str, Operation] = {"scatter": _scatter_in_place}
+"""Operations that write into the memory of their first input, for those that need it no more."""
 
 INEXACT = frozenset(
     {"exp", "log", "erfinv", "sin", "cos", "tanh", "sqrt", "sigmoid", "pow"}

@@ -18,7 +18,7 @@ import numpy as np
 
 from portinit.arrays.dtypes import numpy_dtype
 from portinit.arrays.layouts import Shape, as_shape
-from portinit.replay.operations import CONSTANTS, OPERATIONS, Operation, apply
+from portinit.replay.operations import CONSTANTS, IN_PLACE, OPERATIONS, Operation, apply
 
 Array = np.ndarray[Any, Any]
 Version = tuple[int, int]
@@ -27,6 +27,9 @@ DRAWS = ("uniform", "normal", "trunc_normal", "randperm", "randint", "seed", "op
 """The operations that move a random stream: ``seed`` restarts it, and how ``opaque`` does is not
 known, so it stands in the way of a replay."""
 
+
+_FRESH = frozenset({*IN_PLACE, *CONSTANTS})
+"""Operations whose results share no memory with any other value."""
 
 _KNOWN = frozenset({*DRAWS, *CONSTANTS, *OPERATIONS})
 
@@ -109,6 +112,7 @@ def evaluate(
     """
     outputs = frozenset(wanted)
     uses = _uses(nodes, outputs)
+    only_used = [count == 1 for count in uses]
     values: dict[int, Array] = {}
 
     def use(number: int) -> None:
@@ -128,8 +132,12 @@ def evaluate(
                 arguments = [values[i] for i in node.inputs]
                 for i in node.inputs:
                     use(i)
+                # A thousand writes into parts of a tensor need no thousand copies of it.
+                own = node.op in IN_PLACE and only_used[node.inputs[0]]
+                fresh = own and nodes[node.inputs[0]].op in _FRESH and arguments[0].flags.writeable
+                chosen = IN_PLACE if fresh else operations
                 values[number] = apply(
-                    node.op, node.attributes, arguments, node.shape, node.dtype, operations
+                    node.op, node.attributes, arguments, node.shape, node.dtype, chosen
                 )
         except _MEANINGLESS as error:
             raise ValueError(f"node {number} ({node.op}): {error}") from error
