@@ -72,8 +72,12 @@ def _overlapping(fills: Sequence[Fill]) -> Iterator[tuple[Fill, Fill]]:
 
 
 def _has_plain_memory(tensor: Tensor) -> bool:
-    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
-    return plain and not tensor.is_meta
+    if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
+        return False
+    try:
+        return tensor.data_ptr() != 0
+    except RuntimeError:  # a transform's (functionalize, vmap), whose memory is not the value
+        return False
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:

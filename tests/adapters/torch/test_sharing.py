@@ -205,6 +205,15 @@ def test_an_error_on_the_way_gives_the_meta_tensors_back(monkeypatch):
     assert model.wte.weight is model.head.weight
 
 
+def test_a_transform_s_tensors_have_no_memory_to_compare():
+    def weight(x: torch.Tensor) -> torch.Tensor:
+        layer = portinit_torch.initialize(nn.Linear(2, 2), recipes.torch_defaults(), KEY)
+        return x @ layer.weight
+
+    plain = portinit_torch.initialize(nn.Linear(2, 2), recipes.torch_defaults(), KEY)
+    assert torch.equal(torch.func.functionalize(weight)(torch.eye(2)), plain.weight)
+
+
 # Wrappers
 
 
