@@ -31,6 +31,7 @@ from portinit.arrays.layouts import as_layout
 from portinit.backends.base import Request
 from portinit.backends.registry import words_of
 from portinit.initializers.gains import NONLINEARITIES
+from portinit.initializers.signatures import Mode, NonlinearityName
 from portinit_torch import sharded
 from portinit_torch.backend import BACKEND
 from portinit_torch.keys import words_from_generator
@@ -121,7 +122,7 @@ def _refuse_lazy(tensor: Tensor) -> None:
 
 
 def calculate_gain(
-    nonlinearity: str | Callable[[Any], Any], param: int | float | None = None
+    nonlinearity: NonlinearityName | Callable[[Any], Any], param: int | float | None = None
 ) -> float:
     """Return the recommended gain of a nonlinearity: PyTorch's table, and any function's gain.
 
@@ -537,8 +538,8 @@ def _require_kaiming(tensor: Tensor, mode: str, nonlinearity: Any, a: float) -> 
 def kaiming_uniform_(
     tensor: Tensor,
     a: float = 0,
-    mode: str = "fan_in",
-    nonlinearity: str | Callable[[Any], Any] = "leaky_relu",
+    mode: Mode = "fan_in",
+    nonlinearity: NonlinearityName | Callable[[Any], Any] = "leaky_relu",
     generator: Generator | None = None,
     *,
     key: Key | None = None,
@@ -579,8 +580,8 @@ def kaiming_uniform_(
 def kaiming_normal_(
     tensor: Tensor,
     a: float = 0,
-    mode: str = "fan_in",
-    nonlinearity: str | Callable[[Any], Any] = "leaky_relu",
+    mode: Mode = "fan_in",
+    nonlinearity: NonlinearityName | Callable[[Any], Any] = "leaky_relu",
     generator: Generator | None = None,
     *,
     key: Key | None = None,

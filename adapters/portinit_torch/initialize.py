@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -13,7 +13,8 @@ from torch.nn.parameter import is_lazy
 from portinit import Recipe, Rule
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
-from portinit.backends.base import key_words
+from portinit.backends.numpy import NUMPY
+from portinit.backends.registry import words_of
 from portinit.random.keys import Key
 from portinit.recipes.pretrained import unused
 from portinit.recipes.rule import raise_misfits
@@ -25,15 +26,20 @@ from portinit_torch.naming import unfit_names
 from portinit_torch.sharded import require_placements
 from portinit_torch.sharing import contradictions
 
+if TYPE_CHECKING:
+    import jax
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
 
 def initialize(
-    module: nn.Module,
+    module: _Module,
     recipe: Recipe,
-    key: Key,
+    key: Key | jax.Array,
     *,
     device: torch.device | str | int | None = None,
     names: Names | None = None,
-) -> nn.Module:
+) -> _Module:
     """Fill a module's parameters, and the buffers a recipe knows, in place.
 
     A parameter draws with ``key.fold_in(its name)``, so neither order nor device nor what else
@@ -49,7 +55,7 @@ def initialize(
     Args:
         module: a module on any device.
         recipe: its rules' names are the module's: ``layers.0.weight``.
-        key: a :class:`portinit.Key`.
+        key: a :class:`portinit.Key`, or a JAX threefry key whose words are known.
         device: where to make what is on the meta device, shards of DTensors only; what is
             elsewhere stays there.
         names: the recipe's names, or prefixes of them, by the module's, where these differ: the
@@ -72,7 +78,7 @@ def initialize(
     Linear(in_features=3, out_features=2, bias=True)
     """
     require(module, recipe)
-    root, names = Key(*key_words(key)), names or {}
+    root, names = Key(*words_of(key, NUMPY)), names or {}
     target = _with_memory(device)
     pairs = pairs_of(module, recipe, names)
     raise_misfits("names must lead to one tensor each", [*_misnamed(module, names)])

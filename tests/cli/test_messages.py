@@ -269,6 +269,18 @@ CALLS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         lambda: portinit.Recipe([("*", portinit.normal)]),
         ("a portinit initializer", "call it, normal()"),
     ),
+    "an initializer that is not called in a layer": (
+        flax_layer(portinit.kaiming_normal),
+        ("kaiming_normal must be made before it draws", "kernel_init=portinit.kaiming_normal()"),
+    ),
+    "an initializer of one argument that is not called": (
+        flax_layer(portinit.orthogonal),
+        ("kernel_init=portinit.orthogonal() with parentheses",),
+    ),
+    "an initializer of JAX's names that is not called": (
+        flax_layer(portinit.he_normal),
+        ("kernel_init=portinit.he_normal() with parentheses",),
+    ),
     "a linen module where variables are wanted": (
         lambda: portinit_flax.initialize(linen.Dense(3), RECIPE, KEY),
         ("variables or an nnx.Module", "the linen module Dense", "jax.eval_shape(model.init"),
@@ -282,6 +294,13 @@ CALLS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         ("module must be a torch.nn.Module, got Linear", "portinit_flax.initialize"),
     ),
 }
+
+
+def test_pytorch_takes_a_jax_key():
+    ours = portinit_torch.initialize(linear(), RECIPE, KEY)
+    for key in (jax.random.key(0), jax.random.PRNGKey(0)):
+        theirs = portinit_torch.initialize(linear(), RECIPE, key)
+        assert torch.equal(ours.weight, theirs.weight)
 
 
 @pytest.mark.parametrize("case", CALLS)

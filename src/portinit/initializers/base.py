@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
@@ -12,7 +15,14 @@ from portinit.arrays.layouts import Layout, Shape, as_layout, as_shape
 from portinit.backends.base import Request
 from portinit.backends.plan import Plan, independent_draws
 from portinit.backends.registry import backend_of, words_of
+from portinit.initializers.signatures import Namespace
+from portinit.random.keys import Key
 from portinit.sampling.distributions import Distribution
+
+if TYPE_CHECKING:
+    import jax
+
+_Array = TypeVar("_Array")
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,18 @@ class Parameter:
     padding_idx: int | None = None
     other_names: tuple[str, ...] = ()
     siblings: tuple[str, ...] | None = None
+
+
+def require_arguments(name: str, *arguments: Any) -> None:
+    """Refuse a key where an initializer's own arguments belong: it was not made, but called."""
+    first = arguments[0] if arguments else None
+    of_jax = type(first).__module__.partition(".")[0] in ("jax", "jaxlib")
+    raw = isinstance(first, np.ndarray) and first.dtype == np.uint32
+    if isinstance(first, Key) or of_jax or raw:
+        raise TypeError(
+            f"{name} must be made before it draws, portinit.{name}(...)(key, shape); got the class "
+            f"called with a key: write kernel_init=portinit.{name}() with parentheses"
+        )
 
 
 @dataclass(frozen=True)
@@ -103,6 +125,52 @@ class Initializer:
             for item in value if isinstance(value, tuple) else (value,):
                 if isinstance(item, Initializer):
                     yield item
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *arguments: Any, **named: Any) -> Any:
+            """Say so where the class is called in the place of an initializer of it."""
+            require_arguments(cls.__name__, *arguments)
+            return super().__new__(cls)
+
+    @overload
+    def __call__(
+        self,
+        key: Key,
+        shape: Sequence[int],
+        dtype: Any = None,
+        out_sharding: None = None,
+        *,
+        xp: None = None,
+        device: Any = None,
+        layout: Layout | str | None = None,
+    ) -> NDArray[Any]: ...
+
+    @overload
+    def __call__(
+        self,
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: Any = None,
+        out_sharding: Any = None,
+        *,
+        xp: None = None,
+        device: Any = None,
+        layout: Layout | str | None = None,
+    ) -> jax.Array: ...
+
+    @overload
+    def __call__(
+        self,
+        key: Any,
+        shape: Sequence[int],
+        dtype: Any = None,
+        out_sharding: Any = None,
+        *,
+        xp: Namespace[_Array],
+        device: Any = None,
+        layout: Layout | str | None = None,
+    ) -> _Array: ...
 
     def __call__(
         self,

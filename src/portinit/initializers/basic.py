@@ -9,15 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from numpy.typing import NDArray
 
 from portinit.arrays.dtypes import FORMATS, float_format
 from portinit.arrays.grids import Grid
+from portinit.arrays.layouts import Layout
 from portinit.backends.plan import Full
 from portinit.initializers.base import Initializer, Random
 from portinit.initializers.numbers import as_number, set_floats
+from portinit.initializers.signatures import Namespace
+from portinit.random.keys import Key
 from portinit.sampling.distributions import Constant, Normal, Uniform
 from portinit.sampling.truncated_normal import TruncatedNormal
+
+if TYPE_CHECKING:
+    import jax
+
+_Array = TypeVar("_Array")
 
 # Plain distributions
 
@@ -227,12 +237,39 @@ class _Fixed(constant):
     @overload
     def __call__(
         self,
+        key: Key,
+        shape: Sequence[int],
+        dtype: Any = None,
+        out_sharding: None = None,
+        *,
+        xp: None = None,
+        device: Any = None,
+        layout: Layout | str | None = None,
+    ) -> NDArray[Any]: ...
+    @overload
+    def __call__(
+        self,
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: Any = None,
+        out_sharding: Any = None,
+        *,
+        xp: None = None,
+        device: Any = None,
+        layout: Layout | str | None = None,
+    ) -> jax.Array: ...
+    @overload
+    def __call__(
+        self,
         key: Any,
         shape: Sequence[int],
-        dtype: Any = ...,
-        out_sharding: Any = ...,
-        **where: Any,
-    ) -> Any: ...
+        dtype: Any = None,
+        out_sharding: Any = None,
+        *,
+        xp: Namespace[_Array],
+        device: Any = None,
+        layout: Layout | str | None = None,
+    ) -> _Array: ...
     def __call__(self, *arguments: Any, **where: Any) -> Any:
         """Itself when called with nothing, as in PyTorch and Flax; else the values."""
         return super().__call__(*arguments, **where) if arguments or where else self

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from portinit.initializers.signatures import NonlinearityName
+
 _UNIT = (
     "linear",
     *(f"conv{n}d" for n in (1, 2, 3)),
@@ -19,7 +21,9 @@ _GAINS = dict.fromkeys(_UNIT, 1.0) | {"tanh": 5.0 / 3, "relu": math.sqrt(2.0), "
 NONLINEARITIES = (*_GAINS, "leaky_relu")
 
 
-def calculate_gain(nonlinearity: str | Callable[[Any], Any], param: float | None = None) -> float:
+def calculate_gain(
+    nonlinearity: NonlinearityName | Callable[[Any], Any], param: float | None = None
+) -> float:
     r"""The recommended gain of a nonlinearity.
 
     By name, PyTorch's table: 1 for linear, convolutions and sigmoid; 5/3 for tanh; sqrt(2) for

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from portinit.arrays.grids import Grid
 from portinit.backends.plan import Plan
-from portinit.initializers.base import Random
+from portinit.initializers.base import Random, require_arguments
 from portinit.initializers.fans import Axes, as_axes, jax_fans
 from portinit.initializers.numbers import set_floats
 from portinit.initializers.schemes import DISTRIBUTIONS, FAN_MODES, variance_scaling_std
+from portinit.initializers.signatures import DistributionName, FanMode
 from portinit.sampling.distributions import Distribution
 
 
@@ -54,13 +55,15 @@ class variance_scaling(Random):
     """
 
     scale: float
-    mode: str
-    distribution: str
+    mode: FanMode
+    distribution: DistributionName
     in_axis: Axes = -2
     out_axis: Axes = -1
     batch_axis: Axes = ()
 
     def __post_init__(self) -> None:
+        made = self.scale, self.mode, self.distribution
+        require_arguments(_NAMES.get(made, "variance_scaling"), self.in_axis)
         _one_of("mode", self.mode, tuple(FAN_MODES))
         _one_of("distribution", self.distribution, tuple(DISTRIBUTIONS))
         set_floats(self, "scale")
@@ -84,6 +87,16 @@ class variance_scaling(Random):
     def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
         halved = self.distribution == "uniform" and dtype.startswith("complex")
         return super().plan(grid, dtype, factor * math.sqrt(0.5) if halved else factor)
+
+
+_NAMES = {  # of the functions below, which hand on what they are called with
+    (1.0, "fan_avg", "uniform"): "glorot_uniform",
+    (1.0, "fan_avg", "truncated_normal"): "glorot_normal",
+    (1.0, "fan_in", "uniform"): "lecun_uniform",
+    (1.0, "fan_in", "truncated_normal"): "lecun_normal",
+    (2.0, "fan_in", "uniform"): "he_uniform",
+    (2.0, "fan_in", "truncated_normal"): "he_normal",
+}
 
 
 def glorot_uniform(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from portinit.arrays.grids import Grid
 from portinit.initializers.base import Random
@@ -19,6 +17,7 @@ from portinit.initializers.schemes import (
     uniform_with_std,
     xavier_std,
 )
+from portinit.initializers.signatures import Mode, Nonlinearity
 from portinit.sampling.distributions import Distribution
 
 
@@ -91,8 +90,8 @@ class xavier_normal(_Xavier):
 @dataclass(frozen=True)
 class _Kaiming(Random):
     a: float = 0.0
-    mode: str = "fan_in"
-    nonlinearity: str | float | Callable[[Any], Any] = "leaky_relu"
+    mode: Mode = "fan_in"
+    nonlinearity: Nonlinearity = "leaky_relu"
 
     def __post_init__(self) -> None:
         if not isinstance(self.mode, str) or self.mode.lower() not in ("fan_in", "fan_out"):

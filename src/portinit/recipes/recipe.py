@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
+from numpy.typing import NDArray
+
 from portinit.arrays.layouts import Layout, as_layout
 from portinit.initializers.assigned import assign
 from portinit.initializers.base import Initializer, Parameter
@@ -167,7 +169,7 @@ class Recipe:
 
     def replay(
         self, seed: int, torch_version: str | None = None, *, strict: bool = True
-    ) -> dict[str, Any]:
+    ) -> dict[str, NDArray[Any]]:
         """What ``torch.manual_seed(seed)`` and the traced constructor give on a CPU, in NumPy.
 
         Args:
