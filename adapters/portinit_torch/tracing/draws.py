@@ -78,6 +78,8 @@ class _Draw:
             return self.draw("randint", **bounds) if bounds else self.draw(f"aten.{plain}")
         if plain == "bernoulli" and isinstance(self.probability(), Tensor):
             return self.bernoulli_of(self.probability())
+        if plain == "multinomial":
+            return self.multinomial() or self.draw("aten.multinomial")
         numbers = {name: named.get(name) for name in _BY_INVERSION.get(plain, ())}
         if plain in _BY_INVERSION and _samples_by_inversion():
             return self.inverted(plain, {name: float(x) for name, x in numbers.items()})  # type: ignore[arg-type]
@@ -126,6 +128,25 @@ class _Draw:
             at = self.recorder.add("broadcast", (at,), (self.shape, wide), size=list(self.shape))
         less = self.recorder.add("lt", (uniform, at), (self.shape, "bool"))
         return self.recorder.add("cast", (less,), self.target)
+
+    def multinomial(self) -> RecordedNode | None:
+        """Without replacement: the largest quotients of the weights and as many exponentials."""
+        weights, count = self.named["self"], self.named["num_samples"]
+        plain = weights.is_contiguous() and weights.dtype in (torch.float32, torch.float64)
+        again = self.named.get("replacement") and count != 1
+        if again or not plain or not _samples_by_inversion():
+            return None
+        recorder, at = self.recorder, self.recorder.read(weights)
+        waits = _Draw(recorder, self.call, self.named, weights).inverted(
+            "exponential", {"lambd": 1.0}
+        )
+        quotients = recorder.add("div", (at, waits), weights)
+        axis = weights.ndim - 1
+        if count == 1:
+            return recorder.add("argmax", (quotients,), self.target, axis=axis, keepdims=True)
+        like = (at.shape, "int64")
+        ordered = recorder.add("argsort", (quotients,), like, axis=axis, descending=True)
+        return recorder.add("first", (ordered,), self.target, axis=axis, count=count)
 
     def normal(self) -> RecordedNode | None:
         """Normal values; means and deviations that are tensors come after the draw."""

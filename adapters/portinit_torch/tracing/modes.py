@@ -224,6 +224,16 @@ def _holds_random(recorder: Any, data: Any) -> bool:
     return isinstance(data, FakeTensor) and not recorder.is_settled(recorder.read(data))
 
 
+def _pickled(recorder: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    """torch.save and pickle write values, which a trace does not have."""
+    if not isinstance(args[0], FakeTensor):
+        return NotImplemented
+    raise recorder.refuse(
+        f"a tensor is pickled at {source_line()}; a trace has no values to write. Copy it with "
+        "copy.deepcopy or load_state_dict, which a trace follows"
+    )
+
+
 def _as_numbers(recorder: Any, data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [_as_numbers(recorder, item) for item in data]
@@ -258,6 +268,7 @@ _SUBSTITUTES: dict[Any, Callable[..., Any]] = {
     Tensor.numpy: _escaped,
     Tensor.__array__: _escaped,
     Tensor.data_ptr: _address_of,
+    Tensor.__reduce_ex__: _pickled,
     Tensor.share_memory_: _unchanged,
     Tensor.pin_memory: _unchanged,
     torch.tensor: _made_of_tensors,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from portinit import Initializer, Recipe, Rule
 from portinit.initializers.expression import expression, unavailable
 from portinit.recipes.rule import usual_layout
+from portinit.replay.operations import INEXACT
 from portinit.replay.program import DRAWS, Node, Program
 from portinit_torch.tracing.modes import on_real_tensors
 from portinit_torch.tracing.recognition import recognise, refused
@@ -21,9 +23,13 @@ from portinit_torch.tracing.recorder import RecordedNode
 from portinit_torch.tracing.relations import related, subprogram
 from portinit_torch.tracing.runs import Held, Run, run
 from portinit_torch.tracing.storage import raw_bytes
+from portinit_torch.tracing.witness import parts_below
 
 LARGEST_DATA = 1 << 20
-"""Values that no operation of a recipe gives are kept as data, up to this many elements."""
+"""Values from outside of the constructor are kept as data, up to this many elements."""
+
+LARGEST_TABLE = 1 << 22
+"""Tables that the constructor computes without a draw are, up to this many."""
 
 
 def trace(build: Callable[[], nn.Module]) -> Recipe:
@@ -59,6 +65,8 @@ def trace(build: Callable[[], nn.Module]) -> Recipe:
             f"traced; got a finished {kind}: write trace(lambda: {kind}(...))"
         )
     first, unsettled = run(build)
+    for held in first.held.values():
+        _keep_table(first, held.node)
     program, numbers = _program(first, unsettled)
     rules = [
         _rule(name, held, unsettled.get(name), program, numbers)
@@ -116,10 +124,22 @@ def _initializer(node: RecordedNode, program: Program, value: int | None) -> Ini
     return expression(subprogram(program.nodes, value))
 
 
+def _keep_table(first: Run, node: RecordedNode) -> None:
+    """Compute a large table for real, where a program would not give its very digits."""
+    if node.concrete is not None or node.op in ("full", "lazy"):
+        return
+    if math.prod(node.shape) > LARGEST_TABLE or not first.recorder.is_settled(node):
+        return
+    if any(part.random or part.op == "data" for part in parts_below(node)):
+        return
+    if refused(node) or any(part.op in INEXACT for part in parts_below(node)):
+        node.concrete = first.recorder.peek(node)
+
+
 def _uncarried(node: RecordedNode) -> str | None:
     """Why a value has no place in a recipe; none if it has one."""
     count = 0 if node.op == "full" or node.concrete is None else node.concrete.numel()
-    if count > LARGEST_DATA:
+    if count > (LARGEST_DATA if node.op == "data" else LARGEST_TABLE):
         return f"{count} values from elsewhere (pretrained?) at {node.source}"
     return refused(node)
 

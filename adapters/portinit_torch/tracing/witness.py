@@ -222,6 +222,18 @@ def _differ(one: Any, other: Any) -> bool:
     return bool(one != other)
 
 
+def parts_below(node: Any) -> list[Any]:
+    """The nodes that a node is made of in a program, itself included."""
+    found, stack = {id(node): node}, [node]
+    while stack:
+        part = stack.pop()
+        for x in () if part.concrete is not None else part.inputs:
+            if id(x) not in found:
+                found[id(x)] = x
+                stack.append(x)
+    return list(found.values())
+
+
 def parts_of(node: Any) -> list[Any]:
     """The nodes that a node's value is computed from."""
     if node.call is not None:

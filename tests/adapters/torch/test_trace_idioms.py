@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import copy
 import functools
+import io
 import math
 import os
 import random
@@ -425,6 +426,8 @@ def samplers() -> nn.Module:
         size=torch.empty(40).log_normal_(0.3, 0.5),
         whole=torch.empty(40).random_(),
         bits=torch.empty(40, dtype=torch.int64).random_(),
+        picked=torch.multinomial(torch.linspace(0.1, 1, 20), 5),
+        one=torch.multinomial(torch.rand(3, 20), 1),
         last=torch.randn(20),
     )
 
@@ -526,6 +529,19 @@ def tensors_of_tensors() -> nn.Module:
         ends=torch.tensor([x[0], x[2]]),
         drawn=torch.tensor([w[0], w[2], 1.0]),
         nested=torch.tensor([[w[0], 2], [3, w[1]]]),
+    )
+
+
+@exact
+def large_tables() -> nn.Module:
+    """More than 2^20 elements that no draw has a part in."""
+    angles = torch.outer(torch.arange(4096.0), torch.linspace(0.01, 1, 320))
+    return Holder(
+        ids=torch.arange(2**20 + 1),
+        angles=angles.cos(),
+        eye=torch.eye(1100),
+        mask=torch.full((1100, 1100), -math.inf).triu(1),
+        last=torch.randn(4),
     )
 
 
@@ -648,6 +664,13 @@ def a_refusal_that_is_caught() -> nn.Module:
 
 
 OUTSIDE = torch.zeros(3)
+
+
+@stopped("a tensor is pickled")
+def written_to_a_file() -> nn.Module:
+    model = nn.Linear(3, 3)
+    torch.save(model.state_dict(), io.BytesIO())
+    return model
 
 
 @stopped("several threads draw")
