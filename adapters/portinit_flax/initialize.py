@@ -48,7 +48,7 @@ def initialize(
         model: linen variables (``{"params": ..., "batch_stats": ...}``) or a tree of parameters,
             of arrays or of ``jax.eval_shape``'s structs; or an ``nnx.Module``, abstract or not.
         recipe: rules for PyTorch's names.
-        key: a :class:`portinit.Key` or a JAX threefry key.
+        key: a :class:`portinit.Key`, or a JAX key of threefry2x32 or rbg.
         names: where automatic matching needs help: a table from paths of the tree joined by ``/``
             to names of the recipe, or to pairs of a name and a :class:`portinit.Layout`.
 

@@ -138,23 +138,30 @@ def _signed(word: int) -> Any:
     return np.uint32(word).view(np.int32)  # JAX's own scalars take 100 microseconds each
 
 
+IMPLEMENTATIONS = ("threefry2x32", "rbg", "unsafe_rbg")
+"""The keys whose first two words are a key of portinit's.
+
+An rbg key holds the threefry key of the same seed, folds and splits twice over. An unsafe_rbg key
+does so until it is folded or split, which its generator does as the platform pleases.
+"""
+
+
 def key_data(key: jax.Array) -> jax.Array:
-    """The uint32 words of a typed or raw key, checked."""
+    """The two uint32 words of a typed or raw key, checked."""
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         impl = str(jax.random.key_impl(key))
-        if "threefry" not in impl and "fry" not in impl:
+        if impl not in IMPLEMENTATIONS:
             raise TypeError(
-                "a key must be a threefry2x32 key, whose bits are the same on every platform; "
-                f"got one of {impl}. Convert it: "
-                "jax.random.wrap_key_data(jax.random.bits(key, (2,)), impl='threefry2x32')"
+                f"a key must be a threefry2x32, rbg or unsafe_rbg key; got one of {impl}. Convert "
+                "it: jax.random.wrap_key_data(jax.random.bits(key, (2,)), impl='threefry2x32')"
             )
         key = jax.random.key_data(key)
-    if key.dtype != jnp.uint32 or key.shape != (2,):
+    if key.dtype != jnp.uint32 or key.shape not in ((2,), (4,)):
         raise TypeError(
-            "a key must be a single JAX key, typed or raw uint32 of shape (2,); "
+            "a key must be a single JAX key, typed or raw uint32 of shape (2,), or (4,) of rbg; "
             f"got dtype {key.dtype}, shape {key.shape}"
         )
-    return key
+    return key if key.shape == (2,) else lax.slice(key, (0,), (2,))
 
 
 BACKEND = JaxBackend(jnp)

@@ -19,7 +19,7 @@ def as_key(key: Any) -> Any:
     """A :class:`portinit.Key` where the words are known; a traced JAX key stays what it is.
 
     Raises:
-        TypeError: not a portinit.Key nor a JAX threefry key.
+        TypeError: not a portinit.Key, nor a JAX key of threefry2x32, rbg or unsafe_rbg.
     """
     if not isinstance(key, jax.Array):
         return key

@@ -41,7 +41,7 @@ def block(
 
     Args:
         initializer: of portinit, or of ``portinit_jax.initializers``.
-        key: a :class:`portinit.Key`, or a JAX threefry key.
+        key: a :class:`portinit.Key`, or a JAX key of threefry2x32 or rbg.
         shape: the shape of the whole array.
         start_indices: where the block begins along each axis: integers, traced or not. As with
             ``dynamic_slice``, a block that would reach out of the array is moved into it.

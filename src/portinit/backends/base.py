@@ -298,14 +298,14 @@ def _prepared(plan: Plan, request: Request) -> Plan:
 
 
 def key_words(key: Any) -> Words:
-    """The words of a :class:`Key`, or of a raw uint32 array of shape (2,)."""
+    """The words of a :class:`Key`, or of a raw uint32 array of shape (2,), or (4,) of rbg."""
     if isinstance(key, Key):
         return key.words
-    if isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape == (2,):
+    if isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape in ((2,), (4,)):
         return int(key[0]), int(key[1])
     raise TypeError(
-        "a key must be a portinit.Key, a JAX threefry key, or a raw uint32 array of shape (2,); "
-        f"got {_describe(key)}"
+        "a key must be a portinit.Key, a JAX key of threefry2x32 or rbg, or a raw uint32 array of "
+        f"shape (2,), or (4,) of rbg; got {_describe(key)}"
     )
 
 

@@ -186,7 +186,7 @@ class Initializer:
         """Values for a parameter: the same bits in every framework.
 
         Args:
-            key: a :class:`portinit.Key`, or a JAX threefry key, typed or raw.
+            key: a :class:`portinit.Key`, or a JAX key of threefry2x32 or rbg, typed or raw.
             shape: the shape of the array.
             dtype: a floating or complex dtype of any framework, or its name; by default the
                 framework's own default, float32 in NumPy.

@@ -23,7 +23,7 @@ from portinit.backends.threads import (
     in_threads,
     warn_of_arrays,
 )
-from portinit.random import threefry
+from portinit.random import shifts, threefry
 from portinit.sampling.quantile32 import pairs
 from portinit.sampling.transform import Transform
 
@@ -183,7 +183,7 @@ def _kernel() -> Any:
 def _machine() -> dict[str, Any]:
     """The kernel and the functions that it calls, by name."""
     emitted = vectors.functions()
-    files = vectors.__file__, lanes.__file__, threefry.__file__
+    files = vectors.__file__, lanes.__file__, threefry.__file__, shifts.__file__
     functions: list[Any] = [
         *(loops.is_contiguous_batch, loops.gather_counters, loops.scatter),
         *(loops.aligned, loops.fill),
