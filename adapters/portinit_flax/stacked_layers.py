@@ -60,7 +60,7 @@ class Stacks:
                 line = f"{'/'.join(prefix)}: among the stacked paths, but not in the tree"
                 split.misfits.append(line)
         rest = [leaf for leaf in found if not self._split_one(leaf, split)]
-        series = self._layers_by_structure(rest)
+        series = self._layers_by_structure(rest) if self._index else {}
         for leaf in found:
             if leaf.path in series:
                 number = split.leaves.index(leaf)
@@ -73,7 +73,7 @@ class Stacks:
         if stated is not None and stated[0].parts:
             self._join(leaf, stated[0], split)
             return True
-        is_known = stated is None and bool(self._index.exact(leaf.path))
+        is_known = stated is None and bool(self._index and self._index.exact(leaf.path))
         place = self._place(leaf, stated, is_known=is_known)
         if place is None:
             split.leaves.append(leaf)
@@ -104,7 +104,7 @@ class Stacks:
             return len(longest), self._axes[longest]
         if stated is not None:
             return (min(1, len(path) - 1), 0) if stated[0].stars else None
-        if not leaf.shape or is_known:
+        if not leaf.shape or not self._index or is_known:
             return None
         for words in range(1, len(path)):
             if self._all_layers(leaf, words):

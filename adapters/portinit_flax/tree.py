@@ -105,14 +105,21 @@ def _is_box(node: Any) -> bool:
 
 def path_of(keys: Iterable[Any]) -> Path:
     """The words of a leaf's path, as JAX gives it: keys, numbers and names of attributes."""
-    return tuple(str(_word(key)) for key in keys)
+    words = []
+    for key in keys:
+        kind = type(key)
+        word = getattr(key, _WORDS[kind]) if kind in _WORDS else key
+        words.append(str(word))
+    return tuple(words)
 
 
-def _word(key: Any) -> Any:
-    for name in ("key", "idx", "name"):
-        if hasattr(key, name):
-            return getattr(key, name)
-    return key
+_WORDS: dict[type, str] = {
+    jax.tree_util.DictKey: "key",
+    jax.tree_util.FlattenedIndexKey: "key",
+    jax.tree_util.SequenceKey: "idx",
+    jax.tree_util.GetAttrKey: "name",
+}
+"""Where each kind of JAX's keys has its word."""
 
 
 def classes_of(model: Any) -> dict[Path, str]:

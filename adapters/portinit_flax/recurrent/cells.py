@@ -21,7 +21,7 @@ _WHOLE = frozenset({"dense_i", "dense_h"})
 
 
 @dataclass(frozen=True)
-class Part:
+class CellArray:
     """One array of a cell: its path, its side (``"ih"`` or ``"hh"``), its gate if it has one."""
 
     path: Path
@@ -40,7 +40,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Cell:
+class RecurrentCell:
     """A recurrent cell of a tree.
 
     Attributes:
@@ -51,9 +51,9 @@ class Cell:
 
     path: Path
     sizes: tuple[int, int, int]
-    parts: tuple[Part, ...]
+    parts: tuple[CellArray, ...]
 
-    def rows(self, part: Part) -> range:
+    def rows(self, part: CellArray) -> range:
         """The rows of PyTorch's packed parameter that an array holds."""
         gates, _, hidden = self.sizes
         if part.gate is None:
@@ -73,7 +73,7 @@ class Cell:
             yield Parameter(torch_name((*self.path, leaf)), shape, "recurrent", hidden)
 
 
-def cells_of(tree: Tree) -> list[Cell]:
+def cells_of(tree: Tree) -> list[RecurrentCell]:
     """The recurrent cells of a tree."""
     owned: dict[Path, list[Path]] = {}
     for path in tree.leaves:
@@ -82,7 +82,7 @@ def cells_of(tree: Tree) -> list[Cell]:
     return [cell for path, paths in owned.items() for cell in _cell(tree, path, paths)]
 
 
-def _cell(tree: Tree, path: Path, paths: list[Path]) -> Iterator[Cell]:
+def _cell(tree: Tree, path: Path, paths: list[Path]) -> Iterator[RecurrentCell]:
     """The cell whose arrays these are, if they are a cell's."""
     kernels = {_owner(p): tree.leaves[p].shape for p in paths if p[-1] == "kernel"}
     letters = _APART.get(frozenset(kernels))
@@ -93,8 +93,8 @@ def _cell(tree: Tree, path: Path, paths: list[Path]) -> Iterator[Cell]:
     gates = len(letters) if letters else width // max(1, hidden)
     columns = hidden if letters else hidden * gates
     if gates in _LETTERS and all(shape[1] == columns for shape in kernels.values()):
-        parts = tuple(Part(p, _side(_owner(p)), _gate(p, letters)) for p in paths)
-        yield Cell(path, (gates, sides["ih"][0], hidden), parts)
+        parts = tuple(CellArray(p, _side(_owner(p)), _gate(p, letters)) for p in paths)
+        yield RecurrentCell(path, (gates, sides["ih"][0], hidden), parts)
 
 
 def _owner(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from portinit import Parameter, Recipe
 from portinit.recipes.packed import Packed, is_zero, packed_layers
 from portinit.recipes.rule import raise_misfits
-from portinit_flax.recurrent.cells import Cell, Part, cells_of
+from portinit_flax.recurrent.cells import CellArray, RecurrentCell, cells_of
 from portinit_flax.tree import Tree, leaves, tree_of
 
 
@@ -92,7 +92,7 @@ def names_of_cells(
     names = list(dict.fromkeys(layer.module for layer in layers))
     table: dict[str, str] = {}
     misfits: list[str] = []
-    held: dict[str, list[Cell]] = {}
+    held: dict[str, list[RecurrentCell]] = {}
     for cell in cells_of(tree) if layers else ():
         module = _module_of(cell, names, modules)
         if module is not None and not any(part.label in known for part in cell.parts):
@@ -100,13 +100,15 @@ def names_of_cells(
     for module, cells in held.items():
         mine = [layer for layer in layers if layer.module == module]
         wrong = [*_misfits(module, cells, mine)]
-        for cell, layer in zip(sorted(cells, key=_place), [] if wrong else mine, strict=False):
+        for cell, layer in zip(sorted(cells, key=_order), [] if wrong else mine, strict=False):
             table |= _names(cell, layer, misfits)
         misfits += wrong
     return table, misfits
 
 
-def _module_of(cell: Cell, names: list[str], modules: Mapping[str, str] | None) -> str | None:
+def _module_of(
+    cell: RecurrentCell, names: list[str], modules: Mapping[str, str] | None
+) -> str | None:
     """The recurrent module that a cell is a layer of."""
     if modules is None and len(names) == 1:
         return names[0]
@@ -120,14 +122,14 @@ def _split(text: str) -> list[str]:
     return re.findall(r"[^\W\d_]+|\d+", text)
 
 
-def _words(cell: Cell) -> list[str]:
+def _words(cell: RecurrentCell) -> list[str]:
     return _split("/".join(cell.path))
 
 
 _DIRECTIONS = {"forward": 0, "fwd": 0, "backward": 1, "bwd": 1, "reverse": 1}
 
 
-def _place(cell: Cell) -> tuple[list[int], list[int]]:
+def _order(cell: RecurrentCell) -> tuple[list[int], list[int]]:
     """Where a cell stands among a module's layers: the numbers in its path, then its direction."""
     words = _words(cell)
     return [int(w) for w in words if w.isdigit()], [
@@ -135,7 +137,7 @@ def _place(cell: Cell) -> tuple[list[int], list[int]]:
     ]
 
 
-def _misfits(module: str, cells: list[Cell], layers: list[Packed]) -> Iterator[str]:
+def _misfits(module: str, cells: list[RecurrentCell], layers: list[Packed]) -> Iterator[str]:
     """Why the cells cannot be the layers of a module, if they cannot."""
     label = module or "the recurrent layer"
     paths = ", ".join("/".join(cell.path) for cell in cells)
@@ -143,10 +145,10 @@ def _misfits(module: str, cells: list[Cell], layers: list[Packed]) -> Iterator[s
         yield f"{label}: {len(layers)} layers and directions need as many cells, got {paths}"
         return
     plain = {tuple(w for w in _words(c) if not (w.isdigit() or w in _DIRECTIONS)) for c in cells}
-    if len(plain) > 1 or len({str(_place(cell)) for cell in cells}) < len(cells):
+    if len(plain) > 1 or len({str(_order(cell)) for cell in cells}) < len(cells):
         yield f"{label}: numbers, forward and backward must tell its cells apart, got {paths}"
         return
-    for cell, layer in zip(sorted(cells, key=_place), layers, strict=True):
+    for cell, layer in zip(sorted(cells, key=_order), layers, strict=True):
         wanted = layer.gates, layer.inputs, layer.hidden
         if cell.sizes != wanted:
             yield (
@@ -157,7 +159,7 @@ def _misfits(module: str, cells: list[Cell], layers: list[Packed]) -> Iterator[s
             yield f"{'/'.join(cell.path)}: Flax's cells have no projection, as {layer.label} has"
 
 
-def _names(cell: Cell, layer: Packed, misfits: list[str]) -> dict[str, str]:
+def _names(cell: RecurrentCell, layer: Packed, misfits: list[str]) -> dict[str, str]:
     """The table of one cell; what does not fit joins the misfits."""
     names: dict[str, str] = {}
     for part in cell.parts:
@@ -173,7 +175,7 @@ def _names(cell: Cell, layer: Packed, misfits: list[str]) -> dict[str, str]:
     return names
 
 
-def _bias(cell: Cell, layer: Packed, part: Part) -> tuple[str, list[str]]:
+def _bias(cell: RecurrentCell, layer: Packed, part: CellArray) -> tuple[str, list[str]]:
     """Which of PyTorch's two bias vectors an array holds rows of, and why it cannot."""
     label = "/".join(cell.path)
     if not {"bias_ih", "bias_hh"} <= set(layer.rules):

@@ -81,8 +81,7 @@ class Layout:
 
     def logical_shape(self, shape: Sequence[int]) -> Shape:
         """PyTorch's shape of the parameter that an array of ``shape`` holds."""
-        seen = self.seen(shape)
-        return tuple(math.prod(seen[axis] for axis in g) for g in self.groups(len(seen)))
+        return _logical_shape(self, tuple(shape))
 
     def seen(self, shape: Sequence[int]) -> Shape:
         """The shape in which the layout reads an array of ``shape``: its view, or the shape."""
@@ -124,6 +123,12 @@ def _groups(axis0: tuple[int, ...], axis1: tuple[int, ...], ndim: int) -> tuple[
         raise ValueError(f"a layout must name each axis once, got {named} for {ndim} axes")
     rest = [[axis] for axis in range(ndim) if axis not in first + second]
     return tuple(tuple(group) for group in (first, second, *rest) if group)
+
+
+@lru_cache(maxsize=4096)
+def _logical_shape(layout: Layout, shape: Shape) -> Shape:
+    seen = layout.seen(shape)
+    return tuple(math.prod(seen[axis] for axis in g) for g in layout.groups(len(seen)))
 
 
 LAYOUTS = {

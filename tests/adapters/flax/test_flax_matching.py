@@ -726,6 +726,7 @@ def test_a_table_has_patterns_and_prefixes() -> None:
 def test_a_matching_written_as_a_table_gives_the_same_matching() -> None:
     shapes, recipe = shapes_of(Text(), TOKENS), bound(TorchText())
     matching = portinit_flax.match(shapes, recipe)
+    assert repr(matching).endswith("of them guessed; 0 misfits>")
     again = portinit_flax.match(shapes, recipe, matching.as_table())
     assert dict(again) == dict(matching)
     assert again.suspects == ()

@@ -32,8 +32,13 @@ class NameIndex:
             rewritten.setdefault(_rewritten(name.split(".")), []).append(name)
         return rewritten
 
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
     def find(self, path: Sequence[str]) -> tuple[list[str], Evidence]:
         """The names that a path may be: as it is written, translated, or in other words."""
+        if not self._known:
+            return [], Evidence.NAME
         exact = self.exact(path)
         if exact:
             return exact, Evidence.NAME

@@ -46,7 +46,7 @@ class LayoutEvidence(IntEnum):
     SIBLINGS = 3
     """Arrays of the same kind whose shapes leave no choice have this layout."""
     CONVENTION = 4
-    """Flax's layers call an array of this layout so: ``kernel``, ``embedding``."""
+    """Arrays of this name have this layout in Flax, such as ``kernel`` and ``embedding``."""
     ASSUMED = 5
     """The shape fits more than one layout, and nothing tells them apart."""
 
@@ -94,7 +94,7 @@ class Pair:
         return f"{self.path} = {self.parameter} ({words})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Matching(Mapping[str, tuple[str, Layout]]):
     """How a Flax model's arrays and PyTorch's parameters correspond.
 
@@ -133,7 +133,7 @@ class Matching(Mapping[str, tuple[str, Layout]]):
 
     @property
     def suspects(self) -> tuple[Pair, ...]:
-        """The pairs that are guessed, or whose layout is: what a proof has to look at first."""
+        """The guessed pairs, and those of a guessed layout, which a proof has to look at first."""
         return tuple(pair for pair in self.pairs if not pair.is_sure)
 
     def exchangeable(self) -> tuple[tuple[Pair, ...], ...]:
@@ -160,3 +160,7 @@ class Matching(Mapping[str, tuple[str, Layout]]):
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.pairs), *self.misfits])
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.pairs)} pairs, {len(self.suspects)} of them guessed"
+        return f"<Matching of {counts}; {len(self.misfits)} misfits>"
