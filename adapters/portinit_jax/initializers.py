@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.nn.initializers import Initializer as Initializer
 
 import portinit
@@ -54,6 +55,37 @@ class Typed:
         """The initializer, dtype and layout of a call for an array of ``shape``."""
         layout = None if self.column_axis is None else _columns(self.column_axis, len(shape))
         return self.build(*self.arguments), _dtype(self.dtype if dtype is None else dtype), layout
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """An initializer of unit scale, and a factor that is an array or is traced.
+
+    The product is rounded to the dtype, as in JAX: it may differ in the last bit from the values
+    for a scale that is a number, which are rounded once.
+    """
+
+    unit: Typed
+    factor: Any
+
+    def __call__(
+        self, key: Any, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None
+    ) -> jax.Array:
+        """Values for an array of ``shape``."""
+        values = self.unit(key, shape, dtype, out_sharding)
+        real = jnp.finfo(values.dtype).dtype  # type: ignore[no-untyped-call]
+        return values * jnp.broadcast_to(jnp.asarray(self.factor, real), values.shape)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a scale is known now, and one for all elements."""
+    return not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0
+
+
+def _bound(name: str, value: Any) -> float:
+    if not _is_number(value):
+        raise TypeError(f"{name} must be a number that is known when the initializer is made")
+    return float(value)
 
 
 def _dtype(dtype: Any) -> str | None:
@@ -167,6 +199,8 @@ def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
     >>> bool((0 <= values).all() and (values < 1).all())
     True
     """
+    if not _is_number(scale):
+        return Scaled(Typed(portinit.uniform, (0.0, 1.0), dtype), scale)
     return Typed(portinit.uniform, (0.0, float(scale)), dtype)
 
 
@@ -187,6 +221,8 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
     >>> initializers.normal(0.02)(jax.random.key(0), (4, 8)).shape
     (4, 8)
     """
+    if not _is_number(stddev):
+        return Scaled(Typed(portinit.normal, (0.0, 1.0), dtype), stddev)
     return Typed(portinit.normal, (0.0, float(stddev)), dtype)
 
 
@@ -214,8 +250,10 @@ def truncated_normal(
     >>> bool((abs(values) <= 2).all())
     True
     """
-    bounds = float(stddev), float(lower), float(upper)
-    return Typed(portinit.truncated_normal, bounds, dtype)
+    bounds = _bound("lower", lower), _bound("upper", upper)
+    if not _is_number(stddev):
+        return Scaled(Typed(portinit.truncated_normal, (1.0, *bounds), dtype), stddev)
+    return Typed(portinit.truncated_normal, (float(stddev), *bounds), dtype)
 
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
@@ -282,6 +320,9 @@ def variance_scaling(
     (4, 8)
     """
     axes = as_axes(in_axis), as_axes(out_axis), as_axes(batch_axis)
+    if not _is_number(scale):
+        unit = Scaling(portinit.variance_scaling, (1.0, mode, distribution, *axes), dtype)
+        return Scaled(unit, jnp.sqrt(jnp.asarray(scale)))
     return Scaling(portinit.variance_scaling, (float(scale), mode, distribution, *axes), dtype)
 
 
@@ -489,6 +530,8 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> In
     >>> bool(jax.numpy.allclose(q @ q.T, jax.numpy.eye(4), atol=1e-6))
     True
     """
+    if not _is_number(scale):
+        return Scaled(Typed(portinit.orthogonal, (1.0,), dtype, column_axis), scale)
     return Typed(portinit.orthogonal, (float(scale),), dtype, column_axis)
 
 
@@ -517,4 +560,6 @@ def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None)
     >>> initializers.delta_orthogonal()(jax.random.key(0), (3, 3, 4, 8)).shape
     (3, 3, 4, 8)
     """
+    if not _is_number(scale):
+        return Scaled(Typed(portinit.delta_orthogonal, (1.0,), dtype), scale)
     return Typed(portinit.delta_orthogonal, (float(scale),), dtype)

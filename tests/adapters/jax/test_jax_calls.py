@@ -243,7 +243,7 @@ def test_what_a_fill_raises_the_program_raises(monkeypatch: pytest.MonkeyPatch) 
     draw(key())
     with monkeypatch.context() as patch:
         patch.setattr(primitive.filling, "fill", refuse)
-        with pytest.raises((RuntimeError, ValueError), match="ValueError: .*nothing to fill"):
+        with pytest.raises((RuntimeError, ValueError), match=r"ValueError: .*nothing to fill"):
             draw(key()).block_until_ready()
     assert same_bits(draw(key()), pi.normal()(KEY, SHAPE))
 

@@ -718,3 +718,66 @@ def test_sharding(sharded: dict[str, str], name: str, check: str) -> None:
 @pytest.mark.parametrize("name", ["normal", "zeros", "ones", "constant"])
 def test_shardings_that_jax_refuses(sharded: dict[str, str], name: str, refusal: str) -> None:
     assert sharded[f"{name} refuses {refusal}"] == ""
+
+
+TRACED = {
+    "normal": lambda module, s: module.normal(s),
+    "uniform": lambda module, s: module.uniform(s),
+    "truncated_normal": lambda module, s: module.truncated_normal(s),
+    "variance_scaling": lambda module, s: module.variance_scaling(s, "fan_in", "normal"),
+    "orthogonal": lambda module, s: module.orthogonal(s),
+    "delta_orthogonal": lambda module, s: module.delta_orthogonal(s),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", TRACED)
+def test_scales_may_be_traced(name, dtype):
+    shape = (3, 4, 8, 8)
+    make = TRACED[name]
+
+    def draw(scale):
+        return make(ours, scale)(jax.random.key(0), shape, dtype)
+
+    traced, known = jax.jit(draw)(0.375), draw(0.375)
+    assert traced.dtype == known.dtype == dtype
+    eps = float(jnp.finfo(dtype).eps)
+    close = {"rtol": 2 * eps, "atol": 2 * eps * eps}
+    got, want = (np.asarray(x, np.float64) for x in (traced, known))
+    np.testing.assert_allclose(got, want, **close)
+    assert jax.grad(lambda s: draw(s).astype("float32").sum())(0.375) != 0
+    power = jax.jit(draw)(0.25)  # a power of two rounds nothing
+    assert bool((power == draw(0.25)).all()) or name == "variance_scaling"
+
+
+def test_scales_may_be_arrays():
+    scales = jnp.asarray([0.5, 2.0, 4.0])
+    values = ours.normal(scales)(jax.random.key(0), (1000, 3))
+    unit = ours.normal(1.0)(jax.random.key(0), (1000, 3))
+    assert bool((values == unit * scales[None]).all())
+    with pytest.raises(TypeError, match="lower must be a number"):
+        ours.truncated_normal(1.0, lower=scales)
+
+
+FLOAT8 = ["e3m4", "e4m3", "e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e4m3b11fnuz"]
+
+
+@pytest.mark.parametrize("kind", FLOAT8)
+@pytest.mark.parametrize("name", ["normal", "uniform", "truncated_normal", "he_normal"])
+def test_every_signed_float8_is_drawn(name, kind):
+    dtype = f"float8_{kind}"
+    make = {
+        "normal": lambda m: m.normal(0.3),
+        "uniform": lambda m: m.uniform(0.7),
+        "truncated_normal": lambda m: m.truncated_normal(0.3),
+        "he_normal": lambda m: m.he_normal(),
+    }[name]
+    values = make(ours)(jax.random.key(0), (40, 50), dtype)
+    single = make(ours)(jax.random.key(0), (40, 50), "float32")
+    assert values.dtype == dtype
+    got = np.asarray(values, np.float32)
+    want = np.asarray(single).astype(values.dtype).astype(np.float32)
+    bound = {"uniform": 0.7, "truncated_normal": 0.6}.get(name, np.inf)
+    assert abs(got).max() <= bound
+    limit = abs(got).max() if name in ("uniform", "truncated_normal") else np.inf
+    assert np.array_equal(got, np.clip(want, -limit, limit))  # within bounds after rounding
