@@ -303,7 +303,7 @@ class Tree:
         return None
 
     def layout(self, path: Path) -> Layout:
-        """How a leaf's axes are PyTorch's, as far as names, classes and siblings tell."""
+        """How a leaf's axes map to PyTorch's, as far as names, classes and siblings tell."""
         shape = self.leaves[path].shape
         named = flax_layout(path, len(shape))
         if path[-1] not in ("kernel", "bias") or len(shape) < 2 or named != _usual(path, shape):

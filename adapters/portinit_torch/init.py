@@ -413,7 +413,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """Fill a convolution's weight with the Dirac delta; see :class:`portinit.dirac`.
 
     Args:
-        tensor: a weight (out, in / groups, *kernel) of 3 to 5 dimensions; filled in place.
+        tensor: a weight ``(out, in / groups, *kernel)`` of 3 to 5 dimensions; filled in place.
         groups: the convolution's groups; they divide the output channels.
 
     Returns:
@@ -460,7 +460,7 @@ def xavier_uniform_(
     See :class:`portinit.xavier_uniform`.
 
     Args:
-        tensor: a weight (out, in, *kernel) of at least 2 dimensions; filled in place.
+        tensor: a weight ``(out, in, *kernel)`` of at least 2 dimensions; filled in place.
         gain: a factor, from :func:`calculate_gain`; 0 or more.
         generator: where the key comes from when none is given; PyTorch's default CPU generator
             if None.
@@ -496,7 +496,7 @@ def xavier_normal_(
     See :class:`portinit.xavier_normal`.
 
     Args:
-        tensor: a weight (out, in, *kernel) of at least 2 dimensions; filled in place.
+        tensor: a weight ``(out, in, *kernel)`` of at least 2 dimensions; filled in place.
         gain: a factor, from :func:`calculate_gain`; 0 or more.
         generator: where the key comes from when none is given; PyTorch's default CPU generator
             if None.
@@ -549,7 +549,7 @@ def kaiming_uniform_(
     See :class:`portinit.kaiming_uniform`.
 
     Args:
-        tensor: a weight (out, in, *kernel) of at least 2 dimensions; filled in place.
+        tensor: a weight ``(out, in, *kernel)`` of at least 2 dimensions; filled in place.
         a: the negative slope after this layer, for ``leaky_relu`` only.
         mode: ``"fan_in"`` or ``"fan_out"``.
         nonlinearity: a name known to :func:`calculate_gain`, or a function.
@@ -591,7 +591,7 @@ def kaiming_normal_(
     See :class:`portinit.kaiming_normal`.
 
     Args:
-        tensor: a weight (out, in, *kernel) of at least 2 dimensions; filled in place.
+        tensor: a weight ``(out, in, *kernel)`` of at least 2 dimensions; filled in place.
         a: the negative slope after this layer, for ``leaky_relu`` only.
         mode: ``"fan_in"`` or ``"fan_out"``.
         nonlinearity: a name known to :func:`calculate_gain`, or a function.

@@ -194,7 +194,7 @@ class Initializer:
             xp: the array namespace of the result, such as ``torch``; by default JAX for JAX's
                 keys and NumPy for others.
             device: where to put the result.
-            layout: how the array's axes are PyTorch's; by default arrays of two or more axes are
+            layout: how the array's axes map to PyTorch's; by default arrays of two or more axes are
                 kernels, (..., in, out), and embeddings stand as they are.
                 A :class:`portinit.Layout` or a name of one.
 
