@@ -25,7 +25,7 @@ import portinit_flax
 import portinit_torch
 
 ROOT = Path(__file__).parents[1]
-CIPHER = {("threefry.py", None), ("words.py", None), ("keys.py", "_wrap32")}
+CIPHER = {("threefry.py", None), ("words.py", None), ("shifts.py", None), ("keys.py", "_wrap32")}
 """The cipher's functions, by file and name; all of a file where there is no name."""
 
 SHAPE = (32, 64)

@@ -188,7 +188,7 @@ def precompile(
         ignore: as for :func:`initialize`.
 
     Returns:
-        The programs, to be called with a key: a :class:`Compiled`.
+        The programs as a :class:`Compiled`, which is called with a key.
 
     Raises:
         portinit.RecipeError: as for :func:`initialize`.

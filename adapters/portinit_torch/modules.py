@@ -62,7 +62,7 @@ def parameters(module: nn.Module) -> list[Parameter]:
         module: a module, on any device, the meta device included.
 
     Returns:
-        What each parameter's rule may depend on: its name, shape, kind of layer and fan_in.
+        A description of each parameter, with its name, shape, kind of layer and fan_in.
 
     >>> import torch, portinit_torch
     >>> [p.name for p in portinit_torch.parameters(torch.nn.Linear(3, 2))]
