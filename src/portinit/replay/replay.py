@@ -115,7 +115,7 @@ def _size(node: Node) -> int:
     return math.prod(node.shape)
 
 
-def _lies(node: Node) -> dict[str, bool]:
+def _memory_layout(node: Node) -> dict[str, bool]:
     """How a tensor lies in memory, which decides between two ways to draw normals."""
     return {"contiguous": node.attributes.get("contiguous", True)}
 
@@ -125,8 +125,8 @@ def _truncated(node: Node, version: Version) -> dict[str, Any]:
     TruncatedNormal(a["mean"], a["std"], a["a"], a["b"])  # its rejection must have an end
     again = a.get("contiguous", True) or a.get("gaps", False)
     bounds = {name: a[name] for name in ("mean", "std", "a", "b")}
-    lies = _lies(node) | {"redraw_contiguous": again}
-    return bounds | lies | {"dtype": node.dtype, "version": version}
+    layout = _memory_layout(node) | {"redraw_contiguous": again}
+    return bounds | layout | {"dtype": node.dtype, "version": version}
 
 
 _Draw = Callable[[torch_rng.Generator, int, Node, Version], Any]
@@ -136,7 +136,13 @@ _DRAWS: dict[str, _Draw] = {
         g, n, node.attributes["a"], node.attributes["b"], node.dtype, v
     ),
     "normal": lambda g, n, node, v: torch_rng.normal(
-        g, n, node.attributes["mean"], node.attributes["std"], node.dtype, version=v, **_lies(node)
+        g,
+        n,
+        node.attributes["mean"],
+        node.attributes["std"],
+        node.dtype,
+        version=v,
+        **_memory_layout(node),
     ),
     "trunc_normal": lambda g, n, node, v: torch_rng.trunc_normal(g, n, **_truncated(node, v)),
     "randperm": lambda g, n, node, v: torch_rng.randperm(g, n),
@@ -147,7 +153,7 @@ _DRAWS: dict[str, _Draw] = {
 _SKIPS: dict[str, _Draw] = {
     "uniform": lambda g, n, node, v: torch_rng.skip_uniform(g, n, node.dtype),
     "normal": lambda g, n, node, v: torch_rng.skip_normal(
-        g, n, node.dtype, version=v, **_lies(node)
+        g, n, node.dtype, version=v, **_memory_layout(node)
     ),
     "trunc_normal": lambda g, n, node, v: torch_rng.skip_trunc_normal(g, n, **_truncated(node, v)),
     "randperm": lambda g, n, node, v: torch_rng.skip_randperm(g, n),
