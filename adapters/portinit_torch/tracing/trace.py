@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import math
 import warnings
@@ -17,7 +18,7 @@ from portinit.initializers.expression import expression, unavailable
 from portinit.recipes.rule import usual_layout
 from portinit.replay.operations import INEXACT
 from portinit.replay.program import DRAWS, Node, Program
-from portinit_torch.tracing.modes import on_real_tensors
+from portinit_torch.tracing.modes import TraceError, on_real_tensors
 from portinit_torch.tracing.recognition import recognise, refused
 from portinit_torch.tracing.recorder import RecordedNode
 from portinit_torch.tracing.relations import related, subprogram
@@ -133,7 +134,8 @@ def _keep_table(first: Run, node: RecordedNode) -> None:
     if any(part.random or part.op == "data" for part in parts_below(node)):
         return
     if refused(node) or any(part.op in INEXACT for part in parts_below(node)):
-        node.concrete = first.recorder.peek(node)
+        with contextlib.suppress(ValueError, TraceError):  # it stays what it is, and is named
+            node.concrete = first.recorder.peek(node)
 
 
 def _uncarried(node: RecordedNode) -> str | None:

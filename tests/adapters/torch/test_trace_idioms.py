@@ -318,6 +318,27 @@ def a_square_root_of_a_number_that_was_read() -> nn.Module:
 
 
 @named("w")
+def drawn_again_until_it_suits() -> nn.Module:
+    w = torch.randn(3)
+    while w.abs().max() > 1.5:
+        w = torch.randn(3)
+    return Holder(w=w)
+
+
+@named("w")
+def a_seed_that_is_drawn() -> nn.Module:
+    seed = int(torch.randint(0, 2**31, ()))
+    generator = torch.Generator().manual_seed(seed)
+    return Holder(w=torch.randn(4, generator=generator), b=torch.randn(4))
+
+
+@named("w")
+def a_permutation_that_is_read() -> nn.Module:
+    order = torch.randperm(4).tolist()
+    return Holder(w=torch.arange(4.0)[order], b=torch.randn(4))
+
+
+@named("w")
 def a_branch() -> nn.Module:
     w = torch.randn(4)
     return Holder(w=-w if w.sum() > 0 else w, b=torch.randn(4))
@@ -368,6 +389,20 @@ def an_orthogonal_parametrization() -> nn.Module:
 def batch_normalisation_in_training() -> nn.Module:
     norm = nn.BatchNorm1d(3)
     norm(torch.randn(5, 3))
+    return nn.Sequential(norm, nn.Linear(3, 3))
+
+
+@named("0.running_mean", "0.running_var")
+def batch_normalisation_of_known_values() -> nn.Module:
+    norm = nn.BatchNorm1d(3, momentum=None)
+    norm(torch.ones(5, 3))
+    return nn.Sequential(norm, nn.Linear(3, 3))
+
+
+@named("0.running_mean", "0.running_var")
+def instance_normalisation_in_training() -> nn.Module:
+    norm = nn.InstanceNorm1d(3, track_running_stats=True)
+    norm(torch.randn(2, 3, 5))
     return nn.Sequential(norm, nn.Linear(3, 3))
 
 
