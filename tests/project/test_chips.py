@@ -1,0 +1,98 @@
+"""Chips that are not here: what the compiler of TPUs makes of a draw, beside JAX's own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks import chips
+
+pytestmark = [
+    pytest.mark.skipif(not chips.has_compiler(), reason="needs pip install 'portinit[chips]'"),
+    pytest.mark.slow,
+]
+
+MOST = {"uniform": 1.1, "normal": 1.6}
+"""Of JAX's own cycles."""
+
+
+@pytest.fixture(scope="module", params=chips.CHIPS)
+def found(request: pytest.FixtureRequest) -> Any:
+    """A process of its own: the compiler is not to be loaded into this one."""
+    command = [sys.executable, "-m", "benchmarks.chips", "--json", "--chips", request.param]
+    result = subprocess.run(
+        command,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        cwd=Path(chips.__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_every_draw_is_one_pass_without_look_ups(found: Any) -> None:
+    assert len(found) == len(chips.DTYPES) * len(chips.draws())
+    for row in found:
+        ours = row["ours"]
+        assert (ours["custom"], ours["lookups"], ours["collectives"]) == (0, 0, 0), row
+        assert ours["temporaries"] < 0.02, row
+
+
+def test_no_draw_takes_many_more_cycles_than_jaxs(found: Any) -> None:
+    for row in found:
+        most = MOST["uniform" if "uniform" in row["draw"] else "normal"]
+        assert 0.5 < row["ratio"] < most, row
+
+
+def test_a_look_up_would_be_seen() -> None:
+    """The witness itself, of a table that a draw looks up."""
+    code = (
+        "import jax.numpy as jnp, numpy as np\n"
+        "from benchmarks import chips\n"
+        "table = np.arange(2**15, dtype=np.float32)\n"
+        "words = chips.of_jax('uniform', 'float32')\n"
+        "look_up = lambda key: jnp.take(table, (words(key) * 2**15).astype(int))\n"
+        "seen = chips.compiled(look_up, 'v5e:2x2')\n"
+        "print(seen.custom + seen.lookups)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        cwd=Path(chips.__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert int(result.stdout.splitlines()[-1]) > 0
+
+
+@pytest.mark.parametrize("along", ["data, model", "None, model"])
+def test_nothing_is_sent_between_the_devices_of_a_mesh(along: str) -> None:
+    axes = ", ".join(repr(name) if name != "None" else name for name in along.split(", "))
+    code = (
+        "import json, numpy as np, portinit as pi\n"
+        "from dataclasses import asdict\n"
+        "from jax.sharding import Mesh, NamedSharding, PartitionSpec\n"
+        "from benchmarks import chips\n"
+        "chips.SHAPE = (16384, 16384)\n"
+        "grid = np.array(chips.devices('v5e:4x4')).reshape(4, 4)\n"
+        f"spec = PartitionSpec({axes})\n"
+        "sharding = NamedSharding(Mesh(grid, ('data', 'model')), spec)\n"
+        "draw = chips.of_portinit(pi.he_normal(), 'bfloat16')\n"
+        "print(json.dumps(asdict(chips.compiled(draw, 'v5e:4x4', sharding))))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        cwd=Path(chips.__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    seen = json.loads(result.stdout.splitlines()[-1])
+    assert (seen["collectives"], seen["custom"], seen["lookups"]) == (0, 0, 0)
+    assert seen["temporaries"] < 0.02
