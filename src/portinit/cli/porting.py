@@ -176,12 +176,15 @@ def fill(task: Task) -> Pair:
         bound = bound.with_values(chosen.replay(task.replay))
         inexact = chosen.inexact()
     flax = flax_model(task.flax_factory, task.flax_name, task.flax_input)
-    bound, summed = _with_one_bias(flax.empty, bound, key, task)
-    plans = leaf_plans(flax.empty, bound, Request.of(task.names, task.stacked))
-    if task.replay is None or summed:
-        portinit_torch.initialize(ours, bound, key)
-    values = portinit_flax.initialize(flax.empty, bound, key, task.names, stacked=task.stacked)
-    notes += [*summed, *flax.notes]
+    with warnings.catch_warnings(record=True) as caught:  # of pairs that are guessed
+        warnings.simplefilter("always")
+        bound, summed = _with_one_bias(flax.empty, bound, key, task)
+        plans = leaf_plans(flax.empty, bound, Request.of(task.names, task.stacked))
+        if task.replay is None or summed:
+            portinit_torch.initialize(ours, bound, key)
+        values = portinit_flax.initialize(flax.empty, bound, key, task.names, stacked=task.stacked)
+    guessed = dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning)
+    notes += [*guessed, *summed, *flax.notes]
     return Pair(ours, flax, values, bound, plans, initializers, tuple(notes), inexact)
 
 
