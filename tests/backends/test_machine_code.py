@@ -59,7 +59,7 @@ def run(**environment: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_without_numbas_compiler_arrays_are_filled_and_it_is_said_once() -> None:
+def test_without_numbas_compiler_it_is_said_once() -> None:
     assert run(NUMBA_DISABLE_JIT="1") == [*digests(), "1"]
 
 

@@ -123,3 +123,4 @@ fill_p.def_impl(_by_arrays)  # type: ignore[no-untyped-call]
 fill_p.def_abstract_eval(_abstract)  # type: ignore[no-untyped-call]
 batching.primitive_batchers[fill_p] = _batched
 mlir.register_lowering(fill_p, _lowered)
+xla_ffi.register(_TARGET, _fill)  # for programs that another process compiled and serialized

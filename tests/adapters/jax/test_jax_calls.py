@@ -1,6 +1,7 @@
 """Compiled programs that call the fused fills: NumPy's bytes, under every transformation of JAX."""
 
 import math
+import pickle
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
+from jax.experimental import serialize_executable
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tests.support.bits import same_bits
 
@@ -322,3 +324,21 @@ def test_a_program_kept_on_disk_calls_in_the_next_process(tmp_path: Path) -> Non
         assert done.returncode == 0, done.stderr[-3000:]
         found += done.stdout.split()
     assert found == ["False", "True"]
+
+
+_LOAD = """
+import pickle, sys
+import jax, portinit_jax
+from jax.experimental import serialize_executable
+draw = serialize_executable.deserialize_and_load(*pickle.loads(sys.stdin.buffer.read()))
+sys.stdout.buffer.write(draw(jax.random.key(0)).tobytes())
+"""
+
+
+def test_a_serialized_program_runs_in_a_process_that_imports_portinit_jax() -> None:
+    compiled = jax.jit(lambda key: pi.normal()(key, SHAPE)).lower(jax.random.key(0)).compile()
+    assert primitive._TARGET in compiled.as_text()
+    content = pickle.dumps(serialize_executable.serialize(compiled))
+    done = subprocess.run([sys.executable, "-c", _LOAD], input=content, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout == pi.normal()(pi.key(0), SHAPE).tobytes()
