@@ -70,7 +70,7 @@ def trace(factory: str, out: Path | None, as_code: bool) -> None:
     if out is not None:
         write_atomically(out, recipe.to_json().encode())
         CONSOLE.print("wrote", str(out), markup=False)
-    lost = [str(w.message) for w in caught if "cannot be carried" in str(w.message)]
+    lost = [str(w.message) for w in caught if "parameters cannot be" in str(w.message)]
     if lost:
         raise click.ClickException("\n".join(lost))
 
