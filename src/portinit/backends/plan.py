@@ -28,7 +28,7 @@ class Full:
     """
 
     value: complex
-    distribution: Distribution | None = field(default=None, compare=False)
+    distribution: Distribution | None = field(default=None, compare=False, repr=False)
     divisible: ClassVar[bool] = True
     lasting: ClassVar[bool] = True
 
@@ -49,7 +49,7 @@ class Elementwise:
     transform: Transform
     imaginary: Transform | None = None
     offset: int = 0
-    distribution: Distribution | None = field(default=None, compare=False)
+    distribution: Distribution | None = field(default=None, compare=False, repr=False)
     divisible: ClassVar[bool] = True
     lasting: ClassVar[bool] = True
 

@@ -14,7 +14,10 @@ from jax.sharding import AxisType, PartitionSpec
 
 import portinit as pi
 import portinit_flax
+from portinit.arrays.grids import Grid
+from portinit.arrays.layouts import LAYOUTS
 from portinit_jax import host, initializers
+from portinit_jax.programs import shared
 
 SERVES = host.can_make_on_host  # before a fixture hides it
 KEY = pi.key(3)
@@ -163,3 +166,11 @@ def test_a_flax_model_needs_no_compilation(served: list[bool]) -> None:
     assert served == [True] * 4
     for ours, theirs in zip(jax.tree.leaves(filled), jax.tree.leaves(by_programs), strict=True):
         assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()
+
+
+def test_plans_that_differ_in_constants_share_a_program() -> None:
+    grid = Grid.whole((4, 8), LAYOUTS["flax"])
+    plans = [pi.normal(std=std).plan(grid, "float32") for std in (0.02, 0.01)]
+    specs = {shared([plan], grid, "float32", None, None)[0] for plan in plans}
+    assert len(specs) == 1
+    assert specs.pop().constants == 3
