@@ -167,3 +167,18 @@ def test_kept_object_code_carries_a_digest(tmp_path: Path, monkeypatch: pytest.M
         loaded = code.load()
         assert loaded is not None
         assert loaded["double"](21) == 42
+
+
+_AT_EXIT = """
+import atexit, hashlib
+import portinit
+def say():
+    print(hashlib.sha256(portinit.normal()(portinit.key(0), (1 << 20,)).tobytes()).hexdigest())
+atexit.register(say)
+"""
+
+
+def test_a_large_array_is_filled_while_the_interpreter_exits() -> None:
+    command = [sys.executable, "-c", _AT_EXIT]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == digests()[:1], done.stderr

@@ -61,7 +61,11 @@ def in_threads(function: Callable[[_T], _R], items: Iterable[_T], threads: int) 
     if threads == 1:
         return [function(item) for item in items]
     pool = _pool(threads)
-    futures = [pool.submit(function, item) for item in items]
+    items, futures = list(items), []
+    try:
+        futures = [pool.submit(function, item) for item in items]
+    except RuntimeError:  # the interpreter is shutting down, and starts no thread any more
+        return [function(item) for item in items]
     try:
         return [future.result() for future in futures]
     finally:  # after an error nothing goes on
