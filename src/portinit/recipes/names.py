@@ -100,7 +100,9 @@ def signature(name: str) -> tuple[str, ...]:
     >>> signature("layers.0.linear1") == signature("layers_0/linear1")
     True
     """
-    return tuple(filter(None, name.replace("/", ".").replace("_", ".").split(".")))
+    first, *others = name.replace("/", ".").replace("_", ".").split(".")
+    # An underscore at the end belongs to the word: ``mean_`` is another name than ``mean``.
+    return (first, *filter(None, others[:-1]), *others[-1:])
 
 
 def signatures_of(path: Sequence[str]) -> Iterator[tuple[str, ...]]:
