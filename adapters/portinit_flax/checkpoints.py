@@ -11,7 +11,7 @@ from portinit.checkpoints import TensorSpec
 from portinit.checkpoints.tensors import ParameterPart, chosen_dtype, require_suited
 from portinit.recipes.matching.tables import NameTable
 from portinit_flax.evaluation import ArrayFill, array_fills
-from portinit_flax.matching import LeafPlan, Request, leaf_plans
+from portinit_flax.matching import LeafPlan, MatchRequest, leaf_plans
 from portinit_flax.tree import Path, leaves, paths_of, tree_of
 
 
@@ -53,7 +53,7 @@ def checkpoint_tensors(
     tree = tree_of(model)
     paths = list(paths_of(tree))
     labels = {leaf.position: leaf.path for leaf in leaves(tree)[0]}
-    plans = leaf_plans(model, recipe, Request.of(names, stacked))
+    plans = leaf_plans(model, recipe, MatchRequest.of(names, stacked))
     fills = array_fills(plans, [None] * len(paths))
     found = [_spec(fill, labels[fill.position], paths[fill.position], dtype) for fill in fills]
     require_suited(found)

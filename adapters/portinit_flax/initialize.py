@@ -15,7 +15,7 @@ from portinit.recipes.matching.tables import NameTable
 from portinit.recipes.recipe import require_recipe
 from portinit.recipes.rule import RecipeError, raise_misfits
 from portinit_flax.evaluation import ArrayFill, CompiledFill, array_fills, fill_arrays
-from portinit_flax.matching import Matcher, Request, leaf_plans
+from portinit_flax.matching import Matcher, MatchRequest, leaf_plans
 from portinit_flax.random_state import fill_random_state, without_values
 from portinit_flax.shardings import placements
 from portinit_flax.tree import tree_of
@@ -97,7 +97,7 @@ def initialize(
     >>> portinit_flax.initialize(tree, recipe, portinit.key(0))["fc"]["kernel"].shape
     (3, 2)
     """
-    prepared = PreparedModel.of(model, recipe, Request.of(names, stacked, ignore), shardings)
+    prepared = PreparedModel.of(model, recipe, MatchRequest.of(names, stacked, ignore), shardings)
     filled: _Model = prepared.fill(key)
     return filled
 
@@ -111,7 +111,7 @@ class PreparedModel:
     fills: tuple[ArrayFill, ...]
 
     @classmethod
-    def of(cls, model: Any, recipe: Recipe, request: Request, shardings: Any) -> PreparedModel:
+    def of(cls, model: Any, recipe: Recipe, request: MatchRequest, shardings: Any) -> PreparedModel:
         """A model and its fills, or a RecipeError that lists all that does not fit."""
         require_recipe(recipe)
         tree = tree_of(model)
@@ -204,7 +204,7 @@ def precompile(
     128
     >>> filled = compiled(portinit.key(0))
     """
-    prepared = PreparedModel.of(model, recipe, Request.of(names, stacked, ignore), shardings)
+    prepared = PreparedModel.of(model, recipe, MatchRequest.of(names, stacked, ignore), shardings)
     paths: dict[FillSpec, list[str]] = {}
     for fill in prepared.fills:
         if not fill.is_joined:
@@ -249,7 +249,7 @@ def match(
     Dense_0/kernel = fc.weight (rewritten; layout by class)
     """
     require_recipe(recipe)
-    result = Matcher(model, recipe, Request.of(names, stacked, ignore)).matching
+    result = Matcher(model, recipe, MatchRequest.of(names, stacked, ignore)).matching
     if strict and result.misfits:
         raise RecipeError(
             f"the tree and the recipe must fit; {len(result.misfits)} do not fit:", result.misfits

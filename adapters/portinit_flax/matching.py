@@ -49,7 +49,7 @@ class LeafPlan:
 
 
 @dataclass(frozen=True)
-class Request:
+class MatchRequest:
     """What is asked of a matching.
 
     Attributes:
@@ -68,13 +68,13 @@ class Request:
         names: NameTable | None,
         stacked: Mapping[str, int] | None = None,
         ignore: str | Iterable[str] = (),
-    ) -> Request:
+    ) -> MatchRequest:
         """A request as callers write it."""
         patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         return cls(names or {}, stacked or {}, patterns)
 
 
-def leaf_plans(model: Any, recipe: Recipe, request: Request) -> list[LeafPlan]:
+def leaf_plans(model: Any, recipe: Recipe, request: MatchRequest) -> list[LeafPlan]:
     """A plan for each leaf of a model, and for each layer of a leaf that is a stack.
 
     Raises:
@@ -128,7 +128,7 @@ class Matcher:
         request: what the user states.
     """
 
-    def __init__(self, model: Any, recipe: Recipe, request: Request) -> None:
+    def __init__(self, model: Any, recipe: Recipe, request: MatchRequest) -> None:
         self._recipe, self._request = recipe, request
         self._rules = {rule.name: rule for rule in recipe.rules[::-1] if rule.name is not None}
         self._is_complete = bool(recipe.rules) and len(recipe.patterns) == 0

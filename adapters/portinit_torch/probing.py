@@ -43,13 +43,13 @@ def probe(
     bound = None if recipe is None else bind(model, recipe)
     if recipe is not None and key is not None:
         model = initialize(copy.deepcopy(model), recipe, key)
-    recorder = Recorder()
+    recorder = HookRecorder()
     gradients = _run(model, inputs, recorder, loss)
     parameters = _parameters(model, bound, gradients)
     return Probe("torch", (*recorder.layers(),), (*parameters,), limit=limit)
 
 
-class Recorder:
+class HookRecorder:
     """The calls of a module's parts, and what came out of those that call no others."""
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ def floats(output: Any) -> Iterator[Tensor]:
 
 
 def _run(
-    model: nn.Module, inputs: Any, recorder: Recorder, loss: Callable[[Any], Any] | None
+    model: nn.Module, inputs: Any, recorder: HookRecorder, loss: Callable[[Any], Any] | None
 ) -> Mapping[str, Tensor | None]:
     """The gradients of the parameters, from a forward and a backward pass that leave no trace."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))

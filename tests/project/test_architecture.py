@@ -113,6 +113,15 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
     tuple(TopologicalSorter(leaves_only(graph)).static_order())
 
 
+def test_no_class_name_is_defined_twice() -> None:
+    homes: dict[str, list[str]] = {}
+    for name, path in SOURCES.items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(name)
+    assert not {name: modules for name, modules in homes.items() if len(modules) > 1}
+
+
 def test_a_circle_is_found() -> None:
     with pytest.raises(CycleError):
         tuple(TopologicalSorter({"a": {"b"}, "b": {"a"}}).static_order())

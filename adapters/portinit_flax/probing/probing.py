@@ -24,11 +24,11 @@ from portinit.random.keys import key as make_key
 from portinit.recipes.matching.tables import NameTable
 from portinit_flax.initialize import initialize
 from portinit_flax.inputs import flax_arguments
-from portinit_flax.matching import Request, leaf_plans
-from portinit_flax.probing.recording import Recorder, is_float, wrapped
+from portinit_flax.matching import MatchRequest, leaf_plans
+from portinit_flax.probing.recording import FlaxRecorder, is_float, wrapped
 from portinit_flax.tree import COLLECTIONS, leaves
 
-Forward = Callable[[Any, Recorder], Any]
+Forward = Callable[[Any, FlaxRecorder], Any]
 """A forward pass: from the parameters and who watches to the output."""
 
 
@@ -90,7 +90,7 @@ def _linen(
         )
     rest = {name: tree for name, tree in variables.items() if name != "params"}
 
-    def forward(parameters: Any, recorder: Recorder) -> Any:
+    def forward(parameters: Any, recorder: FlaxRecorder) -> Any:
         def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             module, method = context.module, context.method_name
             name = "/".join(module.path)
@@ -137,7 +137,7 @@ def _nnx(
     split: tuple[Any, ...] = nnx.split(model, nnx.Param, ...)
     graph, parameters, rest = split
 
-    def forward(parameters: Any, recorder: Recorder) -> Any:
+    def forward(parameters: Any, recorder: FlaxRecorder) -> Any:
         copy = nnx.merge(graph, parameters, rest, copy=True)
         paths = {id(part): "/".join(map(str, path)) for path, part in nnx.iter_modules(copy)}
         with wrapped({type(part) for _, part in nnx.iter_modules(copy)}, paths, recorder):
@@ -148,14 +148,14 @@ def _nnx(
 
 def _run(
     forward: Forward, parameters: Any, loss: Callable[[Any], Any] | None
-) -> tuple[Recorder, tuple[list[Any], Any]]:
+) -> tuple[FlaxRecorder, tuple[list[Any], Any]]:
     """Forward and backward: a recorder with the outputs, and the gradients at them and at leaves.
 
     The first pass, which computes nothing, finds the outputs' shapes.
     """
 
     def shapes(parameters: Any) -> list[Any]:
-        recorder = Recorder()
+        recorder = FlaxRecorder()
         forward(parameters, recorder)
         return recorder.outputs
 
@@ -163,7 +163,7 @@ def _run(
     recorders = []
 
     def total(zeros: list[Any], parameters: Any) -> tuple[Any, list[Any]]:
-        recorder = Recorder(zeros)
+        recorder = FlaxRecorder(zeros)
         recorders.append(recorder)
         output = forward(parameters, recorder)
         value = _default_loss(output) if loss is None else loss(output)
@@ -210,7 +210,7 @@ def _parameters(
 
 def _laws(parameters: Any, recipe: Recipe, names: NameTable | None) -> Iterator[tuple[str, Any]]:
     """What each leaf is drawn from, in words and as a distribution, by path."""
-    for plan in leaf_plans(parameters, recipe, Request.of(names)):
+    for plan in leaf_plans(parameters, recipe, MatchRequest.of(names)):
         initializer = plan.rule.initializer
         law = law_of(initializer, plan.grid, plan.leaf.dtype)
         yield "/".join(plan.leaf.path), (str(initializer), law)

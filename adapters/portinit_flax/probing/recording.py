@@ -20,7 +20,7 @@ from portinit.probes.result import ProbedLayer
 _trace: Callable[[], Any] = tracers.current_trace  # another inside a transformation
 
 
-class Recorder:
+class FlaxRecorder:
     """The calls of a model's parts, and what came out of those that call no others."""
 
     def __init__(self, zeros: list[Any] | None = None) -> None:
@@ -72,7 +72,7 @@ def is_float(x: Any) -> bool:
 
 
 @contextmanager
-def wrapped(classes: set[type], paths: Mapping[int, str], recorder: Recorder) -> Iterator[None]:
+def wrapped(classes: set[type], paths: Mapping[int, str], recorder: FlaxRecorder) -> Iterator[None]:
     """Tell the recorder of the public methods of modules, by the classes that define them.
 
     The classes are changed while it lasts: not for two threads at once.
@@ -87,7 +87,7 @@ def wrapped(classes: set[type], paths: Mapping[int, str], recorder: Recorder) ->
         yield
 
 
-def _told(function: Any, method: str, paths: Mapping[int, str], recorder: Recorder) -> Any:
+def _told(function: Any, method: str, paths: Mapping[int, str], recorder: FlaxRecorder) -> Any:
     @functools.wraps(function)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = functools.partial(function, self, *args, **kwargs)

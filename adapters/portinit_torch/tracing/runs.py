@@ -35,7 +35,7 @@ Build = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldTensor:
     """One of a model's parameters or buffers, after a run.
 
     Attributes:
@@ -52,7 +52,7 @@ class Held:
 
 
 @dataclass
-class Run:
+class ConstructorRun:
     """One run of a constructor; the model is let go.
 
     Attributes:
@@ -62,7 +62,7 @@ class Run:
     """
 
     recorder: Recorder
-    held: dict[str, Held]
+    held: dict[str, HeldTensor]
     moved: list[str] = field(default_factory=list)
 
     @property
@@ -76,7 +76,7 @@ class Run:
         return dict(zip(self.held, texts, strict=True))
 
 
-def run(build: Build) -> tuple[Run, dict[str, str]]:
+def run(build: Build) -> tuple[ConstructorRun, dict[str, str]]:
     """Run a constructor as often as it takes.
 
     Returns:
@@ -101,7 +101,7 @@ def run(build: Build) -> tuple[Run, dict[str, str]]:
         return first, why
 
 
-def _other_runs(build: Build, first: Run) -> Iterator[tuple[Run | None, str]]:
+def _other_runs(build: Build, first: ConstructorRun) -> Iterator[tuple[ConstructorRun | None, str]]:
     """Further runs with other random numbers, and what a difference would say."""
     readings = first.recorder.readings
     with _other_numbers():
@@ -125,25 +125,25 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float | complex)
 
 
-def _once(build: Build, recorder: Recorder) -> Run:
+def _once(build: Build, recorder: Recorder) -> ConstructorRun:
     before = _outside()
     held = _built(build, recorder)
     clear_away(recorder)
     after = _outside()
     moved = [name for name, state in before.items() if after[name] != state]
-    return Run(recorder, held, moved)
+    return ConstructorRun(recorder, held, moved)
 
 
-def _built(build: Build, recorder: Recorder) -> dict[str, Held]:
+def _built(build: Build, recorder: Recorder) -> dict[str, HeldTensor]:
     """What the model holds that a constructor returns."""
     module = recorder.run(build)
     if not isinstance(module, nn.Module):
         raise TypeError(f"build must return a torch.nn.Module, got {type(module).__name__}")
-    held: dict[str, Held] = {}
+    held: dict[str, HeldTensor] = {}
     with recorder.mode:
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             lazy = is_lazy(tensor)
-            held[name] = Held(
+            held[name] = HeldTensor(
                 recorder.add("lazy", (), ((), "")) if lazy else recorder.read(tensor),
                 describe(module, name, tensor),
                 not isinstance(tensor, nn.Parameter),
@@ -152,7 +152,7 @@ def _built(build: Build, recorder: Recorder) -> dict[str, Held]:
     return held
 
 
-def _again(build: Build, first: Run, recorder: Recorder) -> Run | None:
+def _again(build: Build, first: ConstructorRun, recorder: Recorder) -> ConstructorRun | None:
     """A second run; none if the constructor can be run only once, and nothing tells against it."""
     try:
         return _once(build, recorder)
@@ -162,7 +162,7 @@ def _again(build: Build, first: Run, recorder: Recorder) -> Run | None:
         raise TraceError(f"{_reason(first)}, and with other numbers it failed: {error}") from error
 
 
-def _reason(run: Run) -> str:
+def _reason(run: ConstructorRun) -> str:
     """What made a second run come out otherwise."""
     if run.recorder.readings:
         return _asked(run.recorder.readings)

@@ -22,7 +22,7 @@ from portinit_torch.tracing.modes import TraceError, on_real_tensors
 from portinit_torch.tracing.recognition import recognise, refused
 from portinit_torch.tracing.recorder import RecordedNode
 from portinit_torch.tracing.relations import related, subprogram
-from portinit_torch.tracing.runs import Held, Run, run
+from portinit_torch.tracing.runs import ConstructorRun, HeldTensor, run
 from portinit_torch.tracing.storage import raw_bytes
 from portinit_torch.tracing.witness import parts_below
 
@@ -97,7 +97,7 @@ def _warn(recipe: Recipe) -> None:
 
 
 def _rule(
-    name: str, held: Held, unsettled: str | None, program: Program, numbers: dict[int, int]
+    name: str, held: HeldTensor, unsettled: str | None, program: Program, numbers: dict[int, int]
 ) -> Rule:
     value = None if unsettled else numbers.get(id(held.node))
     return Rule(
@@ -125,7 +125,7 @@ def _initializer(node: RecordedNode, program: Program, value: int | None) -> Ini
     return expression(subprogram(program.nodes, value))
 
 
-def _keep_table(first: Run, node: RecordedNode) -> None:
+def _keep_table(first: ConstructorRun, node: RecordedNode) -> None:
     """Compute a large table for real, where a program would not give its very digits."""
     if node.concrete is not None or node.op in ("full", "lazy"):
         return
@@ -152,7 +152,7 @@ def _short(source: str) -> str:
     return inside if installed else "/".join(source.split("/")[-2:])
 
 
-def _program(first: Run, unsettled: dict[str, str]) -> tuple[Program, dict[int, int]]:
+def _program(first: ConstructorRun, unsettled: dict[str, str]) -> tuple[Program, dict[int, int]]:
     """All draws, and what else the parameters need, in order; and each node's place there."""
     needed: set[int] = set()
     stack = [

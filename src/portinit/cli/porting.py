@@ -27,7 +27,7 @@ from portinit.recipes.packed import is_recurrent_bias
 from portinit.testing.arrays import differing
 from portinit.testing.weights import in_torchs_order
 from portinit.verify.arrays import absolute_distance, distance_in_ulp
-from portinit_flax.matching import LeafPlan, Request, leaf_plans
+from portinit_flax.matching import LeafPlan, MatchRequest, leaf_plans
 from portinit_flax.tree import leaves, tree_of
 from portinit_torch.inputs import torch_arguments
 
@@ -69,7 +69,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Row:
+class ParameterRow:
     """One parameter on both sides."""
 
     name: str
@@ -86,7 +86,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Pair:
+class FilledPair:
     """The two models, filled, and how their parameters correspond."""
 
     torch_model: torch.nn.Module
@@ -103,8 +103,8 @@ class Pair:
 class Port:
     """How a pair compares."""
 
-    pair: Pair
-    rows: list[Row]
+    pair: FilledPair
+    rows: list[ParameterRow]
     forward: float | None = None  # largest absolute difference of the outputs
     excess: float = 0.0  # the same, as a multiple of what is allowed
     constant: bool = False  # whether the outputs say nothing
@@ -161,7 +161,7 @@ def channels_last(inputs: Any) -> Any:
     return map_arrays(inputs, moved)
 
 
-def fill(task: Task) -> Pair:
+def fill(task: Task) -> FilledPair:
     """Fill both models, as :func:`port` does."""
     chosen, notes = _recipe(task)
     key = portinit.key(task.seed)
@@ -179,13 +179,13 @@ def fill(task: Task) -> Pair:
     with warnings.catch_warnings(record=True) as caught:  # of pairs that are guessed
         warnings.simplefilter("always")
         bound, summed = _with_one_bias(flax.empty, bound, key, task)
-        plans = leaf_plans(flax.empty, bound, Request.of(task.names, task.stacked))
+        plans = leaf_plans(flax.empty, bound, MatchRequest.of(task.names, task.stacked))
         if task.replay is None or summed:
             portinit_torch.initialize(ours, bound, key)
         values = portinit_flax.initialize(flax.empty, bound, key, task.names, stacked=task.stacked)
     guessed = dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning)
     notes += [*guessed, *summed, *flax.notes]
-    return Pair(ours, flax, values, bound, plans, initializers, tuple(notes), inexact)
+    return FilledPair(ours, flax, values, bound, plans, initializers, tuple(notes), inexact)
 
 
 def _recipe(task: Task) -> tuple[Recipe, list[str]]:
@@ -224,7 +224,7 @@ def _with_one_bias(
     return bound, ()
 
 
-def compare(pair: Pair) -> Port:
+def compare(pair: FilledPair) -> Port:
     """Compare every parameter bit for bit."""
     return Port(pair, _rows(pair), notes=list(pair.notes))
 
@@ -235,7 +235,7 @@ def flat_arrays(values: Any) -> dict[str, jax.Array]:
     return {"/".join(leaf.path): arrays[leaf.position] for leaf in found}
 
 
-def _rows(pair: Pair) -> list[Row]:
+def _rows(pair: FilledPair) -> list[ParameterRow]:
     """A row for each parameter, in the PyTorch model's own order."""
     state = pair.torch_model.state_dict()
     places = {name: place for place, name in enumerate(pair.recipe.names)}
@@ -248,7 +248,9 @@ def _rows(pair: Pair) -> list[Row]:
         count = int(np.count_nonzero(differing(ours, theirs)))
         path, text = "/".join(leaf.path), pair.initializers[name]
         near = _near(ours, theirs, pair.inexact.get(name, ())) if count else None
-        rows.append((places[name], Row(str(plan.parameter), path, ours.shape, text, count, near)))
+        rows.append(
+            (places[name], ParameterRow(str(plan.parameter), path, ours.shape, text, count, near))
+        )
     return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
 

@@ -16,7 +16,7 @@ from portinit.recipes.display import in_shape, rounded, table_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from portinit.cli.porting import Port, Row
+    from portinit.cli.porting import ParameterRow, Port
 
 
 def print_port(console: Console, title: str, done: Port, verbose: bool) -> None:
@@ -53,7 +53,7 @@ def _print_below(console: Console, text: str, style: str) -> None:
     console.print(Padding(escape(text), (0, 0, 0, 2), expand=False), style=style, highlight=False)
 
 
-def _rows(rows: Sequence[Row]) -> Table:
+def _rows(rows: Sequence[ParameterRow]) -> Table:
     """A table of parameters, a row each."""
     table = _table("", ["PyTorch", "Flax", "shape", "initializer", "bits"])
     for row in rows:

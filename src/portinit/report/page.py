@@ -176,7 +176,7 @@ _ENDS = ("output", "gradient")
 
 
 @dataclass(frozen=True)
-class Cell:
+class SignalCell:
     """A number of the table and what is said of it."""
 
     text: str
@@ -184,31 +184,31 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerRow:
     """One layer under every initialisation."""
 
     place: int
     layer: ProbedLayer
     shape: str
-    forward: tuple[Cell, ...]
-    backward: tuple[Cell, ...]
+    forward: tuple[SignalCell, ...]
+    backward: tuple[SignalCell, ...]
 
 
-def _rows(study: Study) -> Iterator[Row]:
+def _rows(study: Study) -> Iterator[LayerRow]:
     known = [_by_name(column.found) for column in study.columns]
     for place, layer in enumerate(study.own.layers, 1):
-        pairs = [cells.get(layer.name, (Cell(NONE), Cell(NONE))) for cells in known]
+        pairs = [cells.get(layer.name, (SignalCell(NONE), SignalCell(NONE))) for cells in known]
         forward, backward = zip(*pairs, strict=True)
-        yield Row(place, layer, in_shape(layer.shape), forward, backward)
+        yield LayerRow(place, layer, in_shape(layer.shape), forward, backward)
 
 
-def _by_name(found: Probe | None) -> dict[str, tuple[Cell, Cell]]:
+def _by_name(found: Probe | None) -> dict[str, tuple[SignalCell, SignalCell]]:
     if found is None:
         return {}
     return {
         layer.name: (
-            Cell(number(layer.std), forward),
-            Cell(number(layer.gradient_std), backward),
+            SignalCell(number(layer.std), forward),
+            SignalCell(number(layer.gradient_std), backward),
         )
         for layer, (forward, backward) in zip(found.layers, found.verdicts, strict=True)
     }

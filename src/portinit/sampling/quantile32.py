@@ -44,7 +44,7 @@ _POSITIONS = (1 << POSITION_BITS) - 1
 _MIDDLE = 1 << (POSITION_BITS - 1)
 
 
-class Piece(NamedTuple):
+class PolynomialPiece(NamedTuple):
     """A part of the tail, and the quantile there.
 
     Attributes:
@@ -71,21 +71,21 @@ def _single(*numbers: float) -> tuple[float, ...]:
 
 
 PIECES = (
-    Piece(
+    PolynomialPiece(
         *(_bits(2**31), -1906167611, 5, 309618234),
         _single(
             *(0.66102475, -4.5339794, 47.440945, -124.30007, -459.8392, 9413.861),
             *(39624.188, -158688.05, 956989.94),
         ),
     ),
-    Piece(
+    PolynomialPiece(
         *(_bits(15 << 24), -1619343156, 4, 636626084),
         _single(
             *(0.023233673, 0.520244, 4.334154, 8.117673, -172.16681, -2041.9937),
             *(-9183.89, 63321.746, 2262269.5),
         ),
     ),
-    Piece(
+    PolynomialPiece(
         *(_bits(1 << 20), -423789827, 2, 1441517817),
         _single(
             *(-5.1247937e-08, 1.3655353e-05, 0.00021793925, 0.0056141005, 0.19651526, 6.2365966),
@@ -177,7 +177,7 @@ def _cleared(xp: Any, product: Any) -> Any:
     return (product.view(xp.int32) & -2).view(xp.float32)
 
 
-def _piece(xp: Any, code: Any) -> Piece:
+def _piece(xp: Any, code: Any) -> PolynomialPiece:
     """Each element's own piece, in arrays."""
     masks = [code < piece.below for piece in PIECES[1:]]
 
@@ -188,7 +188,7 @@ def _piece(xp: Any, code: Any) -> Piece:
         return chosen
 
     columns = zip(*(piece.curvature for piece in PIECES), strict=True)
-    return Piece(
+    return PolynomialPiece(
         PIECES[0].below,
         choose([piece.start for piece in PIECES], xp.int32),
         choose([piece.slope for piece in PIECES], xp.int32),

@@ -50,11 +50,11 @@ def assert_same_weights(
     >>> weight = np.arange(6.0).reshape(2, 3)
     >>> assert_same_weights({"head.weight": weight}, {"head": {"kernel": weight.T}})
     """
-    from portinit_flax.matching import Matcher, Request
+    from portinit_flax.matching import Matcher, MatchRequest
     from portinit_flax.tree import leaves, tree_of
 
     held = torch_side(torch_module)
-    matcher = Matcher(flax_tree, recipe_of(held), Request.of(names, stacked, ignore))
+    matcher = Matcher(flax_tree, recipe_of(held), MatchRequest.of(names, stacked, ignore))
     arrays = leaves(tree_of(flax_tree))[1]
     lines = [
         line.replace("the recipe has", "the torch module has") for line in matcher.misfits_of_names
