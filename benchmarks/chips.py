@@ -1,4 +1,4 @@
-"""Chips that are not here, by their compilers: what a draw takes on a TPU, beside JAX's own.
+"""Chips that are not here, by their compilers: what a draw takes there, beside JAX's own.
 
     pip install 'portinit[chips]'
     python -m benchmarks.chips
@@ -7,6 +7,12 @@
 JAX compiles for a TPU without one. A TPU's code is scheduled statically, so the compiler's estimate
 of a fusion's cycles, which depends on nothing but the code, stands for a measurement. A look-up
 becomes a fusion of its own kind, for which there is no estimate.
+
+A GPU's code is PTX. It has no estimate of cycles; the passes over memory, the temporaries and the
+fused multiply-adds are counted. Its compiler belongs in an environment of its own, without libtpu:
+
+    pip install 'portinit[jax,cli]' jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12
+    JAX_PLATFORMS=cpu python -m benchmarks.chips --chips h100
 """
 
 from __future__ import annotations
@@ -15,20 +21,57 @@ import importlib.util
 import json
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import click
 
-CHIPS = ("v5e:2x2", "v6e:2x2")
+TPUS = ("v5e:2x2", "v6e:2x2")
+GPUS = {
+    "h100": """
+        gpu_device_info {
+            cuda_compute_capability { major: 9 }
+            core_count: 132
+            fpus_per_core: 128
+            threads_per_warp: 32
+            threads_per_block_limit: 1024
+            threads_per_core_limit: 2048
+            registers_per_core_limit: 65536
+            registers_per_block_limit: 65536
+            shared_memory_per_block: 49152
+            shared_memory_per_block_optin: 232448
+            shared_memory_per_core: 233472
+            block_dim_limit_x: 2147483647
+            block_dim_limit_y: 65535
+            block_dim_limit_z: 65535
+            clock_rate_ghz: 1.98
+            memory_bandwidth: 3352320000000
+            l2_cache_size: 52428800
+            device_memory_size: 84978434048
+        }
+        platform_name: "CUDA"
+        runtime_version { major: 12 minor: 9 }
+        dnn_version_info { major: 9 minor: 8 }
+        device_description_str: "NVIDIA H100 80GB HBM3"
+    """,
+}
+"""XLA's description of each, in protobuf's text format."""
+
 SHAPE = (4096, 4096)
 DTYPES = ("float32", "bfloat16")
 
+_COMPILERS = {"tpu": "libtpu", "cuda": "jax_cuda12_plugin"}
+_MULTIPLY_ADD = re.compile(
+    r"\b(?:fma|mad)\.r[nzmp]\."
+    r"|\b(?:mul|add|sub)(?:\.ftz|\.sat)*\.b?f\d"  # Without a rounding, PTX's assembler may fuse it.
+)
 _COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 
 
@@ -37,41 +80,59 @@ class Witness:
     """What a compiler made of a function.
 
     Attributes:
-        cycles: the estimated cycles of all fusions that have an estimate.
+        cycles: the estimated cycles of all fusions that have an estimate; None for a GPU.
         fusions: how many fusions there are.
+        passes: how many of them write as many elements as the largest does.
         custom: how many of them are of a kind of their own, as look-ups are.
         lookups: how many gathers are left.
+        multiply_adds: how many multiply-adds of floats its PTX fuses, with the products and sums
+            that its assembler may fuse; None for a TPU.
         collectives: how many operations communicate between devices.
         temporaries: bytes of temporary memory for each byte of the result.
         seconds: what tracing and compilation took.
     """
 
-    cycles: int
+    cycles: int | None
     fusions: int
+    passes: int
     custom: int
     lookups: int
+    multiply_adds: int | None
     collectives: int
     temporaries: float
     seconds: float
 
 
-def has_compiler() -> bool:
-    """Whether the compiler of TPUs is installed."""
-    return importlib.util.find_spec("libtpu") is not None
+def platform(chip: str) -> str:
+    """The platform of a chip, by JAX's name for it."""
+    return "cuda" if chip in GPUS else "tpu"
+
+
+def has_compiler(chip: str) -> bool:
+    """Whether the compiler for a chip is installed."""
+    return importlib.util.find_spec(_COMPILERS[platform(chip)]) is not None
 
 
 @cache
 def devices(chip: str) -> tuple[Any, ...]:
-    """The devices of a slice of TPUs that need not be here, such as ``"v5e:2x2"``."""
-    found = importlib.util.find_spec("libtpu")
+    """The devices of a chip, or of a slice of them, that need not be here.
+
+    Args:
+        chip: one of :data:`GPUS`, or a topology of TPUs such as ``"v5e:2x2"``.
+    """
+    found = importlib.util.find_spec(_COMPILERS[platform(chip)])
     if found is None or found.origin is None:
-        raise ModuleNotFoundError("libtpu is needed: pip install 'portinit[chips]'")
-    # The library asks a cloud's servers which machine this is, unless it is told not to.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_LIBRARY_PATH", str(Path(found.origin).with_name("libtpu.so")))
+        raise ModuleNotFoundError(f"{_COMPILERS[platform(chip)]} is needed to compile for {chip}")
+    if platform(chip) == "cuda":
+        wanted = {"topology": "1x1x1", "target_config": GPUS[chip]}
+    else:
+        # The library asks a cloud's servers which machine this is, unless it is told not to.
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        os.environ.setdefault("TPU_LIBRARY_PATH", str(Path(found.origin).with_name("libtpu.so")))
+        wanted = {"topology_name": chip}
     from jax.experimental import topologies
 
-    return tuple(topologies.get_topology_desc(platform="tpu", topology_name=chip).devices)
+    return tuple(topologies.get_topology_desc(platform=platform(chip), **wanted).devices)
 
 
 def compiled(function: Callable[..., Any], chip: str, sharding: Any = None) -> Witness:
@@ -89,20 +150,32 @@ def compiled(function: Callable[..., Any], chip: str, sharding: Any = None) -> W
     everywhere = PartitionSpec()  # type: ignore[no-untyped-call]
     whole = NamedSharding(out.mesh, everywhere) if sharding is not None else out
     key = jax.ShapeDtypeStruct((2,), "uint32", sharding=whole)  # type: ignore[no-untyped-call]
-    start = time.perf_counter()
-    traced = jax.jit(function, out_shardings=out).trace(key)
-    program = traced.lower(lowering_platforms=("tpu",)).compile()
-    seconds = time.perf_counter() - start
-    return _witness(program, seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        traced = jax.jit(function, out_shardings=out).trace(key)
+        lowered = traced.lower(lowering_platforms=(platform(chip),))
+        if platform(chip) == "tpu":
+            return _witness(lowered.compile(), time.perf_counter() - start)
+        program = lowered.compile(compiler_options={"xla_dump_to": folder})
+        seconds = time.perf_counter() - start
+        found = [path.read_text() for path in Path(folder).glob("*.ptx")]
+    if not found:
+        raise RuntimeError(f"the compiler for {chip} wrote no PTX")
+    return _witness(program, seconds, "\n".join(found))
 
 
-def _witness(program: Any, seconds: float) -> Witness:
+def _witness(program: Any, seconds: float, ptx: str | None = None) -> Witness:
     text, memory = program.as_text(), program.memory_analysis()
+    shapes = re.findall(r" = \w+\[([\d,]*)\]\S* fusion\(", text)
+    sizes = [prod(map(int, shape.split(","))) if shape else 1 for shape in shapes]
+    cycles = sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', text)))
     return Witness(
-        cycles=sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', text))),
+        cycles=cycles if ptx is None else None,
         fusions=len(re.findall(r" fusion\(", text)),
+        passes=sizes.count(max(sizes, default=0)),
         custom=text.count("kind=kCustom"),
         lookups=len(re.findall(r" gather\(", text)),
+        multiply_adds=None if ptx is None else len(_MULTIPLY_ADD.findall(ptx)),
         collectives=sum(len(re.findall(rf" {name}(?:-start)?\(", text)) for name in _COLLECTIVES),
         temporaries=memory.temp_size_in_bytes / memory.output_size_in_bytes,
         seconds=seconds,
@@ -119,6 +192,7 @@ def draws() -> dict[str, tuple[Any, str]]:
         "uniform, asymmetric": (pi.uniform(-0.3, 0.7), "uniform"),
         "he_uniform": (pi.he_uniform(), "uniform"),
         "normal": (pi.normal(std=0.02), "normal"),
+        "normal, with a mean": (pi.normal(mean=0.5), "normal"),
         "kaiming_normal": (pi.kaiming_normal(), "normal"),
         "trunc_normal": (pi.trunc_normal(), "truncated_normal"),
         "truncated_normal": (pi.truncated_normal(), "truncated_normal"),
@@ -162,7 +236,9 @@ def rows(chips: Sequence[str], only: str = "*") -> list[dict[str, Any]]:
                         "chip": chip.partition(":")[0],
                         "draw": name,
                         "dtype": dtype,
-                        "ratio": ours.cycles / other.cycles,
+                        "ratio": ours.cycles / other.cycles
+                        if ours.cycles and other.cycles
+                        else None,
                         "ours": asdict(ours),
                         "theirs": asdict(other),
                     }
@@ -171,24 +247,39 @@ def rows(chips: Sequence[str], only: str = "*") -> list[dict[str, Any]]:
 
 
 @click.command()
-@click.option("--chips", default=",".join(CHIPS), help="Names, parted by commas.")
+@click.option("--chips", help="Names, parted by commas; else all whose compiler is installed.")
 @click.option("--only", default="*", help="A pattern of draws' names.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
-def main(chips: str, only: str, as_json: bool) -> None:
+def main(chips: str | None, only: str, as_json: bool) -> None:
     """Compile draws for chips that are not here, and JAX's own beside them."""
-    found = rows(chips.split(","), only)
+    names = chips.split(",") if chips else [chip for chip in (*TPUS, *GPUS) if has_compiler(chip)]
+    if not names:
+        raise click.ClickException(f"none of {', '.join(_COMPILERS.values())} is installed")
+    found = rows(names, only)
     if as_json:
         click.echo(json.dumps(found))
         return
-    click.echo("| chip | draw | dtype | cycles | of JAX's | look-ups | temporaries |")
-    click.echo("|---|---|---|---|---|---|---|")
+    click.echo(
+        "| chip | draw | dtype | cycles | of JAX's | passes | look-ups | multiply-adds, JAX's "
+        "| temporaries |"
+    )
+    click.echo("|---" * 9 + "|")
     for row in found:
-        ours = row["ours"]
-        click.echo(
-            f"| {row['chip']} | {row['draw']} | {row['dtype']} | {ours['cycles']:,} "
-            f"| {row['ratio']:.2f} | {ours['custom'] + ours['lookups']} "
-            f"| {ours['temporaries']:.1%} |"
+        ours, theirs = row["ours"], row["theirs"]
+        cells = (
+            row["chip"],
+            row["draw"],
+            row["dtype"],
+            "" if ours["cycles"] is None else f"{ours['cycles']:,}",
+            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+            ours["passes"],
+            ours["custom"] + ours["lookups"],
+            ""
+            if ours["multiply_adds"] is None
+            else f"{ours['multiply_adds']}, {theirs['multiply_adds']}",
+            f"{ours['temporaries']:.1%}",
         )
+        click.echo("| " + " | ".join(map(str, cells)) + " |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Chips that are not here: what the compiler of TPUs makes of a draw, beside JAX's own."""
+"""Chips that are not here: what their compilers make of a draw, beside JAX's own."""
 
 import json
 import os
@@ -10,19 +10,22 @@ from typing import Any
 import pytest
 from benchmarks import chips
 
-pytestmark = [
-    pytest.mark.skipif(not chips.has_compiler(), reason="needs pip install 'portinit[chips]'"),
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.slow
+
+for_tpus = pytest.mark.skipif(
+    not chips.has_compiler("v5e:2x2"), reason="needs pip install 'portinit[chips]'"
+)
+for_gpus = pytest.mark.skipif(
+    not chips.has_compiler("h100"), reason="needs an environment with jax-cuda12-plugin"
+)
 
 MOST = {"uniform": 1.1, "normal": 1.6}
 """Of JAX's own cycles."""
 
 
-@pytest.fixture(scope="module", params=chips.CHIPS)
-def found(request: pytest.FixtureRequest) -> Any:
-    """A process of its own: the compiler is not to be loaded into this one."""
-    command = [sys.executable, "-m", "benchmarks.chips", "--json", "--chips", request.param]
+def rows_of(chip: str) -> Any:
+    """By a process of its own: the compiler is not to be loaded into this one."""
+    command = [sys.executable, "-m", "benchmarks.chips", "--json", "--chips", chip]
     result = subprocess.run(
         command,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
@@ -34,6 +37,37 @@ def found(request: pytest.FixtureRequest) -> Any:
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.fixture(scope="module", params=chips.TPUS)
+def found(request: pytest.FixtureRequest) -> Any:
+    return rows_of(request.param)
+
+
+@pytest.fixture(scope="module", params=chips.GPUS)
+def on_gpu(request: pytest.FixtureRequest) -> Any:
+    return rows_of(request.param)
+
+
+@for_gpus
+def test_no_gpu_fuses_a_product_and_a_sum(on_gpu: Any) -> None:
+    assert len(on_gpu) == len(chips.DTYPES) * len(chips.draws())
+    for row in on_gpu:
+        ours = row["ours"]
+        assert (ours["multiply_adds"], ours["lookups"], ours["collectives"]) == (0, 0, 0), row
+    # JAX's own normal has some, so the count can see them.
+    assert all(row["theirs"]["multiply_adds"] for row in on_gpu if "normal" in row["draw"])
+
+
+@for_gpus
+def test_uniforms_and_normals_about_zero_are_one_pass_on_a_gpu(on_gpu: Any) -> None:
+    """Others are two: the words, then the values."""
+    two = {"normal, with a mean", "trunc_normal", "truncated_normal", "he_normal"}
+    for row in on_gpu:
+        passes, temporaries = (2, 2.0) if row["draw"] in two else (1, 0.0)
+        assert row["ours"]["passes"] <= passes, row
+        assert row["ours"]["temporaries"] < temporaries + 0.02, row
+
+
+@for_tpus
 def test_every_draw_is_one_pass_without_look_ups(found: Any) -> None:
     assert len(found) == len(chips.DTYPES) * len(chips.draws())
     for row in found:
@@ -42,12 +76,14 @@ def test_every_draw_is_one_pass_without_look_ups(found: Any) -> None:
         assert ours["temporaries"] < 0.02, row
 
 
+@for_tpus
 def test_no_draw_takes_many_more_cycles_than_jaxs(found: Any) -> None:
     for row in found:
         most = MOST["uniform" if "uniform" in row["draw"] else "normal"]
         assert 0.5 < row["ratio"] < most, row
 
 
+@for_tpus
 def test_a_look_up_would_be_seen() -> None:
     """The witness itself, of a table that a draw looks up."""
     code = (
@@ -70,6 +106,7 @@ def test_a_look_up_would_be_seen() -> None:
     assert int(result.stdout.splitlines()[-1]) > 0
 
 
+@for_tpus
 @pytest.mark.parametrize("along", ["data, model", "None, model"])
 def test_nothing_is_sent_between_the_devices_of_a_mesh(along: str) -> None:
     axes = ", ".join(repr(name) if name != "None" else name for name in along.split(", "))
