@@ -37,6 +37,7 @@ RESULTS = {
     "portinit_flax.LayoutEvidence",
     "portinit_flax.Matching",
     "portinit_flax.Pair",
+    "portinit_jax.initializers.Scaled",
     "portinit_jax.initializers.Scaling",
     "portinit_jax.initializers.Typed",
     "portinit_torch.TraceError",

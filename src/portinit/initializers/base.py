@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
-import numpy as np
 from numpy.typing import NDArray
 
 from portinit.arrays.dtypes import dtype_name
@@ -57,14 +56,17 @@ class Parameter:
 
 def require_arguments(name: str, *arguments: Any) -> None:
     """Refuse a key where an initializer's own arguments belong: it was not made, but called."""
-    first = arguments[0] if arguments else None
-    of_jax = type(first).__module__.partition(".")[0] in ("jax", "jaxlib")
-    raw = isinstance(first, np.ndarray) and first.dtype == np.uint32
-    if isinstance(first, Key) or of_jax or raw:
+    if arguments and _is_key(arguments[0]):
         raise TypeError(
             f"{name} must be made before it draws, portinit.{name}(...)(key, shape); got the class "
             f"called with a key: write kernel_init=portinit.{name}() with parentheses"
         )
+
+
+def _is_key(value: Any) -> bool:
+    """Whether a value is a key: portinit's, or one of JAX's, typed (``key<fry>``) or raw."""
+    dtype, shape = str(getattr(value, "dtype", "")), getattr(value, "shape", ())
+    return isinstance(value, Key) or dtype.startswith("key<") or (dtype == "uint32" and shape != ())
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,11 @@ class variance_scaling(Random):
     batch_axis: Axes = ()
 
     def __post_init__(self) -> None:
+        set_floats(self, "scale")
         made = self.scale, self.mode, self.distribution
         require_arguments(_NAMES.get(made, "variance_scaling"), self.in_axis)
         _one_of("mode", self.mode, tuple(FAN_MODES))
         _one_of("distribution", self.distribution, tuple(DISTRIBUTIONS))
-        set_floats(self, "scale")
         if not (math.isfinite(self.scale) and self.scale >= 0):
             raise ValueError(f"scale must be a finite number, 0 or more; got {self.scale}")
         for name in ("in_axis", "out_axis", "batch_axis"):

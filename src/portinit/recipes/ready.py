@@ -219,6 +219,9 @@ def packed_experts(pattern: str = "*experts*", in_axis: int = -1, out_axis: int 
         in_axis: the axis of the tensor that the inputs lie along, of 1 and 2.
         out_axis: the axis of the outputs.
 
+    Returns:
+        A recipe to put in front of one for the other layers.
+
     Source: ``torch.nn.Linear.reset_parameters``, for each expert.
 
     >>> import portinit
