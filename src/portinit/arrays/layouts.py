@@ -158,8 +158,19 @@ def layout_or_name(layout: Layout | str) -> Layout | str:
 
 
 def as_shape(shape: Sequence[int] | int) -> Shape:
-    """A shape as a tuple of ints; negative sizes are a ValueError."""
-    sizes = (shape,) if isinstance(shape, int) else tuple(map(operator.index, shape))
+    """A shape as a tuple of ints.
+
+    Raises:
+        TypeError: a size that is no integer, such as a symbolic dimension of ``jax.export``.
+        ValueError: a negative size.
+    """
+    try:
+        sizes = (shape,) if isinstance(shape, int) else tuple(map(operator.index, shape))
+    except TypeError:
+        raise TypeError(
+            "a shape must be of integers, since fans and the numbers of elements depend on it; got "
+            f"{shape!r}. Export a program with symbolic dimensions for one size at a time"
+        ) from None
     if sizes and min(sizes) < 0:
         raise ValueError(f"a shape must not have negative sizes, got {sizes}")
     return sizes

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from jax.nn import initializers as theirs
 from scipy import stats
 from tests.support.bits import same_bits
@@ -781,3 +782,12 @@ def test_every_signed_float8_is_drawn(name, kind):
     assert abs(got).max() <= bound
     limit = abs(got).max() if name in ("uniform", "truncated_normal") else np.inf
     assert np.array_equal(got, np.clip(want, -limit, limit))  # within bounds after rounding
+
+
+def test_symbolic_sizes_are_refused_in_words() -> None:
+    (size,) = export.symbolic_shape("b")
+    words = jax.ShapeDtypeStruct((2,), jnp.uint32)
+    rows = jax.ShapeDtypeStruct((size,), jnp.float32)
+    draw = jax.jit(lambda key, x: ours.normal()(key, (x.shape[0], 3)))
+    with pytest.raises(TypeError, match=r"a shape must be of integers.*got.*b.*one size at a time"):
+        export.export(draw)(words, rows)
