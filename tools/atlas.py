@@ -156,12 +156,8 @@ def _look_at(name: str) -> dict[str, Any]:
 
 def in_a_process(name: str, seconds: float, gigabytes: float) -> dict[str, Any]:
     """The same, in a process of its own."""
-
-    def limit() -> None:
-        size = int(gigabytes * 2**30)
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
-
-    command: list[str] = [sys.executable, __file__, "--one", name]
+    limit = ["--gigabytes", str(gigabytes)]
+    command: list[str] = [sys.executable, __file__, "--one", name, *limit]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     try:
         done = subprocess.run(
@@ -169,7 +165,6 @@ def in_a_process(name: str, seconds: float, gigabytes: float) -> dict[str, Any]:
             capture_output=True,
             text=True,
             timeout=seconds,
-            preexec_fn=limit,
             env=environment,
             check=False,
         )
@@ -214,6 +209,8 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
+        size = int(given.gigabytes * 2**30)
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
         print(json.dumps(look_at(given.one)), flush=True)
         return
     names = given.only or sorted(architectures())

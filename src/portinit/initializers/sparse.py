@@ -149,9 +149,5 @@ def kth_smallest(xp: Any, draw: Callable[[], Any], k: int) -> tuple[Any, Any]:
         if not (x[:, k:] == last[:, None]).any():
             return last, None
         x = draw()
-    last = xp.sort(x, axis=1)[:, k - 1 : k]
-    below, equal = (xp.astype(where, xp.int32) for where in (x < last, x == last))
-    wanted = k - xp.sum(below, axis=1, keepdims=True, dtype=xp.int32)
-    reached = xp.cumulative_sum(equal, axis=1, dtype=xp.int32) == wanted
-    column = xp.argmax(xp.astype(reached, xp.int32), axis=1)
-    return last[:, 0], xp.astype(column, xp.int32)
+    column = xp.argsort(x, axis=1, stable=True)[:, k - 1]
+    return xp.sort(x, axis=1)[:, k - 1], xp.astype(column, xp.int32)

@@ -465,11 +465,6 @@ DIFFERENT: dict[str, tuple[Bad, type[Exception] | str, type[Exception] | str]] =
         "float32",
     ),
     # An initializer is data: its numbers are hashed, printed and written into recipes.
-    "traced stddev": (
-        lambda m: jax.jit(lambda s: m.normal(s)(KEY, SHAPE))(2.0),
-        "float32",
-        jax.errors.ConcretizationTypeError,
-    ),
     # float64 is float32 where x64 is off, in both; only JAX warns.
     "float64 without x64": (called("normal", KEY, SHAPE, jnp.float64), UserWarning, "float32"),
 }
