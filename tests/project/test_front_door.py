@@ -71,3 +71,10 @@ def test_the_linter_is_the_same_everywhere() -> None:
 def test_an_issue_form_asks_for_what_is_needed(form: Path) -> None:
     fields = {part["id"]: part for part in yaml.safe_load(form.read_text("utf-8"))["body"]}
     assert fields["doctor"]["validations"]["required"]
+
+
+def test_mutants_are_made_of_modules_that_are_there() -> None:
+    settings = PYPROJECT["tool"]["mutmut"]
+    tests = (name.partition("::")[0] for name in settings["pytest_add_cli_args_test_selection"])
+    missing = [name for name in (*settings["only_mutate"], *tests) if not (ROOT / name).is_file()]
+    assert not missing
