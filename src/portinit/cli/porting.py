@@ -18,15 +18,17 @@ import portinit_torch
 from portinit import Recipe, RecipeError
 from portinit.arrays.convert import to_numpy
 from portinit.cli.first_difference import first_difference
-from portinit.cli.flax_models import FlaxModel, flax_model
-from portinit.cli.outputs import compare_outputs, output_leaves
+from portinit.cli.flax_models import flax_model
 from portinit.cli.torch_models import torch_forward, torch_model
 from portinit.cli.user_code import running
 from portinit.probes.inputs import Arguments, map_arrays
+from portinit.probes.outputs import output_leaves
 from portinit.recipes.packed import is_recurrent_bias
 from portinit.testing.arrays import differing
+from portinit.testing.proof.outputs import compare_outputs
 from portinit.testing.weights import in_torchs_order
 from portinit.verify.arrays import absolute_distance, distance_in_ulp
+from portinit_flax.forward import FlaxModel
 from portinit_flax.matching import LeafPlan, MatchRequest, leaf_plans
 from portinit_flax.tree import leaves, tree_of
 from portinit_torch.inputs import torch_arguments
@@ -129,7 +131,7 @@ def port(task: Task, tolerance: float | None = None) -> Port:
 
     Args:
         task: the models and how to fill them.
-        tolerance: for the outputs; as for :func:`portinit.cli.outputs.compare_outputs`.
+        tolerance: for the outputs; as for :func:`portinit.testing.proof.outputs.compare_outputs`.
 
     Raises:
         portinit.RecipeError: listing everything that does not match.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from portinit.arrays.convert import Array, to_numpy
-from portinit.probes.inputs import is_array
 
 TOLERANCE = 1e-5
 """Allowed difference of float32 outputs, as a share of the largest of them."""
@@ -35,31 +34,6 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     constant: bool = False
-
-
-def output_leaves(output: Any, name: str = "") -> dict[str, Any]:
-    """The arrays of an output by name: keys, fields or places in it, joined by dots."""
-    if is_array(output):
-        return {name: output}
-    if isinstance(output, bool | int | float | complex):
-        return {name: np.asarray(output)}
-    if not isinstance(output, Mapping | tuple | list) and not is_dataclass(output):
-        return {}
-    found: dict[str, Any] = {}
-    for label, part in _children(output):
-        found |= output_leaves(part, f"{name}.{label}" if name else label)
-    return found
-
-
-def _children(output: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(output, Mapping):  # transformers' outputs too, without what is None
-        yield from ((str(label), part) for label, part in output.items())
-    elif isinstance(output, tuple) and hasattr(output, "_fields"):
-        yield from zip(output._fields, output, strict=True)
-    elif isinstance(output, tuple | list):
-        yield from ((str(place), part) for place, part in enumerate(output))
-    else:
-        yield from ((one.name, getattr(output, one.name)) for one in fields(output))
 
 
 def compare_outputs(
