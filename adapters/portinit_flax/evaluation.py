@@ -18,8 +18,8 @@ from portinit.arrays.layouts import Shape
 from portinit.backends.base import Words
 from portinit.backends.plan import Plan, is_hosted
 from portinit.initializers.base import Initializer
+from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.rule import raise_misfits
-from portinit_flax.matching import LeafPlan
 from portinit_jax.backend import BACKEND
 from portinit_jax.host import make_on_host
 from portinit_jax.keys import as_key, fold_in, fold_in_each

@@ -10,12 +10,14 @@ import jax
 from flax import nnx
 
 from portinit import Recipe
+from portinit.recipes.matching import plans
+from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.tables import NameTable
 from portinit.recipes.recipe import require_recipe
-from portinit.recipes.rule import RecipeError, raise_misfits
+from portinit.recipes.rule import raise_misfits
 from portinit_flax.evaluation import ArrayFill, CompiledFill, array_fills, fill_arrays
-from portinit_flax.matching import Matcher, MatchRequest, leaf_plans
+from portinit_flax.matching import FlaxTree, leaf_plans
 from portinit_flax.random_state import fill_random_state, without_values
 from portinit_flax.shardings import placements
 from portinit_flax.tree import tree_of
@@ -115,10 +117,10 @@ class PreparedModel:
         """A model and its fills, or a RecipeError that lists all that does not fit."""
         require_recipe(recipe)
         tree = tree_of(model)
-        plans = leaf_plans(model, recipe, request)
-        filled = {plan.leaf.position for plan in plans}
+        planned = leaf_plans(model, recipe, request)
+        filled = {plan.leaf.position for plan in planned}
         raise_misfits("every array must get values", [*without_values(model, tree, filled)])
-        return cls(model, tree, tuple(array_fills(plans, placements(tree, shardings))))
+        return cls(model, tree, tuple(array_fills(planned, placements(tree, shardings))))
 
     def fill(self, key: Any, program: Callable[[FillSpec], CompiledFill] | None = None) -> Any:
         """The model, filled by programs of the arrays' specs or by what is had soonest."""
@@ -248,10 +250,5 @@ def match(
     >>> print(result)
     Dense_0/kernel = fc.weight (rewritten; layout by class)
     """
-    require_recipe(recipe)
-    result = Matcher(model, recipe, MatchRequest.of(names, stacked, ignore)).matching
-    if strict and result.misfits:
-        raise RecipeError(
-            f"the tree and the recipe must fit; {len(result.misfits)} do not fit:", result.misfits
-        )
-    return result
+    request = MatchRequest.of(names, stacked, ignore)
+    return plans.match(FlaxTree.of(model), recipe, request, strict=strict)

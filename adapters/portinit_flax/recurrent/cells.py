@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from portinit import Parameter
+from portinit.recipes.matching.leaf import Path
+from portinit.recipes.matching.tree import Tree
 from portinit.recipes.names import torch_name
-from portinit_flax.tree import Path, Tree
 
 _LETTERS = {4: ("i", "f", "g", "o"), 3: ("r", "z", "n"), 1: ("",)}
 _APART = {

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from portinit import Parameter, Recipe
+from portinit.recipes.matching.tree import Tree
 from portinit.recipes.packed import Packed, is_zero, packed_layers
 from portinit.recipes.rule import raise_misfits
 from portinit_flax.recurrent.cells import CellArray, RecurrentCell, cells_of
-from portinit_flax.tree import Tree, leaves, tree_of
+from portinit_flax.tree import leaves, tree_of
 
 
 def recurrent_parameters(model: Any) -> list[Parameter]:

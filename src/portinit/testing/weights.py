@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from portinit.arrays.layouts import Layout
+from portinit.recipes.matching.leaf import Leaf
+from portinit.recipes.matching.matcher import Matcher
+from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.tables import NameTable
 from portinit.recipes.names import ParameterSlice
 from portinit.recipes.packed import is_recurrent_bias
 from portinit.testing.arrays import Array, described, differing, has_values, to_numpy
 from portinit.testing.sides import Held, recipe_of, torch_side
-
-if TYPE_CHECKING:
-    from portinit_flax.tree import Leaf
 
 
 def assert_same_weights(
@@ -50,11 +50,12 @@ def assert_same_weights(
     >>> weight = np.arange(6.0).reshape(2, 3)
     >>> assert_same_weights({"head.weight": weight}, {"head": {"kernel": weight.T}})
     """
-    from portinit_flax.matching import Matcher, MatchRequest
+    from portinit_flax.matching import FlaxTree
     from portinit_flax.tree import leaves, tree_of
 
     held = torch_side(torch_module)
-    matcher = Matcher(flax_tree, recipe_of(held), MatchRequest.of(names, stacked, ignore))
+    request = MatchRequest.of(names, stacked, ignore)
+    matcher = Matcher(FlaxTree.of(flax_tree), recipe_of(held), request)
     arrays = leaves(tree_of(flax_tree))[1]
     lines = [
         line.replace("the recipe has", "the torch module has") for line in matcher.misfits_of_names

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from portinit.arrays.layouts import Shape
 from portinit.recipes.matching.by_name import NameIndex
+from portinit.recipes.matching.leaf import Leaf, Path
 from portinit.recipes.matching.tables import Table, Target
-from portinit_flax.tree import Leaf, Path
 
 Shapes = Mapping[str, Shape | None]
 """PyTorch's shapes by the recipe's names; None where it is not known."""

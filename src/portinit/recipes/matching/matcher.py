@@ -1,0 +1,273 @@
+"""A tree's leaves and a recipe's rules, matched: by the table, by names, by structure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+from portinit.arrays.layouts import Layout
+from portinit.initializers.base import Initializer
+from portinit.recipes.matching.alignment import Item, align
+from portinit.recipes.matching.by_name import NameIndex
+from portinit.recipes.matching.known_names import KnownNames
+from portinit.recipes.matching.layouts import fitting_layouts
+from portinit.recipes.matching.leaf import Leaf, Path
+from portinit.recipes.matching.leaf_layouts import FoundLeaf, LeafLayout, layouts_of
+from portinit.recipes.matching.request import MatchRequest
+from portinit.recipes.matching.result import Evidence, Pair
+from portinit.recipes.matching.stacked_layers import Stacks
+from portinit.recipes.matching.tables import Table, Target
+from portinit.recipes.matching.tree import Tree
+from portinit.recipes.matching.words import likeness, path_words, role_of
+from portinit.recipes.names import ParameterSlice, torch_name
+from portinit.recipes.packed import may_lack
+from portinit.recipes.pretrained import used_tensors
+from portinit.recipes.recipe import Recipe
+
+_CANDIDATES = 4
+"""How many parameters a message names that an array might be."""
+
+
+class Matcher:
+    """A tree's leaves and a recipe's rules, matched: by the table, by names, by structure.
+
+    Args:
+        tree: the model's arrays, each whole.
+        recipe: rules for PyTorch's names.
+        request: what the user states.
+
+    Attributes:
+        tree: the model's leaves; arrays that hold several parameters are split.
+        known: what the recipe's names stand for.
+    """
+
+    def __init__(self, tree: Tree, recipe: Recipe, request: MatchRequest) -> None:
+        found = [*tree.leaves.values()]
+        self._recipe, self._request = recipe, request
+        self._table = Table(request.names)
+        self.known = KnownNames(recipe, found)
+        shapes = {name: self.known.shape(name) for name in self.known.slices}
+        self._index = NameIndex(self.known.slices)
+        split = Stacks(shapes, self._index, self._table, request.stacked).split(found)
+        self.tree = tree.with_leaves(split.leaves)
+        self._targets = split.targets
+        self._misfits = list(split.misfits)
+        self._found: dict[Path, FoundLeaf] = {}
+        self._unmatched: list[Leaf] = []
+        self._claims: dict[str, list[str]] = {}
+        self._run()
+
+    def _run(self) -> None:
+        stated = {"/".join(path) for path in self._targets}
+        cells, amiss = self.tree.names_of_cells(self._recipe, dict.fromkeys(stated))
+        self._misfits += [
+            f"{k}: in the table of names, but not in the tree" for k in self._table.unused()
+        ]
+        self._misfits += amiss
+        for leaf in self.tree.leaves.values():
+            if leaf.path in self._targets:
+                self._take_stated(leaf, *self._targets[leaf.path])
+            elif leaf.label in cells:
+                self._take(leaf, ParameterSlice.parse(cells[leaf.label]), Evidence.NAME)
+            else:
+                self._take_by_name(leaf, leaf.path)
+        if self._unmatched and self.known.is_complete:
+            self._align()
+        for leaf in () if self.known.is_complete else self._unmatched:
+            self._take(leaf, ParameterSlice(torch_name(leaf.path)), Evidence.NAME)
+        self._found = {path: self._found[path] for path in self.tree.leaves if path in self._found}
+
+    # Names
+
+    def _take(
+        self,
+        leaf: Leaf,
+        parameter: ParameterSlice,
+        evidence: Evidence,
+        layout: Layout | None = None,
+        initializer: Initializer | None = None,
+    ) -> None:
+        self._claims.setdefault(str(parameter), []).append(leaf.label)
+        own = self.known.meant(parameter)
+        self._found[leaf.path] = FoundLeaf(leaf, own, evidence, layout, initializer)
+
+    def _take_stated(self, leaf: Leaf, target: Target, below: Path) -> None:
+        if target.initializer is not None:
+            own = ParameterSlice(torch_name(leaf.path))
+            self._take(leaf, own, Evidence.TABLE, initializer=target.initializer)
+            return
+        parameter = target.parameter or ParameterSlice("")
+        if below:
+            self._take_by_name(leaf, (*parameter.name.split("."), *below))
+            if leaf.path in self._found:
+                self._found[leaf.path] = replace(self._found[leaf.path], evidence=Evidence.TABLE)
+            return
+        if self.known.is_complete and parameter.name not in self.known.slices:
+            self._misfits.append(f"{leaf.label}: the recipe has no {parameter}")
+        self._take(leaf, parameter, Evidence.TABLE, target.layout)
+
+    def _take_by_name(self, leaf: Leaf, path: Path) -> None:
+        names, evidence = self._index.find(path)
+        if evidence is Evidence.REWRITTEN and not (len(names) == 1 and self._fits(leaf, names[0])):
+            names = []
+        if len(names) == 1:
+            self._take(leaf, ParameterSlice(names[0]), evidence)
+        elif names:
+            self._misfits.append(f"{leaf.label}: could be any of {', '.join(names)}")
+        else:
+            self._unmatched.append(leaf)
+
+    def _fits(self, leaf: Leaf, name: str) -> bool:
+        """Whether a leaf can hold a parameter that it is not by its own words."""
+        shape = self.known.shape(name)
+        if not self.known.is_complete:
+            return False
+        return shape is None or bool(fitting_layouts(leaf.shape, shape))
+
+    # Structure
+
+    def _align(self) -> None:
+        """Pair what names have left over by the structure of both models."""
+        names = [name for name in self.known.slices if self._takes_part(name)]
+        self._align_with(names)
+        if self._unmatched:  # an array of its own for a tied parameter's other name
+            known = self.known
+            others = [n for n in known.slices if known.is_other_name(n) and n not in self._claims]
+            self._align_with([*names, *others] if others else [])
+
+    def _align_with(self, names: Sequence[str]) -> None:
+        """Pair what is left over with some of the names."""
+        numbers = {str(self.known.slices[name]): i for i, name in reversed([*enumerate(names)])}
+        every = [
+            leaf
+            for leaf in self.tree.leaves.values()
+            if leaf.path not in self._found or str(self._found[leaf.path].parameter) in numbers
+        ]
+        places = {path: i for i, path in enumerate(self.tree.definition_order() or ())}
+        ordered = bool(places) and all(leaf.array in places for leaf in every)
+        left = [
+            Item(leaf.path, math.prod(leaf.shape), places[leaf.array] if ordered else i)
+            for i, leaf in enumerate(every)
+        ]
+        right = [
+            Item(tuple(name.split(".")), math.prod(self.known.shape(name) or ()), i)
+            for i, name in enumerate(names)
+        ]
+        known = [
+            (i, numbers[str(self._found[leaf.path].parameter)])
+            for i, leaf in enumerate(every)
+            if leaf.path in self._found
+        ]
+        for pair in align(left, right, known, ordered=ordered):
+            leaf, name = every[pair.left], names[pair.right]
+            if leaf.path not in self._found and self._fits(leaf, name):
+                self._take(leaf, ParameterSlice(name), pair.evidence)
+        self._unmatched = [leaf for leaf in self._unmatched if leaf.path not in self._found]
+
+    def _takes_part(self, name: str) -> bool:
+        """Whether a parameter may be paired by structure: not a buffer that the tree lacks."""
+        own = self.known.slices[name].name
+        rule = self.known.rule(own)
+        if rule is None or self._request.ignores(own) or not self.known.needs_an_array(name):
+            return False
+        return not rule.buffer or name.rpartition(".")[2] in self._roles
+
+    @cached_property
+    def _roles(self) -> frozenset[str]:
+        return frozenset(role_of(path[-1]) for path in self.tree.leaves) - {"weight", "bias"}
+
+    # Results
+
+    @property
+    def found_leaves(self) -> list[FoundLeaf]:
+        """The leaves whose parameters are found, in the order of the tree."""
+        return [*self._found.values()]
+
+    @cached_property
+    def layouts(self) -> dict[Path, LeafLayout]:
+        """The layout of each leaf whose parameter is found."""
+        return layouts_of(self._found.values(), self.known, self.tree)
+
+    @property
+    def found(self) -> list[tuple[FoundLeaf, Layout]]:
+        """The leaves whose parameters are found, with their layouts."""
+        return [(found, self.layouts[path].layout) for path, found in self._found.items()]
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs of leaves and parameters, with their evidence."""
+        return tuple(
+            Pair(found.leaf, found.parameter, layout, found.evidence, evidence, others)
+            for found, (layout, evidence, others) in (
+                (found, self.layouts[path]) for path, found in self._found.items()
+            )
+        )
+
+    @property
+    def unmatched(self) -> list[Leaf]:
+        """The leaves whose parameters are not found."""
+        return self._unmatched if self.known.is_complete else []
+
+    @cached_property
+    def claimed(self) -> frozenset[str]:
+        """The parameters that leaves hold, whole or in part."""
+        return frozenset(found.parameter.name for found in self._found.values())
+
+    @cached_property
+    def unclaimed(self) -> list[str]:
+        """The parameters that must have an array and have none."""
+        if not self.known.is_complete:
+            return []
+        used = used_tensors(self._recipe, self.claimed)
+        return [
+            name
+            for name, rule in self.known.rules()
+            if name not in self.claimed
+            and rule.initializer not in used
+            and not rule.buffer
+            and not self._request.ignores(name)
+            and not may_lack(rule)
+        ]
+
+    # Misfits
+
+    @property
+    def misfits_of_names(self) -> list[str]:
+        """A line for all that is wrong with the table, the names, the stacks and the cells."""
+        return [*self._misfits, *self._twice()]
+
+    def _twice(self) -> Iterator[str]:
+        """A line for each name that several arrays are for."""
+        for name, labels in self._claims.items():
+            if len(labels) > 1 and not self._may_share(labels):
+                yield f"{name}: claimed by {' and '.join(labels)}"
+
+    def _may_share(self, labels: Sequence[str]) -> bool:
+        """Whether arrays may be copies of one parameter: the table says so of all."""
+        stated = [
+            label
+            for label in labels
+            for found in self._found.values()
+            if found.leaf.label == label and found.evidence is Evidence.TABLE
+        ]
+        return len(stated) == len(labels)
+
+    def without_partners(self) -> Iterator[str]:
+        """A line for each leaf whose parameter is not found, with those of its size."""
+        return map(self._no_partner, self.unmatched)
+
+    def _no_partner(self, leaf: Leaf) -> str:
+        line = f"{leaf.label}: the recipe has no such name"
+        size, words = math.prod(leaf.shape), path_words(leaf.path, leaf=True)
+        likely = [
+            name
+            for name, rule in self.known.rules()
+            if name not in self.claimed and rule.shape is not None and math.prod(rule.shape) == size
+        ]
+        likely.sort(key=lambda name: -likeness(words, path_words(name.split("."), leaf=True)))
+        if not likely:
+            return line
+        more = ", ..." if len(likely) > _CANDIDATES else ""
+        return f"{line}; of its size {leaf.shape}: {', '.join(likely[:_CANDIDATES])}{more}"

@@ -1,0 +1,39 @@
+"""What a caller asks of a matching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from portinit.recipes.matching.tables import NameTable
+
+
+@dataclass(frozen=True)
+class MatchRequest:
+    """What is asked of a matching.
+
+    Attributes:
+        names: the user's table, as for :func:`portinit_flax.initialize`.
+        stacked: from the path of what is repeated to the axis that its layers lie along.
+        ignore: patterns of the recipe's names that the tree need not have.
+    """
+
+    names: NameTable = field(default_factory=dict)
+    stacked: Mapping[str, int] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        names: NameTable | None,
+        stacked: Mapping[str, int] | None = None,
+        ignore: str | Iterable[str] = (),
+    ) -> MatchRequest:
+        """A request as callers write it."""
+        patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+        return cls(names or {}, stacked or {}, patterns)
+
+    def ignores(self, name: str) -> bool:
+        """Whether the tree need not have a parameter of this name."""
+        return any(fnmatchcase(name, pattern) for pattern in self.ignore)

@@ -1,0 +1,226 @@
+"""What a model's tree says of its arrays: siblings, kinds of layers and layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import ClassVar, Self
+
+from portinit.arrays.layouts import LAYOUTS, Layout, Shape
+from portinit.initializers.base import Parameter
+from portinit.initializers.fans import torch_fans
+from portinit.recipes.matching.leaf import Leaf, Path
+from portinit.recipes.names import flax_layout
+from portinit.recipes.recipe import Recipe
+
+_ATTENTION = frozenset({"query", "key", "value", "out"})
+
+_VECTORS = frozenset({"bias", "b", "beta", "offset", "scale", "gamma", "mean", "var"})
+"""Leaves that have one axis in a layer, so that a further one is of several layers or heads."""
+
+
+class Tree:
+    """The leaves of a tree by path, and what siblings and classes say of them.
+
+    A framework's adapter derives a class of its own, which says what its layers are called and
+    how their arrays lie. All that this class says holds for any framework.
+
+    Args:
+        found: the leaves.
+        classes: the classes of modules by their paths, where they are known.
+        order: returns the paths of the arrays in the order of their definition, or None if that
+            is not known; asked only where nothing else tells arrays apart.
+    """
+
+    adapter: ClassVar[str] = "portinit"
+    """The package whose ``match`` gives a table of names, for messages."""
+
+    kinds: ClassVar[Mapping[str, str]] = {}
+    """The kind of layer that each of the framework's own classes is: see :class:`Parameter`."""
+
+    words: ClassVar[frozenset[str]] = frozenset()
+    """Words for arrays that the framework's own layers use, always for the same layout."""
+
+    own_classes: ClassVar[frozenset[str]] = frozenset()
+    """The classes whose arrays, if called by these words, lie as :meth:`layout` says."""
+
+    one_layout_classes: ClassVar[frozenset[str]] = frozenset()
+    """Those of them whose arrays lie in one way, whatever PyTorch's shape."""
+
+    def __init__(
+        self,
+        found: Iterable[Leaf],
+        classes: Mapping[Path, str] | None = None,
+        order: Callable[[], Sequence[Path] | None] | None = None,
+    ) -> None:
+        self.leaves = {leaf.path: leaf for leaf in found}
+        self._classes = classes or {}
+        self._order = order
+        self._kinds: dict[Path, str | None] = {}
+
+    def with_leaves(self, found: Iterable[Leaf]) -> Self:
+        """The tree with other leaves, those of its arrays that hold several parameters split."""
+        return type(self)(found, self._classes, self._order)
+
+    def definition_order(self) -> Sequence[Path] | None:
+        """The paths of the arrays in the order of their definition; None if it is not known."""
+        return None if self._order is None else self._order()
+
+    # What an adapter may know better
+
+    def class_of(self, path: Path) -> str | None:
+        """The class of the module that owns a leaf, where it is known."""
+        return self._classes.get(path[:-1])
+
+    def is_parametrized(self, path: Path) -> bool:
+        """Whether a wrapper such as weight norm keeps a leaf for a weight that it computes."""
+        return False
+
+    def state_size(self, path: Path) -> int | None:
+        """The size of the state of the recurrent cell that owns a leaf; None if none does."""
+        return None
+
+    def names_of_cells(
+        self, recipe: Recipe, known: Mapping[str, object]
+    ) -> tuple[Mapping[str, str], Sequence[str]]:
+        """The rows of PyTorch's packed parameters that arrays of recurrent cells hold.
+
+        Args:
+            recipe: the recipe.
+            known: labels of leaves whose parameters are known.
+
+        Returns:
+            From the leaves' labels to names that may be limited to rows, for the cells of which
+            nothing is known; and a line for each misfit.
+        """
+        return {}, ()
+
+    # Kinds and layouts
+
+    def sibling(self, path: Path, name: str) -> Leaf | None:
+        """Another leaf of the module that owns a leaf."""
+        return self.leaves.get((*path[:-1], name))
+
+    def kind(self, path: Path) -> str | None:
+        """The kind of layer that owns a leaf, as far as classes, names and shapes tell."""
+        module = path[:-1]
+        if module not in self._kinds:
+            self._kinds[module] = self._kind(path)
+        return self._kinds[module]
+
+    def _kind(self, path: Path) -> str | None:
+        owner = path[-2] if len(path) > 1 else ""
+        kernel = self.sibling(path, "kernel")
+        if self.is_parametrized(path):
+            return "parametrized"
+        if self.sibling(path, "embedding"):
+            return "embedding"
+        if self.sibling(path, "scale"):
+            return "norm"
+        if self.sibling(path, "negative_slope"):
+            return "prelu"
+        if kernel is None:
+            return None
+        if self.state_size(path) is not None:
+            return "recurrent"
+        of_class = self.kinds.get(self.class_of(path) or "")
+        if of_class is not None:
+            return of_class
+        is_matrix = len(kernel.shape) == 2 or owner in _ATTENTION or self._heads(kernel) > 1
+        return "linear" if is_matrix else "conv"
+
+    def _heads(self, kernel: Leaf) -> int:
+        """How many of a kernel's last axes are outputs, as its bias tells; 0 if it does not."""
+        bias = self.sibling(kernel.path, "bias")
+        ndim = len(bias.shape) if bias is not None else 0
+        return ndim if bias is not None and kernel.shape[-ndim:] == bias.shape else 0
+
+    def layout(self, path: Path) -> Layout:
+        """How a leaf's axes map to PyTorch's, as far as names, classes and siblings tell."""
+        shape = self.leaves[path].shape
+        named = flax_layout(path, len(shape))
+        if path[-1] not in ("kernel", "bias") or len(shape) < 2 or named != _usual(path):
+            return named
+        kernel = self.sibling(path, "kernel")
+        kind = self.kind(path)
+        if path[-1] == "bias":
+            return Layout(axis0=tuple(range(len(shape))), axis1=()) if kind == "linear" else named
+        if kind == "conv_transpose" and self.class_of(path) is not None:
+            return LAYOUTS["flax_conv_transpose"]
+        if kind == "linear" and len(shape) > 2 and kernel is not None:
+            outputs = self._heads(kernel) or 1
+            axes = tuple(range(len(shape)))
+            return Layout(axis0=axes[-outputs:], axis1=axes[:-outputs])
+        return named
+
+    # What a recipe is told
+
+    def describe(self, path: Path, name: str, layout: Layout) -> Parameter:
+        """What a recipe is told of a leaf."""
+        shape = layout.logical_shape(self.leaves[path].shape)
+        kind = self.kind(path)
+        siblings = self._blocks.get(path[:-2], ()) if kind == "norm" else None
+        return Parameter(name, shape, kind, self._fan_in(path), siblings=siblings)
+
+    @cached_property
+    def _blocks(self) -> dict[Path, tuple[str, ...]]:
+        """The names of the layers in each block."""
+        names: dict[Path, dict[str, None]] = {}
+        for path in self.leaves:
+            for depth in range(len(path) - 1):
+                names.setdefault(path[:depth], {})[path[depth]] = None
+        return {block: tuple(layers) for block, layers in names.items()}
+
+    def _fan_in(self, path: Path) -> int | None:
+        kernel = self.sibling(path, "kernel")
+        if kernel is None or len(kernel.shape) < 2:
+            return None
+        if self.kind(path) == "recurrent":
+            return self.state_size(path)
+        logical = self.layout(kernel.path).logical_shape(kernel.shape)
+        return torch_fans(logical)[0]
+
+    # Stacks that nobody stated
+
+    def unstated_stack(self, path: Path) -> str | None:
+        """Why a kernel of three or more axes is one of several layers, if its relatives say so."""
+        leaf = self.leaves[path]
+        if path[-1] != "kernel" or len(leaf.shape) < 3:
+            return None
+        if len(path) > 1 and path[-2] in _ATTENTION:
+            return None
+        bias = self.sibling(path, "bias")
+        if bias is not None and len(bias.shape) == 1:
+            return None
+        if bias is not None and self._heads(leaf) > 1:
+            return None
+        where = None
+        for depth in range(len(path) - 1, -1, -1):
+            first_axes, ranks = self._below[path[:depth]]
+            if first_axes != {leaf.shape[:1]} or any(rank < 2 for rank in ranks):
+                break
+            if ranks and (depth or where is None):
+                where = "/".join(path[:depth])
+        if where is None:
+            return None
+        return (
+            f"every array below {where or 'the root'} has {leaf.shape[0]} along axis 0, vectors "
+            f'too; if they are stacked layers, say so with stacked={{"{where}": 0}}'
+        )
+
+    @cached_property
+    def _below(self) -> dict[Path, tuple[set[Shape], set[int]]]:
+        """For each module, the first axes of all arrays below it, and the ranks of its vectors."""
+        below: dict[Path, tuple[set[Shape], set[int]]] = {}
+        for leaf in self.leaves.values():
+            for depth in range(len(leaf.path)):
+                first_axes, ranks = below.setdefault(leaf.path[:depth], (set(), set()))
+                first_axes.add(leaf.shape[:1])
+                if leaf.path[-1] in _VECTORS:
+                    ranks.add(len(leaf.shape))
+        return below
+
+
+def _usual(path: Path) -> Layout:
+    """The layout of an array of whose module nothing is known."""
+    return LAYOUTS["flax"] if path[-1] == "kernel" else LAYOUTS["torch"]
