@@ -13,3 +13,4 @@ from portinit_flax.initialize import match as match
 from portinit_flax.initialize import precompile as precompile
 from portinit_flax.recurrent import recurrent_names as recurrent_names
 from portinit_flax.recurrent import recurrent_parameters as recurrent_parameters
+from portinit_flax.uses import uses as uses

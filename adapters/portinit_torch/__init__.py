@@ -36,3 +36,4 @@ from portinit_torch.modules import bind as bind
 from portinit_torch.modules import parameters as parameters
 from portinit_torch.tracing.modes import TraceError as TraceError
 from portinit_torch.tracing.trace import trace as trace
+from portinit_torch.uses import uses as uses
