@@ -5,10 +5,13 @@ the array API does not promise.
 """
 
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "jax")  # before anything imports Keras
 
 import array_api_strict
 import jax.numpy

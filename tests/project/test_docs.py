@@ -32,7 +32,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 OTHERS = [*CHINESE, *sorted((ROOT / "docs" / "api").glob("*.md"))]
 OTHERS += [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 WITHOUT_CODE = {"glossary.md", "guarantees.md"}
-PACKAGES = ("portinit", "portinit_torch", "portinit_jax", "portinit_flax")
+PACKAGES = ("portinit", "portinit_torch", "portinit_jax", "portinit_flax", "portinit_keras")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

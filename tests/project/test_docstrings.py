@@ -19,6 +19,7 @@ PUBLIC = [
     "portinit_torch",
     "portinit_jax.initializers",
     "portinit_flax",
+    "portinit_keras",
 ]
 PLAIN = {"portinit.layers", "portinit.recurrent", "portinit_jax.initializers"}
 """Modules and no packages: what they import is not theirs."""

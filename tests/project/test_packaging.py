@@ -14,7 +14,8 @@ import pytest
 import portinit
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"portinit", "portinit_torch", "portinit_jax", "portinit_flax", "portinit_examples"}
+ADAPTERS = {"portinit_torch", "portinit_jax", "portinit_flax", "portinit_keras"}
+PACKAGES = {"portinit", "portinit_examples", *ADAPTERS}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
     "optional-dependencies"
 ]
@@ -119,6 +120,7 @@ PROBES = {
     "flax": "import portinit_flax, portinit, jax; portinit_flax.initialize("
     "{'a': {'kernel': jax.ShapeDtypeStruct((3, 2), 'float32')}},"
     " portinit.Recipe([('*', portinit.normal())]), portinit.key(0))",
+    "keras": "from importlib.metadata import version; version('keras')",  # which needs a backend
     "cli": "import portinit.cli.commands",
     "fast": "import numba, portinit; portinit.normal()(portinit.key(0), (1 << 20,))",
     "proof": "import portinit.testing",

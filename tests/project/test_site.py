@@ -18,7 +18,7 @@ from portinit import Initializer
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PUBLIC = ["portinit", "portinit.checkpoints", "portinit.testing"]
-PUBLIC += ["portinit_torch", "portinit_jax", "portinit_flax"]
+PUBLIC += ["portinit_torch", "portinit_jax", "portinit_flax", "portinit_keras"]
 NOT_DRAWN = {
     "portinit.initializers.base",
     "portinit.initializers.combinators",

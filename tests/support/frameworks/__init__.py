@@ -1,0 +1,13 @@
+"""The rows of the conformance test, one for each framework that portinit fills."""
+
+from tests.support.frameworks.array_namespaces import Numpy, Strict
+from tests.support.frameworks.flax_models import Linen, Nnx
+from tests.support.frameworks.framework import Framework
+from tests.support.frameworks.jax_trees import Jax
+from tests.support.frameworks.keras_models import KERAS
+from tests.support.frameworks.torch_modules import Torch
+
+ROWS: list[Framework] = [Numpy(), Strict(), Torch(), Jax(), Linen(), Nnx(), *KERAS]
+
+FRAMEWORKS = {row.name: row for row in ROWS}
+"""The rows by name."""
