@@ -5,46 +5,110 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
 
 from portinit.arrays.layouts import LAYOUTS, Layout, Shape
+from portinit.recipes.matching.elements import Elements
 
 
 @dataclass(frozen=True)
 class ParameterSlice:
-    """A parameter of a recipe, or some rows of PyTorch's axis 0 of it.
+    """A parameter of a recipe, or a part of it: some rows, a box, or any of its elements.
 
     Attributes:
         name: the parameter's name in the recipe.
-        rows: the rows; None for all of it.
+        rows: coordinates along PyTorch's axis 0; None for all of them.
+        others: likewise along axes 1, 2, ..., as far as they are limited.
+        elements: instead of these, elements by their numbers, as one vector.
 
     >>> ParameterSlice.parse("attn.in_proj_weight[64:128]")
-    ParameterSlice(name='attn.in_proj_weight', rows=range(64, 128))
-    >>> str(ParameterSlice("attn.in_proj_weight", range(64, 128)))
-    'attn.in_proj_weight[64:128]'
+    ParameterSlice(name='attn.in_proj_weight', rows=range(64, 128), others=(), elements=None)
+    >>> str(ParameterSlice("c_attn.weight", others=(range(0, 64),)))
+    'c_attn.weight[:, 0:64]'
     """
 
     name: str
     rows: range | None = None
+    others: tuple[range | None, ...] = ()
+    elements: Elements | None = None
 
     @classmethod
     def parse(cls, text: str) -> ParameterSlice:
-        """A name as tables write it: ``attn.in_proj_weight[0:64]`` is limited to rows."""
-        limited = _ROWS.fullmatch(text) if text.endswith("]") else None
+        """A name as tables write it, limited as NumPy writes it.
+
+        ``attn.in_proj_weight[0:64]`` is rows, ``c_attn.weight[:, 0:64]`` columns, and
+        ``gate_up.weight[0:64:2]`` every other row.
+        """
+        limited = _LIMITED.fullmatch(text) if text.endswith("]") else None
         if limited is None:
             return cls(text)
-        return cls(limited[1], range(int(limited[2]), int(limited[3])))
+        rows, *others = map(_range, limited[2].split(","))
+        return cls(limited[1], rows, tuple(others))
+
+    @classmethod
+    def box(cls, name: str, box: Sequence[range], whole: Shape) -> ParameterSlice:
+        """A box of a parameter of shape ``whole``; the parameter itself where it is all of it."""
+        limits = [None if r == range(n) else r for r, n in zip(box, whole, strict=True)]
+        while limits and limits[-1] is None:
+            limits.pop()
+        return cls(name, limits[0] if limits else None, tuple(limits[1:]))
 
     def __str__(self) -> str:
-        if self.rows is None:
+        if self.elements is not None:
+            return f"{self.name}[{len(self.elements)} elements]"
+        if self.is_whole:
             return self.name
-        return f"{self.name}[{self.rows.start}:{self.rows.stop}]"
+        return f"{self.name}[{', '.join(map(_text, (self.rows, *self.others)))}]"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of the parameter, in PyTorch's order."""
+        return self.rows is None and all(r is None for r in self.others) and self.elements is None
+
+    def limits(self, whole: Shape) -> tuple[range, ...]:
+        """The box's coordinates along each axis of a parameter of shape ``whole``.
+
+        Raises:
+            ValueError: the parameter has no such box.
+        """
+        limits = (self.rows, *self.others)
+        lacking = [r for r in limits[len(whole) :] if r is not None]
+        box = [range(n) if r is None else r for n, r in zip_longest(whole, limits[: len(whole)])]
+        if lacking or any(r and r[-1] >= size for size, r in zip(whole, box, strict=True)):
+            raise ValueError(f"{self} needs a parameter that has it, got one of {whole}")
+        return tuple(box)
 
     def shape_in(self, whole: Shape) -> Shape:
         """The shape of the slice of a parameter of shape ``whole``."""
-        return whole if self.rows is None else (len(self.rows), *whole[1:])
+        if self.elements is not None:
+            return (len(self.elements),)
+        return whole if self.is_whole else tuple(map(len, self.limits(whole)))
+
+    def of(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The slice of a NumPy array of the parameter's values, in PyTorch's order."""
+        if self.elements is not None:
+            self.elements.require_within(values.size)
+            return np.asarray(values.reshape(-1)[self.elements.numbers])
+        limits = self.limits(values.shape)
+        return values[tuple(slice(r.start, r.stop, r.step) for r in limits)]
 
 
-_ROWS = re.compile(r"(.*)\[(\d+):(\d+)\]")
+_LIMITED = re.compile(r"(.*)\[((?::|\d+:\d+(?::\d+)?)(?:, ?(?::|\d+:\d+(?::\d+)?))*)\]")
+
+
+def _range(text: str) -> range | None:
+    return None if text.strip() == ":" else range(*map(int, text.split(":")))
+
+
+def _text(limits: range | None) -> str:
+    if limits is None:
+        return ":"
+    step = "" if limits.step == 1 else f":{limits.step}"
+    return f"{limits.start}:{limits.stop}{step}"
+
 
 _LEAVES = {
     "kernel": "weight",
