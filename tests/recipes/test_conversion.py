@@ -122,7 +122,7 @@ def test_mixed_radix(line, radix):
     ],
 )
 def test_elements_that_are_none_are_refused(data):
-    with pytest.raises(ValueError, match="elements|axis"):
+    with pytest.raises(ValueError, match=r"elements|axis"):
         Elements.from_data(data)
 
 
