@@ -26,7 +26,7 @@ def compact(table: Mapping[str, Target], others: Collection[str] = ()) -> dict[s
     for path, target in table.items():
         template = _with_names(target, lambda name: _NUMBER.sub("#", name))
         groups.setdefault((_NUMBER.sub("#", path), template), []).append(path)
-    taken: dict[str, _Pattern] = {}
+    taken: dict[str, _Line] = {}
     literal = set(others)
     for paths in sorted(groups.values(), key=len, reverse=True):
         pattern = _pattern(paths, table) if len(paths) > 1 and not literal & {*paths} else None
@@ -46,7 +46,7 @@ def compact(table: Mapping[str, Target], others: Collection[str] = ()) -> dict[s
 
 
 @dataclass(frozen=True)
-class _Pattern:
+class _Line:
     """A line for several paths."""
 
     path: str
@@ -56,7 +56,7 @@ class _Pattern:
         return path_pattern(self.path).fullmatch(path) is not None
 
 
-def _pattern(paths: Sequence[str], table: Mapping[str, Target]) -> _Pattern | None:
+def _pattern(paths: Sequence[str], table: Mapping[str, Target]) -> _Line | None:
     """The line for paths that differ in numbers which the names have in the same order."""
     numbers = [_NUMBER.findall(path) for path in paths]
     varying = [i for i, ones in enumerate(zip(*numbers, strict=True)) if len(set(ones)) > 1]
@@ -73,7 +73,7 @@ def _pattern(paths: Sequence[str], table: Mapping[str, Target]) -> _Pattern | No
         if _is_behind_a_star(alike[0], places):
             return None
     rest = iter(starred)
-    return _Pattern(_starred(paths[0], varying), _with_names(first, lambda _: next(rest)))
+    return _Line(_starred(paths[0], varying), _with_names(first, lambda _: next(rest)))
 
 
 def _is_behind_a_star(name: str, places: Sequence[int]) -> bool:

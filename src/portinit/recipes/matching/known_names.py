@@ -46,9 +46,9 @@ class KnownNames:
         return None if whole is None else known.shape_in(whole)
 
     def meant(self, parameter: ParameterSlice) -> ParameterSlice:
-        """The parameter that a name stands for, limited to the rows that it is limited to."""
+        """The parameter that a name stands for, limited to the part that it is limited to."""
         own = self.slices.get(parameter.name, parameter)
-        return own if parameter.rows is None else replace(own, rows=parameter.rows)
+        return own if parameter.is_whole else replace(parameter, name=own.name)
 
     def is_other_name(self, name: str) -> bool:
         """Whether a name is a tied parameter's, and not its first."""
