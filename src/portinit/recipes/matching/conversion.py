@@ -18,7 +18,7 @@ from portinit.recipes.matching.compact import compact
 from portinit.recipes.matching.elements import Elements, Vector
 from portinit.recipes.matching.recognition import recognise
 from portinit.recipes.matching.tables import Names, Target, some_elements
-from portinit.recipes.matching.tags import Array, Reading, Tags, significant_bits
+from portinit.recipes.matching.tags import Array, TaggedArray, Tags, significant_bits
 from portinit.recipes.names import ParameterSlice
 from portinit.recipes.rule import RecipeError
 
@@ -105,8 +105,8 @@ def read_conversion(
     for number in range(len(outputs), tags.passes):
         outputs.append(push(tags.tensors(number)))
         _require_same(outputs[0], outputs[-1])
-    readings = {path: tags.read([one[path] for one in outputs], dtypes) for path in outputs[0]}
-    return _conversion(readings, tags)
+    arrays = {path: tags.read([one[path] for one in outputs], dtypes) for path in outputs[0]}
+    return _conversion(arrays, tags)
 
 
 def _require_same(first: Mapping[str, Array], other: Mapping[str, Array]) -> None:
@@ -120,25 +120,25 @@ def _require_same(first: Mapping[str, Array], other: Mapping[str, Array]) -> Non
         )
 
 
-def _conversion(readings: Mapping[str, Reading], tags: Tags) -> Conversion:
+def _conversion(arrays: Mapping[str, TaggedArray], tags: Tags) -> Conversion:
     table: dict[str, Target] = {}
     unexplained, constants, rounded = [], [], []
     uses = np.zeros(tags.count, np.int32)
-    for path, reading in readings.items():
-        held = reading.numbers[reading.numbers >= 0]
+    for path, tagged in arrays.items():
+        held = tagged.numbers[tagged.numbers >= 0]
         if held.size:
             np.add.at(uses, held, 1)
-        target = None if reading.computed else describe(reading, tags)
+        target = None if tagged.computed else describe(tagged, tags)
         if target is None:
-            constant_count = int(reading.is_constant.sum())
+            constant_count = int(tagged.is_constant.sum())
             unexplained.append(
-                Unexplained(path, reading.values.shape, reading.computed, constant_count)
+                Unexplained(path, tagged.values.shape, tagged.computed, constant_count)
             )
         else:
             table[path] = target
-        if reading.is_constant.any():
+        if tagged.is_constant.any():
             constants.append(path)
-        if reading.rounded:
+        if tagged.rounded:
             rounded.append(path)
     unused, partial = [], []
     slices = (one for target in table.values() for one in target.parameters)
@@ -160,19 +160,19 @@ def _conversion(readings: Mapping[str, Reading], tags: Tags) -> Conversion:
     )
 
 
-def describe(reading: Reading, tags: Tags) -> Target | None:
+def describe(tagged: TaggedArray, tags: Tags) -> Target | None:
     """What a table says of an array whose elements are known; None if it cannot.
 
     In the order in which they are tried: a box of one parameter in a layout; parameters stacked, or
     set side by side, along an axis, and these nested; any elements, by their numbers.
     """
-    describer = _Describer(tags, reading.values)
-    if not reading.numbers.size:
+    describer = _Describer(tags, tagged.values)
+    if not tagged.numbers.size:
         return None
-    codes = np.where(reading.is_constant, -1, tags.owners(reading.numbers))
-    places = np.arange(reading.numbers.size).reshape(reading.numbers.shape)
-    return describer.whole(reading.numbers, codes, places) or describer.pieces(
-        reading.numbers, codes, places
+    codes = np.where(tagged.is_constant, -1, tags.owners(tagged.numbers))
+    places = np.arange(tagged.numbers.size).reshape(tagged.numbers.shape)
+    return describer.whole(tagged.numbers, codes, places) or describer.pieces(
+        tagged.numbers, codes, places
     )
 
 

@@ -99,7 +99,7 @@ class Tags:
         fraction = (words >> np.uint64(64 - bits)).astype(np.float64) / float(1 << bits)
         return np.asarray(sign * scale * (1 + fraction))
 
-    def read(self, outputs: Sequence[Array], dtypes: Mapping[str, str]) -> Reading:
+    def read(self, outputs: Sequence[Array], dtypes: Mapping[str, str]) -> TaggedArray:
         """The elements that an array holds, from what it held in each pass.
 
         Args:
@@ -128,7 +128,7 @@ class Tags:
         same = np.stack([_equal(output, outputs[0]) for output in outputs[1:]]).all(axis=0)
         is_constant = same & ~is_element
         rounded = is_element & ~_equal(precise, expected)
-        return Reading(
+        return TaggedArray(
             np.where(is_element, numbers, -1), is_constant, int(rounded.sum()), outputs[0]
         )
 
@@ -145,7 +145,7 @@ class Tags:
 
 
 @dataclass(frozen=True)
-class Reading:
+class TaggedArray:
     """What an array is known to hold.
 
     Attributes:
