@@ -16,9 +16,10 @@ from portinit import Layout, Recipe, Rule
 from portinit.arrays.convert import to_numpy
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Shape
+from portinit.probes.measured import ProbedLayer, ProbedParameter
 from portinit.probes.moments import Histogram, Moments
 from portinit.probes.probing import cotangent, labels, law_of
-from portinit.probes.result import Probe, ProbedLayer, ProbedParameter
+from portinit.probes.result import Probe
 from portinit.sampling.distributions import Distribution
 from portinit_torch import bind, initialize
 from portinit_torch.inputs import torch_arguments

@@ -13,8 +13,8 @@ from torch import nn
 
 import portinit
 from portinit.cli.commands import portinit as command_line
+from portinit.probes.measured import ProbedParameter
 from portinit.probes.moments import Histogram, Moments
-from portinit.probes.result import ProbedParameter
 from portinit.report import page, study
 from portinit.report.figures import _density, histogram, stds_by_layer
 from portinit.sampling.distributions import Normal, Uniform

@@ -17,9 +17,10 @@ from flax import linen, nnx
 
 from portinit import Recipe
 from portinit.probes.inputs import Arguments, inference_flags
+from portinit.probes.measured import ProbedLayer, ProbedParameter
 from portinit.probes.moments import Histogram, Moments
 from portinit.probes.probing import cotangent, law_of
-from portinit.probes.result import Probe, ProbedLayer, ProbedParameter
+from portinit.probes.result import Probe
 from portinit.random.keys import key as make_key
 from portinit.recipes.matching.tables import NameTable
 from portinit_flax.initialize import initialize

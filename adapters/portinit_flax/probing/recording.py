@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.core import tracers
 
+from portinit.probes.measured import ProbedLayer
 from portinit.probes.moments import Moments
 from portinit.probes.probing import labels
-from portinit.probes.result import ProbedLayer
 
 _trace: Callable[[], Any] = tracers.current_trace  # another inside a transformation
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from portinit.arrays.dtypes import Format, float_format
 from portinit.sampling.distributions import Distribution
 from portinit.sampling.transform import Transform, rounded
-
-if TYPE_CHECKING:
-    from portinit.backends.base import Request
 
 
 @dataclass(frozen=True)
@@ -86,13 +83,16 @@ class Pieces:
 
 
 class Mask:
-    """Which elements a :class:`Select` takes from inside; a frozen dataclass."""
+    """Which elements a :class:`Select` takes from inside; a frozen dataclass.
 
-    def prepare(self, request: Request) -> Mask:
+    Its methods take a ``Request`` of the module ``base``, which imports this one.
+    """
+
+    def prepare(self, request: Any) -> Mask:
         """Work out what needs whole columns or rows; any part can be asked for then."""
         return self
 
-    def at(self, request: Request) -> Any:
+    def at(self, request: Any) -> Any:
         """Whether each element is inside: booleans that broadcast against the array."""
         raise NotImplementedError
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from portinit.probes.measured import ProbedLayer
 from portinit.probes.moments import Moments
-from portinit.probes.result import Probe, ProbedLayer
+from portinit.probes.result import Probe
 
 _CLOSE = 1e-3
 """Twins sum products in another order; a mistake changes a moment by more than this share."""

@@ -8,86 +8,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from portinit.arrays.layouts import Shape
-from portinit.probes.moments import Histogram, Moments, finite
+from portinit.probes.measured import ProbedLayer, ProbedParameter
+from portinit.probes.moments import finite
 from portinit.probes.table import as_text
-from portinit.probes.verdicts import LIMIT, Problem, departs, first_turns, judge, reference_of
-from portinit.sampling.distributions import Distribution
-
-
-@dataclass(frozen=True)
-class ProbedLayer:
-    """One call of a layer.
-
-    Attributes:
-        name: the module's name, or path in Flax; ``#2`` for its second call.
-        kind: the module's class; in Flax with the method, where it is not ``__call__``.
-        shape: the shape of its output; of several outputs, of the first.
-        output: the moments of its output.
-        gradient: the moments of the loss's gradient with respect to that output. Where the output
-            has no way to the loss it is none in PyTorch, and 0 in Flax.
-    """
-
-    name: str
-    kind: str
-    shape: Shape
-    output: Moments
-    gradient: Moments | None
-
-    @property
-    def std(self) -> float:
-        """The std of the output."""
-        return self.output.std
-
-    @property
-    def gradient_std(self) -> float | None:
-        """The std of the gradient at the output; none if there is none."""
-        return _std(self.gradient)
-
-
-@dataclass(frozen=True)
-class ProbedParameter:
-    """One parameter.
-
-    Attributes:
-        name: its name, or path in Flax.
-        shape: its shape, as its framework holds it.
-        values: the moments of its values.
-        gradient: the moments of the loss's gradient; none as a layer's.
-        histogram: of its values; none if they are all equal.
-        initializer: what a recipe says it is drawn from; none without one.
-        law: the distribution of each element; none if the initializer has no common one.
-    """
-
-    name: str
-    shape: Shape
-    values: Moments
-    gradient: Moments | None = None
-    histogram: Histogram | None = None
-    initializer: str | None = None
-    law: Distribution | None = None
-
-    @property
-    def std(self) -> float:
-        """The std of the values."""
-        return self.values.std
-
-    @property
-    def gradient_std(self) -> float | None:
-        """The std of the gradient; none if there is none."""
-        return _std(self.gradient)
-
-    @property
-    def expected_std(self) -> float | None:
-        """The std that the initializer gives; None if no initializer is known."""
-        return None if self.law is None else self.law.std
-
-    @property
-    def verdict(self) -> str:
-        """``"nan"``, ``"inf"``, ``"off"`` if the values depart from their law, or ``""``."""
-        if self.values.nan or self.values.inf:
-            return "nan" if self.values.nan else "inf"
-        return "off" if self.law is not None and departs(self.values, self.law) else ""
+from portinit.probes.verdicts import LIMIT, Problem, first_turns, judge, reference_of
 
 
 @dataclass(frozen=True, repr=False)
@@ -177,12 +101,7 @@ class Probe:
         return f"<Probe of {sizes}, {len(self.problems)} problems>"
 
     def __str__(self) -> str:
-
-        return as_text(self)
-
-
-def _std(moments: Moments | None) -> float | None:
-    return None if moments is None else moments.std
+        return as_text([*self._judged()], self.parameters, self.problems, self.unseen)
 
 
 def _parameter_data(parameter: ProbedParameter) -> dict[str, Any]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from portinit.probes.measured import ProbedLayer, ProbedParameter
+from portinit.probes.verdicts import Problem
 from portinit.recipes.display import in_shape
 
-if TYPE_CHECKING:
-    from portinit.probes.result import Probe
 
-
-def as_text(found: Probe) -> str:
-    """Two aligned tables, of layers and of parameters, then the problems."""
+def as_text(
+    judged: Sequence[tuple[ProbedLayer, tuple[str, str]]],
+    measured: Sequence[ProbedParameter],
+    problems: Sequence[Problem],
+    unseen: Sequence[str],
+) -> str:
+    """Two aligned tables, of layers with their verdicts and of parameters; then the problems."""
     layers = [
         (
             str(place),
@@ -23,7 +26,7 @@ def as_text(found: Probe) -> str:
             number(layer.gradient_std),
             " ".join(filter(None, dict.fromkeys(verdicts))),
         )
-        for place, (layer, verdicts) in enumerate(zip(found.layers, found.verdicts, strict=True), 1)
+        for place, (layer, verdicts) in enumerate(judged, 1)
     ]
     parameters = [
         (
@@ -34,10 +37,10 @@ def as_text(found: Probe) -> str:
             number(parameter.gradient_std),
             parameter.verdict,
         )
-        for parameter in found.parameters
+        for parameter in measured
     ]
-    outcome = [str(problem) for problem in found.problems] or ["no problems"]
-    unseen = [f"not seen: {', '.join(found.unseen)}"] if found.unseen else []
+    outcome = [str(problem) for problem in problems] or ["no problems"]
+    rest = [f"not seen: {', '.join(unseen)}"] if unseen else []
     return "\n".join(
         [
             *_aligned(("", "layer", "of", "shape", "std", "gradient", ""), layers),
@@ -45,7 +48,7 @@ def as_text(found: Probe) -> str:
             *_aligned(("parameter", "shape", "expected std", "std", "gradient", ""), parameters),
             "",
             *outcome,
-            *unseen,
+            *rest,
         ]
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from portinit.probes.result import ProbedParameter
+from portinit.probes.measured import ProbedParameter
 from portinit.sampling.distributions import Distribution
 from portinit.testing.goodness import scipy_law
 

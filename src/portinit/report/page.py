@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portinit import __version__
-from portinit.probes.result import Probe, ProbedLayer
+from portinit.probes.measured import ProbedLayer
+from portinit.probes.result import Probe
 from portinit.probes.verdicts import drift
 from portinit.recipes.display import in_shape
 from portinit.report.figures import stds_by_layer

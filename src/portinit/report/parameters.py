@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from portinit.probes.result import Probe, ProbedParameter
+from portinit.probes.measured import ProbedParameter
+from portinit.probes.result import Probe
 from portinit.recipes.display import in_shape, rounded
 from portinit.report.figures import histogram
 from portinit.report.words import number, span

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from portinit.probes.inputs import arguments_of, inference_flags
+from portinit.probes.measured import ProbedParameter
 from portinit.probes.probing import framework_of, probe
-from portinit.probes.result import Probe, ProbedParameter
+from portinit.probes.result import Probe
 from portinit.random.keys import key as make_key
 from portinit.recipes import flax_defaults, torch_defaults
 from portinit.recipes.display import in_shape, in_words
