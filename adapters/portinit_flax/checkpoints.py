@@ -10,9 +10,9 @@ from portinit.arrays.dtypes import dtype_name
 from portinit.checkpoints import TensorSpec
 from portinit.checkpoints.tensors import ParameterPart, chosen_dtype, require_suited
 from portinit.recipes.matching.tables import NameTable
-from portinit_flax.evaluation import ArrayFill, array_fills
 from portinit_flax.matching import LeafPlan, MatchRequest, leaf_plans
 from portinit_flax.tree import Path, leaves, paths_of, tree_of
+from portinit_jax.array_fills import ArrayFill, array_fills
 
 
 def checkpoint_tensors(

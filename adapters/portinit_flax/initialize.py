@@ -16,11 +16,11 @@ from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.tables import NameTable
 from portinit.recipes.recipe import require_recipe
 from portinit.recipes.rule import raise_misfits
-from portinit_flax.evaluation import ArrayFill, CompiledFill, array_fills, fill_arrays
 from portinit_flax.matching import FlaxTree, leaf_plans
 from portinit_flax.random_state import fill_random_state, without_values
 from portinit_flax.shardings import placements
 from portinit_flax.tree import tree_of
+from portinit_jax.array_fills import ArrayFill, CompiledFill, array_fills, fill_arrays
 from portinit_jax.backend import BACKEND
 from portinit_jax.programs import FillSpec, lower
 

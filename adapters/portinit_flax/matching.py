@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Self
 
 from portinit import Recipe
 from portinit.recipes.matching import plans
+from portinit.recipes.matching.cells import names_of_cells
 from portinit.recipes.matching.leaf import Path
 from portinit.recipes.matching.plans import LeafPlan as LeafPlan
 from portinit.recipes.matching.request import MatchRequest as MatchRequest
 from portinit.recipes.matching.tree import Tree
-from portinit_flax.recurrent import names_of_cells
+from portinit_flax.recurrent import cells_of
 from portinit_flax.tree import classes_of, definition_order, leaves, tree_of
 
 _GATES = frozenset(
@@ -80,7 +81,7 @@ class FlaxTree(Tree):
         self, recipe: Recipe, known: Mapping[str, object]
     ) -> tuple[Mapping[str, str], Sequence[str]]:
         """The rows of PyTorch's packed parameters that arrays of Flax's cells hold."""
-        return names_of_cells(self, recipe, known)
+        return names_of_cells(cells_of(self), recipe, known)
 
 
 def leaf_plans(model: Any, recipe: Recipe, request: MatchRequest) -> list[LeafPlan]:

@@ -9,7 +9,10 @@ import jax
 from flax import linen, nnx
 from flax.core.meta import AxisMetadata
 from flax.linen import spmd
-from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import NamedSharding, Sharding
+
+from portinit_jax import placements as jax_placements
+from portinit_jax.placements import mesh_in_context, sharding_of
 
 
 def placements(tree: Any, given: Any = None) -> list[Sharding | None]:
@@ -17,46 +20,12 @@ def placements(tree: Any, given: Any = None) -> list[Sharding | None]:
 
     Args:
         tree: arrays or their structs, in boxes or not.
-        given: a sharding or a spec for all, or a tree of them that is a prefix of ``tree``, as for
-            ``jax.jit``'s ``out_shardings``; where it is None the tree itself is asked.
+        given: as for :func:`portinit_jax.placements.placements`.
 
     Raises:
         ValueError: ``given`` is no prefix of the tree, or a spec stands without a mesh in context.
     """
-    own = list(_own(tree))
-    if given is None:
-        return own
-    spread = jax.tree.map(
-        lambda stated, part: jax.tree.map(lambda _: stated, part), given, tree, is_leaf=_is_end
-    )
-    stated = jax.tree.leaves(spread, is_leaf=_is_end)
-    return [_named(s) or o for s, o in zip(stated, own, strict=True)]
-
-
-def _is_end(x: Any) -> bool:
-    return x is None or isinstance(x, Sharding | PartitionSpec)
-
-
-def _named(stated: Any) -> Sharding | None:
-    if not isinstance(stated, PartitionSpec):
-        if not isinstance(stated, Sharding | None):
-            raise TypeError(f"shardings must be of jax.sharding's, got {stated!r}")
-        return stated
-    mesh = mesh_in_context()
-    if mesh is None:
-        raise ValueError(f"a PartitionSpec needs a mesh in context (jax.set_mesh), got {stated}")
-    return NamedSharding(mesh, stated)
-
-
-def mesh_in_context() -> Any:
-    """The mesh of ``jax.set_mesh``, abstract inside ``jax.jit``; none inside ``shard_map``."""
-    abstract = jax.sharding.get_abstract_mesh()
-    if abstract.empty or AxisType.Manual in abstract.axis_types:
-        return None
-    try:
-        return jax.sharding.get_mesh()
-    except ValueError:  # while something is traced
-        return abstract
+    return jax_placements.placements(tree, given, [*_own(tree)])
 
 
 def _own(tree: Any) -> Iterator[Sharding | None]:
@@ -65,7 +34,7 @@ def _own(tree: Any) -> Iterator[Sharding | None]:
         leaves = jax.tree.leaves(box)
         annotated = _annotation(box, mesh) if len(leaves) == 1 else None
         for leaf in leaves:
-            yield _of_leaf(leaf, annotated, mesh)
+            yield sharding_of(leaf, annotated, mesh)
 
 
 def _is_box(x: Any) -> bool:
@@ -84,18 +53,3 @@ def _annotation(box: Any, mesh: Any) -> NamedSharding | None:
         own = box.get_metadata().get("mesh")
     mesh = own or mesh
     return None if spec is None or mesh is None else NamedSharding(mesh, spec)
-
-
-def _of_leaf(leaf: Any, annotated: NamedSharding | None, mesh: Any) -> Sharding | None:
-    """A struct's or a committed array's own place; its annotation; or all of the mesh."""
-    known = isinstance(leaf, jax.ShapeDtypeStruct) or (
-        isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.committed
-    )
-    own: Sharding | None = leaf.sharding if known else None
-    abstract = own if isinstance(getattr(own, "mesh", None), AbstractMesh) else None
-    if own is not abstract:
-        return own
-    if annotated is not None or mesh is None:
-        return annotated
-    spec = PartitionSpec()  # type: ignore[no-untyped-call]
-    return NamedSharding(mesh, getattr(abstract, "spec", spec))

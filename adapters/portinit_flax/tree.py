@@ -14,6 +14,7 @@ from flax.core.meta import AxisMetadata
 from portinit.recipes.matching.leaf import Leaf as Leaf
 from portinit.recipes.matching.leaf import Path as Path
 from portinit.recipes.rule import raise_misfits
+from portinit_jax.paths import path_of as path_of
 
 COLLECTIONS = ("params", "batch_stats")
 """The collections of linen's variables that hold what PyTorch's state_dict holds."""
@@ -79,25 +80,6 @@ _Attribute = jax.tree_util.GetAttrKey
 
 def _is_box(node: Any) -> bool:
     return isinstance(node, AxisMetadata | nnx.Variable)
-
-
-def path_of(keys: Iterable[Any]) -> Path:
-    """The words of a leaf's path, as JAX gives it: keys, numbers and names of attributes."""
-    words = []
-    for key in keys:
-        kind = type(key)
-        word = getattr(key, _WORDS[kind]) if kind in _WORDS else key
-        words.append(str(word))
-    return tuple(words)
-
-
-_WORDS: dict[type, str] = {
-    jax.tree_util.DictKey: "key",
-    jax.tree_util.FlattenedIndexKey: "key",
-    jax.tree_util.SequenceKey: "idx",
-    jax.tree_util.GetAttrKey: "name",
-}
-"""Where each kind of JAX's keys has its word."""
 
 
 def classes_of(model: Any) -> dict[Path, str]:

@@ -481,7 +481,7 @@ def test_a_projection_and_missing_biases_are_refused():
     module = torch.nn.Module()
     module.add_module("rnn", torch.nn.LSTM(I, H, proj_size=H - 1))
     bound = portinit_torch.bind(module, recipes.lstm())
-    with pytest.raises(RecipeError, match="Flax's cells have no projection"):
+    with pytest.raises(RecipeError, match="a cell has no projection"):
         portinit_flax.initialize(tree_of({"cell": (I, H)}), bound, KEY)
     module.rnn = torch.nn.LSTM(I, H, bias=False)
     bound = portinit_torch.bind(module, recipes.lstm())

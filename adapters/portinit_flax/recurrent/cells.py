@@ -6,12 +6,10 @@ linen's cells have a kernel for each gate; nnx's pack them in PyTorch's order, b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from portinit import Parameter
+from portinit.recipes.matching.cells import CellArray, RecurrentCell
 from portinit.recipes.matching.leaf import Path
 from portinit.recipes.matching.tree import Tree
-from portinit.recipes.names import torch_name
 
 _LETTERS = {4: ("i", "f", "g", "o"), 3: ("r", "z", "n"), 1: ("",)}
 _APART = {
@@ -19,59 +17,6 @@ _APART = {
     for letters in _LETTERS.values()
 }
 _WHOLE = frozenset({"dense_i", "dense_h"})
-
-
-@dataclass(frozen=True)
-class CellArray:
-    """One array of a cell: its path, its side (``"ih"`` or ``"hh"``), its gate if it has one."""
-
-    path: Path
-    side: str
-    gate: int | None
-
-    @property
-    def label(self) -> str:
-        """The path as a table of names has it."""
-        return "/".join(self.path)
-
-    @property
-    def is_bias(self) -> bool:
-        """Whether it is a bias."""
-        return self.path[-1] == "bias"
-
-
-@dataclass(frozen=True)
-class RecurrentCell:
-    """A recurrent cell of a tree.
-
-    Attributes:
-        path: of the cell.
-        sizes: the number of gates (4 of an LSTM, 3 of a GRU, 1 of a plain RNN), inputs, state.
-        parts: its arrays.
-    """
-
-    path: Path
-    sizes: tuple[int, int, int]
-    parts: tuple[CellArray, ...]
-
-    def rows(self, part: CellArray) -> range:
-        """The rows of PyTorch's packed parameter that an array holds."""
-        gates, _, hidden = self.sizes
-        if part.gate is None:
-            return range(gates * hidden)
-        return range(part.gate * hidden, (part.gate + 1) * hidden)
-
-    def described(self) -> Iterator[Parameter]:
-        """Its parameters as a cell of PyTorch's would have them, named by its path."""
-        gates, inputs, hidden = self.sizes
-        shapes: dict[str, tuple[int, ...]] = {
-            "weight_ih": (gates * hidden, inputs),
-            "weight_hh": (gates * hidden, hidden),
-            "bias_ih": (gates * hidden,),
-            "bias_hh": (gates * hidden,),
-        }
-        for leaf, shape in shapes.items():
-            yield Parameter(torch_name((*self.path, leaf)), shape, "recurrent", hidden)
 
 
 def cells_of(tree: Tree) -> list[RecurrentCell]:
@@ -94,7 +39,9 @@ def _cell(tree: Tree, path: Path, paths: list[Path]) -> Iterator[RecurrentCell]:
     gates = len(letters) if letters else width // max(1, hidden)
     columns = hidden if letters else hidden * gates
     if gates in _LETTERS and all(shape[1] == columns for shape in kernels.values()):
-        parts = tuple(CellArray(p, _side(_owner(p)), _gate(p, letters)) for p in paths)
+        parts = tuple(
+            CellArray(p, _side(_owner(p)), _gate(p, letters), p[-1] == "bias") for p in paths
+        )
         yield RecurrentCell(path, (gates, sides["ih"][0], hidden), parts)
 
 

@@ -74,7 +74,7 @@ def _choice(found: FoundLeaf, rule: Rule | None, wanted: Shape, tree: Tree) -> C
     if not layouts:
         return None
     prior = _prior(leaf, tree)
-    usual = rule.layout if rule is not None else None
+    usual = tree.usual_layout(leaf.path, rule.layout if rule is not None else None)
     if usual is not None and _if_it_fits(usual, leaf.shape, wanted):
         layouts = (usual, *(one for one in layouts if one != usual))
         prior = usual

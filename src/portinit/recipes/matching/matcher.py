@@ -72,11 +72,11 @@ class Matcher:
             elif leaf.label in cells:
                 self._take(leaf, ParameterSlice.parse(cells[leaf.label]), Evidence.NAME)
             else:
-                self._take_by_name(leaf, leaf.path)
+                self._take_by_name(leaf, leaf.path, self.tree.reading(leaf.path))
         if self._unmatched and self.known.is_complete:
             self._align()
         for leaf in () if self.known.is_complete else self._unmatched:
-            self._take(leaf, ParameterSlice(torch_name(leaf.path)), Evidence.NAME)
+            self._take(leaf, self._translated(leaf), Evidence.NAME)
         self._found = {path: self._found[path] for path in self.tree.leaves if path in self._found}
 
     # Names
@@ -95,12 +95,14 @@ class Matcher:
 
     def _take_stated(self, leaf: Leaf, target: Target, below: Path) -> None:
         if target.initializer is not None:
-            own = ParameterSlice(torch_name(leaf.path))
-            self._take(leaf, own, Evidence.TABLE, initializer=target.initializer)
+            self._take(leaf, self._translated(leaf), Evidence.TABLE, initializer=target.initializer)
             return
         parameter = target.parameter or ParameterSlice("")
         if below:
-            self._take_by_name(leaf, (*parameter.name.split("."), *below))
+            above, start = parameter.name.split("."), len(leaf.path) - len(below)
+            self._take_by_name(
+                leaf, (*above, *below), (*above, *self.tree.reading(leaf.path, start))
+            )
             if leaf.path in self._found:
                 self._found[leaf.path] = replace(self._found[leaf.path], evidence=Evidence.TABLE)
             return
@@ -108,8 +110,14 @@ class Matcher:
             self._misfits.append(f"{leaf.label}: the recipe has no {parameter}")
         self._take(leaf, parameter, Evidence.TABLE, target.layout)
 
-    def _take_by_name(self, leaf: Leaf, path: Path) -> None:
-        names, evidence = self._index.find(path)
+    def _translated(self, leaf: Leaf) -> ParameterSlice:
+        """The name that PyTorch would write for a leaf."""
+        return ParameterSlice(torch_name(self.tree.reading(leaf.path)))
+
+    def _take_by_name(self, leaf: Leaf, *paths: Path) -> None:
+        """Pair a leaf with the parameter that one of its paths reads as."""
+        found = (self._index.find(path) for path in dict.fromkeys(paths))
+        names, evidence = next((one for one in found if one[0]), ([], Evidence.NAME))
         if evidence is Evidence.REWRITTEN and not (len(names) == 1 and self._fits(leaf, names[0])):
             names = []
         if len(names) == 1:

@@ -38,6 +38,9 @@ class Tree:
     kinds: ClassVar[Mapping[str, str]] = {}
     """The kind of layer that each of the framework's own classes is: see :class:`Parameter`."""
 
+    kernel: ClassVar[str] = "kernel"
+    """The framework's word for the array that a bias stands beside."""
+
     words: ClassVar[frozenset[str]] = frozenset()
     """Words for arrays that the framework's own layers use, always for the same layout."""
 
@@ -79,6 +82,24 @@ class Tree:
     def state_size(self, path: Path) -> int | None:
         """The size of the state of the recurrent cell that owns a leaf; None if none does."""
         return None
+
+    def reading(self, path: Path, start: int = 0) -> Path:
+        """A leaf's path from a word on, in the words that PyTorch's layers have for the same.
+
+        Args:
+            path: the leaf's.
+            start: how many words to leave out.
+        """
+        return path[start:]
+
+    def usual_layout(self, path: Path, of_recipe: Layout | None) -> Layout | None:
+        """The layout of a leaf by the kind of PyTorch's layer; None if it makes no difference.
+
+        Args:
+            path: the leaf's.
+            of_recipe: the layout that a rule's kind of layer tells; it is Flax's.
+        """
+        return of_recipe
 
     def names_of_cells(
         self, recipe: Recipe, known: Mapping[str, object]
@@ -172,11 +193,11 @@ class Tree:
         return {block: tuple(layers) for block, layers in names.items()}
 
     def _fan_in(self, path: Path) -> int | None:
-        kernel = self.sibling(path, "kernel")
-        if kernel is None or len(kernel.shape) < 2:
-            return None
         if self.kind(path) == "recurrent":
             return self.state_size(path)
+        kernel = self.sibling(path, self.kernel)
+        if kernel is None or len(kernel.shape) < 2:
+            return None
         logical = self.layout(kernel.path).logical_shape(kernel.shape)
         return torch_fans(logical)[0]
 
@@ -185,7 +206,7 @@ class Tree:
     def unstated_stack(self, path: Path) -> str | None:
         """Why a kernel of three or more axes is one of several layers, if its relatives say so."""
         leaf = self.leaves[path]
-        if path[-1] != "kernel" or len(leaf.shape) < 3:
+        if path[-1] != self.kernel or len(leaf.shape) < 3:
             return None
         if len(path) > 1 and path[-2] in _ATTENTION:
             return None
@@ -194,13 +215,17 @@ class Tree:
             return None
         if bias is not None and self._heads(leaf) > 1:
             return None
+        return self._stack_above(leaf)
+
+    def _stack_above(self, leaf: Leaf) -> str | None:
+        """Why a leaf is in a stack of layers: all arrays of a module above it have its axis 0."""
         where = None
-        for depth in range(len(path) - 1, -1, -1):
-            first_axes, ranks = self._below[path[:depth]]
+        for depth in range(len(leaf.path) - 1, -1, -1):
+            first_axes, ranks = self._below[leaf.path[:depth]]
             if first_axes != {leaf.shape[:1]} or any(rank < 2 for rank in ranks):
                 break
             if ranks and (depth or where is None):
-                where = "/".join(path[:depth])
+                where = "/".join(leaf.path[:depth])
         if where is None:
             return None
         return (
