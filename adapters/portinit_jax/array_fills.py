@@ -21,7 +21,7 @@ from portinit.initializers.base import Initializer
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.rule import raise_misfits
 from portinit_jax.backend import BACKEND
-from portinit_jax.host import make_on_host
+from portinit_jax.host import make_each_on_host
 from portinit_jax.keys import as_key, fold_in, fold_in_each
 from portinit_jax.programs import FillSpec, place, require_fit, run, shared
 
@@ -140,20 +140,37 @@ def fill_arrays(
 ) -> dict[int, Any]:
     """The arrays by their numbers in the tree, made by programs, or by what is had soonest."""
     root = as_key(key)
-    return {
-        one.position: one.joined(root) if one.is_joined else _made(one, root, program)
-        for one in fills
-    }
+    joined = {one.position: one.joined(root) for one in fills if one.is_joined}
+    whole = [one for one in fills if one.position not in joined]
+    if program is not None:
+        return joined | {one.position: _compiled(one, root, program) for one in whole}
+    made = joined | _made_on_host(whole, root)
+    for one in whole:
+        if one.position not in made:
+            spec, own = one.spec
+            made[one.position] = run(BACKEND, spec, one.words(root), own)
+    return made
 
 
-def _made(fill: ArrayFill, root: Any, program: Callable[[FillSpec], CompiledFill] | None) -> Any:
-    first = fill.plans[0]
-    plain = program is None and fill.sharding is None and first.leaf.axis is None
-    if plain and isinstance(root, Key):
-        child = root.fold_in(first.key_name)
-        known = child.high, child.low
-        values = make_on_host(fill.values[0], first.grid, fill.dtype, known)
-        if values is not None:
-            return values
-    words, (spec, own) = fill.words(root), fill.spec
-    return run(BACKEND, spec, words, own) if program is None else program(spec)(*words, *own)
+def _compiled(fill: ArrayFill, root: Any, program: Callable[[FillSpec], CompiledFill]) -> Any:
+    spec, own = fill.spec
+    return program(spec)(*fill.words(root), *own)
+
+
+def _made_on_host(fills: Sequence[ArrayFill], root: Any) -> dict[int, Any]:
+    """The arrays that NumPy makes sooner than a program, alike ones in one pass."""
+    plain = [one for one in fills if one.sharding is None and one.plans[0].leaf.axis is None]
+    if not (plain and isinstance(root, Key)):
+        return {}
+    high, low = fold_in_each(root, [one.plans[0].key_name for one in plain])
+    alike: dict[Any, list[int]] = {}
+    for number, one in enumerate(plain):
+        alike.setdefault((id(one.values[0]), one.plans[0].grid, one.dtype), []).append(number)
+    made: dict[int, Any] = {}
+    for numbers in alike.values():
+        first = plain[numbers[0]]
+        words = high[numbers], low[numbers]
+        arrays = make_each_on_host(first.values[0], first.plans[0].grid, first.dtype, words)
+        for number, array in zip(numbers, arrays or (), strict=False):
+            made[plain[number].position] = array
+    return made

@@ -15,11 +15,12 @@ import numpy as np
 
 from portinit.arrays.dtypes import numpy_dtype
 from portinit.arrays.grids import Grid
-from portinit.backends.base import Request, Words
+from portinit.backends.base import TILE, Request, Words
 from portinit.backends.kernels import filling
 from portinit.backends.numpy import NUMPY
-from portinit.backends.plan import Plan, is_drawn
+from portinit.backends.plan import Plan, is_drawn, is_drawn_apart
 
+_SMALL = 1 << 13  # elements: of larger arrays each is best made by itself
 _KNOWN = frozenset({int, np.int32})
 _ALIGNMENT = 64  # bytes: of memory that XLA takes as it is
 
@@ -47,14 +48,50 @@ def make_on_host(plan: Plan, grid: Grid, dtype: str, words: Words) -> jax.Array 
     if not _KNOWN.issuperset(map(type, words)) or not can_make_on_host(plan, grid):
         return None
     high, low = (int(word) & 0xFFFFFFFF for word in words)
-    out = _aligned(grid.array_shape, numpy_dtype(dtype))
+    (out,) = _aligned(grid.array_shape, numpy_dtype(dtype), 1)
     NUMPY.execute(plan, Request(NUMPY, (high, low), grid, dtype), out)
     array: jax.Array = jax.device_put(out, may_alias=True)
     return array
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def make_each_on_host(
+    plan: Plan, grid: Grid, dtype: str, words: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+) -> list[jax.Array] | None:
+    """An array for each of several keys; None where XLA is to make them.
+
+    Args:
+        plan: what the values are.
+        grid: the elements of one array.
+        dtype: their dtype.
+        words: the keys' two words, two vectors of int32.
+    """
+    if not can_make_on_host(plan, grid):
+        return None
+    number, native = len(words[0]), numpy_dtype(dtype)
+    together = TILE // max(1, grid.size) if _are_many(plan, grid, number) else 1
+    arrays: list[jax.Array] = []
+    for start in range(0, number, together):
+        high, low = (vector[start : start + together] for vector in words)
+        out = _aligned(grid.array_shape, native, len(high))
+        if together > 1:
+            NUMPY.execute_each(plan, (high, low), grid, dtype, out)
+        else:
+            key = int(high[0]) & 0xFFFFFFFF, int(low[0]) & 0xFFFFFFFF
+            NUMPY.execute(plan, Request(NUMPY, key, grid, dtype), out[0])
+        arrays += [jax.device_put(array, may_alias=True) for array in out]
+    return arrays
+
+
+def _are_many(plan: Plan, grid: Grid, number: int) -> bool:
+    """Whether arrays are so small, and so many, that drawing them in one pass is faster."""
+    return number > 1 and grid.size <= _SMALL and is_drawn_apart(plan)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any], number: int) -> np.ndarray[Any, Any]:
+    """Memory for arrays of one shape, each of which XLA takes as it is."""
     size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    apart = -(-size // _ALIGNMENT) * _ALIGNMENT
+    memory = np.empty(number * apart + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
+    each = memory[start : start + number * apart].reshape(number, apart)[:, :size]
+    return each.view(dtype).reshape(number, *shape)

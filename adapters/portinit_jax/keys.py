@@ -11,6 +11,7 @@ from jax import lax
 
 from portinit import Key
 from portinit.backends.base import Words
+from portinit.random import words
 from portinit.random.keys import fold_words
 from portinit_jax.backend import key_data
 
@@ -42,11 +43,9 @@ def fold_in(key: Any, name: str) -> Any:
 def fold_in_each(key: Any, names: Sequence[str]) -> Words:
     """The words of ``key.fold_in(name)`` for each name: two vectors of int32."""
     if isinstance(key, Key):
-        children = np.array([key.fold_in(name).words for name in names], np.uint32)
-        high, low = children.view(np.int32).T
-        return high, low
-    words = np.array([fold_words(name) for name in names], np.uint32)
-    for column in words.T:
+        return words.fold_in_each(key, names)
+    folded = np.array([fold_words(name) for name in names], np.uint32)
+    for column in folded.T:
         one = jax.vmap(jax.random.fold_in, in_axes=(0 if key.ndim else None, 0))
         key = one(key, column)
     data = lax.bitcast_convert_type(jax.random.key_data(key), np.int32)

@@ -14,7 +14,7 @@ from jax.extend.random import threefry_2x32
 
 import portinit
 from portinit.random.threefry import threefry2x32
-from portinit.random.words import SECOND_STREAM, numbered_stream, random_words
+from portinit.random.words import SECOND_STREAM, fold_in_each, numbered_stream, random_words
 
 # Random123's tests/kat_vectors, "threefry2x32 20": counter, key, result. Zeros, ones, digits of pi.
 KNOWN_ANSWERS = [
@@ -175,3 +175,12 @@ def test_uniform_words_fill_their_range_evenly() -> None:
     statistic = ((counts - 1024.0) ** 2 / 1024).sum()
     # Chi-squared of 255 degrees: 0.001 % of streams exceed 363, as few stay below 169.
     assert 169 < statistic < 363
+
+
+@pytest.mark.parametrize("names", [[], ["w"], [f"layers.{i}.weight" for i in range(100)]])
+@pytest.mark.parametrize("seed", [0, 7, (1 << 64) - 1])
+def test_names_are_folded_in_together_as_one_by_one(seed: int, names: list[str]) -> None:
+    key = portinit.key(seed)
+    high, low = fold_in_each(key, names)
+    together = np.stack([high, low], axis=1).view(np.uint32)
+    assert [tuple(words) for words in together.tolist()] == [key.fold_in(n).words for n in names]

@@ -24,7 +24,10 @@ from portinit.random.words import signed
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of an array: position ``i`` adds ``indices[i] * weight`` to logical axis ``of``."""
+    """One axis of an array: position ``i`` adds ``indices[i] * weight`` to logical axis ``of``.
+
+    An axis along which elements are repeated is of no logical axis: ``of`` is -1, the weight 0.
+    """
 
     indices: range
     of: int
@@ -90,6 +93,10 @@ class Grid:
         axes = list(self.axes)
         axes[axis] = replace(axes[axis], indices=axes[axis].indices[positions])
         return replace(self, axes=tuple(axes))
+
+    def repeated(self, count: int) -> Grid:
+        """The same elements ``count`` times along a new axis 0, for the draws of several keys."""
+        return replace(self, axes=(Axis(range(count), -1, 0), *self.axes))
 
     def within(self, rows: int, start: int) -> Grid:
         """This array as the part of a packed parameter that begins at row ``start`` of ``rows``."""
@@ -187,7 +194,7 @@ class Grid:
     @cached_property
     def _progression(self) -> tuple[int, tuple[int, ...], bool]:
         """The first element's counter, its distance along each axis; whether one passes 2^32."""
-        strides = [axis.weight * self.strides[axis.of] for axis in self.axes]
+        strides = [a.weight * self.strides[a.of] if a.weight else 0 for a in self.axes]
         along = [(axis.indices, stride) for axis, stride in zip(self.axes, strides, strict=True)]
         first = self.offset + sum(indices.start * stride for indices, stride in along)
         distances = tuple(indices.step * stride for indices, stride in along)

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from portinit.arrays.dtypes import numpy_dtype
-from portinit.backends.base import Backend, Request
+from portinit.arrays.grids import Grid
+from portinit.backends.base import Backend, Request, Words
 from portinit.backends.kernels import filling
+from portinit.backends.plan import Plan
 from portinit.backends.threads import thread_count
 from portinit.sampling.transform import Transform
 
@@ -25,13 +27,30 @@ class NumpyBackend(Backend):
         return array.copy()  # nobody may write into an initializer's own values
 
     def kernel_dtypes(self, request: Request) -> frozenset[str]:
-        return filling.DTYPES if filling.is_ready(request.grid) else _NONE
+        one_key = not isinstance(request.words[0], np.ndarray)
+        return filling.DTYPES if one_key and filling.is_ready(request.grid) else _NONE
 
     def run_kernel(
         self, out: Any, request: Request, transform: Transform | None, stream: int = 0
     ) -> bool:
         threads = self.threads(request)
         return filling.fill(out, request.words, request.grid, transform, stream, threads)
+
+    def execute_each(
+        self, plan: Plan, words: Words, grid: Grid, dtype: str, out: np.ndarray[Any, Any]
+    ) -> None:
+        """Fill ``out[i]`` with a plan's values for the i-th of several keys, all in one pass.
+
+        Args:
+            plan: what the values are; :func:`is_drawn_apart` holds for it.
+            words: the keys' two words, two vectors of int32.
+            grid: the elements of one array; there are at most ``TILE`` for all keys together.
+            dtype: their dtype.
+            out: a new array for each key along axis 0.
+        """
+        along = (-1,) + (1,) * len(grid.axes)
+        high, low = (vector.reshape(along) for vector in words)
+        self._fill(plan, Request(self, (high, low), grid.repeated(len(out)), dtype), out)
 
     def threads(self, request: Request) -> int:
         return request.threads or thread_count()

@@ -197,3 +197,10 @@ def is_drawn(plan: Plan) -> bool:
     if isinstance(plan, Full | Elementwise):
         return True
     return all(isinstance(leaf, Full | Elementwise) for leaf in leaves(plan))
+
+
+def is_drawn_apart(plan: Plan) -> bool:
+    """Whether each element is a number or a function of its own word, whatever the others are."""
+    if isinstance(plan, Pieces):
+        return all(is_drawn_apart(piece.plan) for piece in plan.pieces)
+    return isinstance(plan, Full | Elementwise)

@@ -6,10 +6,12 @@ the cipher at the 64-bit counter ``i``, exclusive-ored for 32 bits, side by side
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from portinit.random.keys import Key, fold_words
 from portinit.random.threefry import threefry2x32
 
 SECOND_STREAM = -(1 << 31)
@@ -59,3 +61,12 @@ def random_words(
         return a ^ b
     low = xp.astype(b, xp.int64) & 0xFFFFFFFF
     return (xp.astype(a, xp.int64) << 32) | low
+
+
+def fold_in_each(key: Key, names: Sequence[str]) -> tuple[Any, Any]:
+    """The words of ``key.fold_in(name)`` for each name: two vectors of int32, in NumPy."""
+    child: tuple[Any, Any] = _wrap_ints(key.high), _wrap_ints(key.low)
+    folded = np.array([fold_words(name) for name in names], np.uint32).reshape(-1, 2)
+    for words in folded.view(np.int32).T:
+        child = threefry2x32(child, (0, words), _wrap_ints)
+    return child

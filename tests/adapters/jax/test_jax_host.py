@@ -1,5 +1,6 @@
 """JAX's arrays made by NumPy on the host: XLA's bytes, JAX's own arrays, and only where it may."""
 
+import itertools
 import math
 import tracemalloc
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import portinit as pi
 import portinit_flax
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import LAYOUTS
+from portinit.random.words import fold_in_each
 from portinit_jax import host, initializers
 from portinit_jax.programs import shared
 
@@ -58,6 +60,35 @@ def test_the_bytes_are_those_of_the_compiled_program(
     assert served == [True]
     assert ours.dtype == compiled.dtype
     assert np.asarray(ours).tobytes() == np.asarray(compiled).tobytes()
+
+
+EACH = {name: make for name, make in ALL.items() if name != "eye"}
+LAYS = ["torch", "flax", "flax_conv_transpose"]
+
+
+@pytest.mark.parametrize("shape", [(), (8,), (4, 8), (2, 3, 4, 6), (0, 3), (1 << 7, 65)])
+@pytest.mark.parametrize("name", EACH)
+def test_arrays_of_several_keys_are_those_made_one_by_one(
+    name: str, shape: tuple[int, ...], served: list[bool]
+) -> None:
+    make, names = EACH[name], [f"layers.{i}.weight" for i in range(40)]
+    tried = 0
+    for layout, dtype in itertools.product(LAYS, ["float32", "bfloat16", "complex64"]):
+        try:
+            grid = Grid.whole(shape, LAYOUTS[layout])
+            plan = make.planned(grid, dtype)
+        except ValueError:
+            continue
+        arrays = host.make_each_on_host(plan, grid, dtype, fold_in_each(KEY, names))
+        tried += 1
+        assert arrays is not None
+        assert len(arrays) == len(names)
+        for array, own in zip(arrays, names, strict=True):
+            wanted = make(KEY.fold_in(own), shape, dtype, layout=layout)
+            assert array.shape == shape
+            assert np.asarray(array).tobytes() == wanted.tobytes()
+            assert not array.size or array.unsafe_buffer_pointer() % host._ALIGNMENT == 0
+    assert tried or len(shape) < 2  # fans need two axes
 
 
 @pytest.mark.parametrize("key", [jax.random.key(3), jax.random.PRNGKey(3)])
