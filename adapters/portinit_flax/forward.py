@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from portinit.probes.inputs import (
 )
 from portinit.probes.outputs import output_leaves
 from portinit_flax.inputs import flax_arguments
+from portinit_flax.probing.recording import FlaxRecorder, watched
 from portinit_flax.tree import COLLECTIONS
 
 _Call = Callable[..., Any]
@@ -52,27 +54,7 @@ class FlaxModel:
 
     def forward(self, values: Any) -> dict[str, Any]:
         """The leaves of the output for filled values, compiled where the model can be."""
-        state: Any
-        if isinstance(values, nnx.Module):
-            graph, state = nnx.split(values)
-            merge: _Call = partial(nnx.merge, graph)
-        else:
-            state, merge = self.whole(values), lambda state: state
-        names: list[str] = []
-        arrays: list[Any] = []
-        arguments = map_arrays(self.arguments, partial(_replace, arrays))
-
-        def run(state: Any, arrays: list[Any]) -> list[Any]:
-            args, kwargs = map_arrays(arguments, lambda slot: arrays[slot.number])
-            leaves = output_leaves(self.call(merge(state), *args, **kwargs, **self.flags))
-            names[:] = leaves
-            return list(leaves.values())
-
-        try:
-            values = jax.jit(run)(state, arrays)
-        except jax.errors.JAXTypeError:  # a forward pass that looks at values, or leaks them
-            values = run(state, arrays)
-        return dict(zip(names, values, strict=True))
+        return FlaxForward(self, values).outputs()
 
     def whole(self, values: Any) -> Any:
         """Filled variables with the collections that no recipe fills."""
@@ -96,6 +78,72 @@ class FlaxModel:
             if one.kind is inspect.Parameter.VAR_KEYWORD:
                 named |= named.pop(one.name, {})
         return named | dict(self.flags)
+
+
+class FlaxForward:
+    """A filled Flax model as a function of its arrays, compiled once.
+
+    Args:
+        flax: the model and its example input.
+        values: linen's variables, or the nnx module itself.
+
+    Attributes:
+        arrays: the arrays, by the positions that leaves of the model's tree have.
+    """
+
+    def __init__(self, flax: FlaxModel, values: Any) -> None:
+        self._flax = flax
+        self._state: Any = None
+        if isinstance(values, nnx.Module):
+            parts: Any = nnx.split(values, (nnx.Param, nnx.BatchStat), ...)
+            self._graph, tree, self._state = parts
+        else:
+            self._graph, tree = None, values
+        self.arrays, self._structure = jax.tree.flatten(tree)
+        self._names: list[str] = []
+        self._calls: list[tuple[str, str]] = []
+        self._inputs: list[Any] = []
+        self._arguments = map_arrays(flax.arguments, partial(_replace, self._inputs))
+        self._compiled: dict[bool, _Call] = {
+            watch: jax.jit(partial(self._run, watch=watch)) for watch in (False, True)
+        }
+
+    def outputs(self, arrays: Sequence[Any] | None = None) -> dict[str, Any]:
+        """The leaves of the output, with other arrays than the model's own if they are given."""
+        values, _ = self._call(self.arrays if arrays is None else arrays, watch=False)
+        return dict(zip(self._names, values, strict=True))
+
+    def layers(self, arrays: Sequence[Any] | None = None) -> list[tuple[str, str, Any]]:
+        """The path, the class and the output of each call of a module that calls no other.
+
+        Calls inside ``nn.scan`` and other transformations are not seen.
+        """
+        _, calls = self._call(self.arrays if arrays is None else arrays, watch=True)
+        return [(*call, x) for call, x in zip(self._calls, calls, strict=True)]
+
+    def _call(self, arrays: Sequence[Any], *, watch: bool) -> Any:
+        given = [*arrays], self._state, self._inputs
+        with jax.default_matmul_precision("highest"):  # GPUs and TPUs round to fewer bits
+            try:
+                return self._compiled[watch](*given)
+            except jax.errors.JAXTypeError:  # a forward pass that looks at values, or leaks them
+                return self._run(*given, watch=watch)
+
+    def _run(
+        self, arrays: list[Any], state: Any, inputs: list[Any], *, watch: bool
+    ) -> tuple[list[Any], list[Any]]:
+        flax, tree = self._flax, jax.tree.unflatten(self._structure, arrays)
+        args, kwargs = map_arrays(self._arguments, lambda slot: inputs[slot.number])
+        model: Any = flax.whole(tree)
+        if self._graph is not None:
+            model = nnx.merge(self._graph, tree, state, copy=True)
+        recorder = FlaxRecorder()
+        with watched(model, recorder) if watch else nullcontext():
+            leaves = output_leaves(flax.call(model, *args, **kwargs, **flax.flags))
+        self._names = [*leaves]
+        if watch:
+            self._calls = recorder.calls
+        return [*leaves.values()], recorder.outputs
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from portinit.recipes.matching.tables import NameTable
 from portinit_flax.initialize import initialize
 from portinit_flax.inputs import flax_arguments
 from portinit_flax.matching import MatchRequest, leaf_plans
-from portinit_flax.probing.recording import FlaxRecorder, is_float, wrapped
+from portinit_flax.probing.recording import FlaxRecorder, is_float, watched
 from portinit_flax.tree import COLLECTIONS, leaves
 
 Forward = Callable[[Any, FlaxRecorder], Any]
@@ -92,13 +92,8 @@ def _linen(
     rest = {name: tree for name, tree in variables.items() if name != "params"}
 
     def forward(parameters: Any, recorder: FlaxRecorder) -> Any:
-        def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            module, method = context.module, context.method_name
-            name = "/".join(module.path)
-            return recorder.call(functools.partial(call, *args, **kwargs), module, name, method)
-
         everything = {"params": parameters, **rest}
-        with linen.intercept_methods(interceptor):
+        with watched(model, recorder):
             output, _ = model.apply(
                 everything, *arguments[0], **arguments[1], rngs=rngs, mutable=[*rest]
             )
@@ -140,8 +135,7 @@ def _nnx(
 
     def forward(parameters: Any, recorder: FlaxRecorder) -> Any:
         copy = nnx.merge(graph, parameters, rest, copy=True)
-        paths = {id(part): "/".join(map(str, path)) for path, part in nnx.iter_modules(copy)}
-        with wrapped({type(part) for _, part in nnx.iter_modules(copy)}, paths, recorder):
+        with watched(copy, recorder):
             return copy(*arguments[0], **arguments[1])
 
     return parameters, forward

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from flax import linen, nnx
 from flax.core import tracers
 
 from portinit.probes.measured import ProbedLayer
@@ -58,6 +58,11 @@ class FlaxRecorder:
         self._labels.append((name, kind if method == "__call__" else f"{kind}.{method}"))
         return jax.tree_util.tree_unflatten(structure, flat)
 
+    @property
+    def calls(self) -> list[tuple[str, str]]:
+        """The path and the class of each call that was recorded."""
+        return list(self._labels)
+
     def layers(self, gradients: list[Any]) -> Iterator[ProbedLayer]:
         """What was recorded, in the order of calls."""
         names = labels(name for name, _ in self._labels)
@@ -69,6 +74,24 @@ class FlaxRecorder:
 def is_float(x: Any) -> bool:
     """Whether a leaf is an array of real numbers, with at least one."""
     return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) and x.size > 0
+
+
+@contextmanager
+def watched(model: Any, recorder: FlaxRecorder) -> Iterator[None]:
+    """Tell the recorder of the calls of an nnx module's parts, or of all linen modules."""
+    if isinstance(model, nnx.Module):
+        paths = {id(part): "/".join(map(str, path)) for path, part in nnx.iter_modules(model)}
+        with wrapped({type(part) for _, part in nnx.iter_modules(model)}, paths, recorder):
+            yield
+        return
+
+    def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        module, method = context.module, context.method_name
+        name = "/".join(module.path)
+        return recorder.call(functools.partial(call, *args, **kwargs), module, name, method)
+
+    with linen.intercept_methods(interceptor):
+        yield
 
 
 @contextmanager

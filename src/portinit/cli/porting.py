@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import numpy as np
 import torch
-from flax import nnx
 
 import portinit
 import portinit_flax
 import portinit_torch
 from portinit import Recipe, RecipeError
 from portinit.arrays.convert import to_numpy
-from portinit.cli.first_difference import first_difference
 from portinit.cli.flax_models import flax_model
 from portinit.cli.torch_models import torch_forward, torch_model
 from portinit.cli.user_code import running
-from portinit.probes.inputs import Arguments, map_arrays
+from portinit.probes.inputs import map_arrays
 from portinit.probes.outputs import output_leaves
+from portinit.recipes.matching.result import Matching
 from portinit.recipes.packed import is_recurrent_bias
 from portinit.testing.arrays import differing
 from portinit.testing.proof.outputs import compare_outputs
+from portinit.testing.proof.proof import prove
+from portinit.testing.proof.result import MatchProof
 from portinit.testing.weights import in_torchs_order
 from portinit.verify.arrays import absolute_distance, distance_in_ulp
-from portinit_flax.forward import FlaxModel
+from portinit_flax.forward import FlaxForward, FlaxModel
 from portinit_flax.matching import LeafPlan, MatchRequest, leaf_plans
 from portinit_flax.tree import leaves, tree_of
+from portinit_torch.forward import TorchForward
 from portinit_torch.inputs import torch_arguments
 
 Names = Mapping[str, Any]
@@ -99,6 +101,8 @@ class FilledPair:
     initializers: Mapping[str, str]  # by PyTorch's names
     notes: tuple[str, ...] = ()
     inexact: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # see Recipe.inexact
+    matching: Matching = field(default_factory=lambda: Matching(()))
+    guesses: tuple[str, ...] = ()  # what is said of pairs that are guessed
 
 
 @dataclass
@@ -109,7 +113,7 @@ class Port:
     rows: list[ParameterRow]
     forward: float | None = None  # largest absolute difference of the outputs
     excess: float = 0.0  # the same, as a multiple of what is allowed
-    constant: bool = False  # whether the outputs say nothing
+    proof: MatchProof | None = None  # by outputs with random weights; None without inputs
     missing_input: str = ""  # why the outputs were not compared
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -122,8 +126,14 @@ class Port:
 
     @property
     def proved(self) -> bool:
-        """Whether outputs were compared that tell one weight from another."""
-        return self.forward is not None and not self.constant
+        """Whether outputs with random weights tell that each pair is right."""
+        return self.proof is not None and self.proof.is_complete
+
+    @property
+    def doubtful(self) -> set[str]:
+        """The parameters whose pairs neither outputs nor names tell to be right, as rows say it."""
+        doubtful = self.proof.doubtful if self.proof is not None else self.pair.matching.pairs
+        return {str(pair.parameter) for pair in doubtful}
 
 
 def port(task: Task, tolerance: float | None = None) -> Port:
@@ -136,7 +146,8 @@ def port(task: Task, tolerance: float | None = None) -> Port:
     Raises:
         portinit.RecipeError: listing everything that does not match.
     """
-    done = compare(fill(task))
+    pair = fill(task)
+    done = compare(pair)
     missing = [
         f"{side} has no example_input() (name one with {option})"
         for side, option, given in (
@@ -147,9 +158,33 @@ def port(task: Task, tolerance: float | None = None) -> Port:
     ]
     if missing:
         done.missing_input = " and ".join(missing)
-    else:
+        done.notes += pair.guesses
+        return done
+    _compare_outputs(done, task, tolerance)
+    proof = _prove(pair, task, tolerance)
+    if proof.decided:
+        names = {**(task.names or {}), **proof.matching.as_table()}
+        done = compare(fill(replace(task, names=names)))
         _compare_outputs(done, task, tolerance)
+    _add(done, proof)
     return done
+
+
+def _prove(pair: FilledPair, task: Task, tolerance: float | None) -> MatchProof:
+    """The matching of a filled pair, proved by outputs with random weights."""
+    ours = TorchForward(pair.torch_model, task.torch_input)
+    theirs = FlaxForward(pair.flax, pair.values)
+    with running(f"a forward pass of {task.torch_name} or {task.flax_name}"):
+        return prove(ours, theirs, pair.matching, tolerance)
+
+
+def _add(done: Port, proof: MatchProof) -> None:
+    """Add a proof to what was found, and say what it tells."""
+    done.proof = proof
+    if proof.differs:
+        done.problems += proof.lines()
+    elif not done.problems:
+        done.notes = [*proof.lines(), *done.notes]
 
 
 def channels_last(inputs: Any) -> Any:
@@ -182,12 +217,16 @@ def fill(task: Task) -> FilledPair:
         warnings.simplefilter("always")
         bound, summed = _with_one_bias(flax.empty, bound, key, task)
         plans = leaf_plans(flax.empty, bound, MatchRequest.of(task.names, task.stacked))
+        matching = portinit_flax.match(flax.empty, bound, task.names, stacked=task.stacked)
         if task.replay is None or summed:
             portinit_torch.initialize(ours, bound, key)
         values = portinit_flax.initialize(flax.empty, bound, key, task.names, stacked=task.stacked)
     guessed = dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning)
-    notes += [*guessed, *summed, *flax.notes]
-    return FilledPair(ours, flax, values, bound, plans, initializers, tuple(notes), inexact)
+    notes += [*summed, *flax.notes]
+    return FilledPair(
+        ours, flax, values, bound, plans, initializers, tuple(notes), inexact, matching,
+        tuple(guessed),
+    )  # fmt: skip
 
 
 def _recipe(task: Task) -> tuple[Recipe, list[str]]:
@@ -275,34 +314,6 @@ def _compare_outputs(done: Port, task: Task, tolerance: float | None) -> None:
     with running(f"the forward pass of {task.flax_name}"):
         theirs = pair.flax.forward(pair.values)
     found = compare_outputs(ours, theirs, tolerance)
-    done.forward, done.excess, done.constant = found.gap, found.excess, found.constant
+    done.forward, done.excess = found.gap, found.excess
     done.notes += [*([note] if note else []), *found.notes]
     done.problems += found.problems
-    if found.constant and found.excess <= 1:
-        done.notes.append(
-            "the outputs are one constant, whatever the weights before: they prove nothing. "
-            "Compare an earlier output, or let the last layer start from other values than zeros"
-        )
-    if not found.excess <= 1 or found.problems:
-        done.problems += _where(done, arguments)
-
-
-def _where(done: Port, arguments: Arguments) -> list[str]:
-    """The first layer that differs, where both models can be probed."""
-    pair, inputs = done.pair, done.pair.flax.as_mapping()
-    if inputs is None:
-        return []
-    owners: dict[str, list[str]] = {}
-    for plan in pair.plans:
-        owner = plan.parameter.name.rpartition(".")[0]
-        owners.setdefault(owner, []).append("/".join(plan.leaf.path[:-1]))
-    given = (
-        {} if isinstance(pair.values, nnx.Module) else {"variables": pair.flax.whole(pair.values)}
-    )
-    try:
-        ours = portinit.probe(pair.torch_model, arguments[1] or arguments[0])
-        theirs = portinit.probe(pair.flax.probed(pair.values), inputs, **given)
-    except Exception:  # the models run, as the outputs show; differentiating them may not
-        return []
-    text = first_difference(ours, theirs, owners)
-    return [] if text is None else [text]

@@ -23,10 +23,7 @@ def print_port(console: Console, title: str, done: Port, verbose: bool) -> None:
     """The outcome of a port in a line, what was decided, and what differs."""
     mark = "[green]✓[/]" if done.same and done.proved else "[yellow]![/]"
     mark = mark if done.same else "[red]✗[/]"
-    same, total = sum(row.same for row in done.rows), len(done.rows)
-    near = sum(row.near is not None for row in done.rows)
-    nearly = f", {near} nearly" if near else ""
-    line = f"{same} of {total} parameters identical in PyTorch and Flax{nearly}; {_outputs(done)}"
+    line = f"{_parameters(done)}; {_outputs(done)}"
     head = f"{title}: " if title else ""
     console.print(f"{mark} {escape(head + line)}", highlight=False, soft_wrap=True)
     for note in done.notes:
@@ -38,11 +35,25 @@ def print_port(console: Console, title: str, done: Port, verbose: bool) -> None:
         _print_table(console, _rows(odd))
 
 
+def _parameters(done: Port) -> str:
+    """How many parameters are identical; if their names may be wrong, how many are filled alike."""
+    total, doubtful = len(done.rows), done.doubtful
+    proved = [row for row in done.rows if row.name not in doubtful]
+    rows = proved or done.rows
+    near = sum(row.near is not None for row in rows)
+    more = f", {near} nearly" if near else ""
+    more += f", {total - len(rows)} not proved" if len(rows) < total else ""
+    what = "identical in PyTorch and Flax" if proved else "filled alike under the names found"
+    return f"{sum(row.same for row in rows)} of {total} parameters {what}{more}"
+
+
 def _outputs(done: Port) -> str:
     if done.missing_input:
         return f"outputs not compared, since {done.missing_input}"
     if done.forward is None or (done.problems and done.excess <= 1):
         return "outputs cannot be compared"
+    if done.excess <= 1 and done.proof is not None and not done.proof.agrees:
+        return "with other weights outputs differ"
     if done.excess <= 1:
         return f"outputs within {done.forward:.1e}"
     return f"outputs differ by {done.forward:.1e}, {done.excess:.2g} times what is allowed"

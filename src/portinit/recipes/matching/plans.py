@@ -80,8 +80,9 @@ def warn_of_guesses(pairs: Iterable[Pair], adapter: str) -> None:
         lines = [*map(str, guessed[:_SHOWN])]
         more = [f"and {len(guessed) - _SHOWN} more"] if len(guessed) > _SHOWN else []
         text = (
-            f"{len(guessed)} arrays are matched by a guess; compare the models' outputs, or state "
-            f"the pairs in names= ({adapter}.match(...).as_table() is such a table):"
+            f"{len(guessed)} arrays are matched by a guess; prove them by the models' outputs "
+            "(portinit.testing.prove_match, portinit port), or state the pairs in names= "
+            f"({adapter}.match(...).as_table() is such a table):"
         )
         warnings.warn("\n  ".join([text, *lines, *more]), stacklevel=6)
 

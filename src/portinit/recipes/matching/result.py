@@ -82,6 +82,13 @@ class Pair:
         return self.leaf.shape
 
     @property
+    def target(self) -> str | tuple[str, Layout]:
+        """The parameter as a table states it, with the layout unless the shape tells it."""
+        if self.layout_evidence <= LayoutEvidence.SHAPE:
+            return str(self.parameter)
+        return str(self.parameter), self.layout
+
+    @property
     def is_sure(self) -> bool:
         """Whether neither the pair nor its layout is a guess."""
         return (
@@ -147,16 +154,24 @@ class Matching(Mapping[str, tuple[str, Layout]]):
                 groups.setdefault((pair.shape, pair.layout), []).append(pair)
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
-    def as_table(self) -> dict[str, str | tuple[str, Layout]]:
-        """A table for ``names=`` that states every pair, with the layouts that are no certainty."""
-        return {
-            pair.path: (
-                str(pair.parameter)
-                if pair.layout_evidence <= LayoutEvidence.SHAPE
-                else (str(pair.parameter), pair.layout)
-            )
-            for pair in self.pairs
-        }
+    def as_table(self) -> dict[str, Any]:
+        """A table for ``names=`` that states every pair, with the layouts that are no certainty.
+
+        An array that holds several parameters is stated as they are joined.
+        """
+        table: dict[str, Any] = {}
+        joined: dict[int, list[Pair]] = {}
+        for pair in self.pairs:
+            if pair.leaf.axis is None:
+                table[pair.path] = pair.target
+            else:
+                joined.setdefault(pair.leaf.position, []).append(pair)
+        for pairs in joined.values():
+            leaf = pairs[0].leaf
+            pairs.sort(key=lambda pair: pair.leaf.layer)
+            how = "stack" if leaf.extent is None else "concat"
+            table["/".join(leaf.array)] = {how: [p.target for p in pairs], "axis": leaf.axis}
+        return table
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.pairs), *self.misfits])

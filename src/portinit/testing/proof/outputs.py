@@ -13,8 +13,35 @@ from portinit.arrays.convert import Array, to_numpy
 TOLERANCE = 1e-5
 """Allowed difference of float32 outputs, as a share of the largest of them."""
 
+_AMPLIFIED = 16
+"""Two frameworks may differ by this many times what one unit in the weights' last place does."""
+
 _NAMES = ("logits", "last_hidden_state")
 """What libraries call the output that counts, where a twin gives it alone."""
+
+
+@dataclass(frozen=True)
+class ComparedLeaf:
+    """An output that was compared.
+
+    Attributes:
+        name: PyTorch's name of it.
+        gap: the largest absolute difference.
+        allowed: the difference that its tolerance allows.
+        constant: whether all its elements are one number, which proves nothing.
+    """
+
+    name: str
+    gap: float
+    allowed: float
+    constant: bool
+
+    @property
+    def excess(self) -> float:
+        """The difference as a multiple of what is allowed."""
+        if not self.gap or np.isnan(self.gap):
+            return self.gap
+        return self.gap / self.allowed if self.allowed else np.inf
 
 
 @dataclass
@@ -27,6 +54,7 @@ class Comparison:
         notes: what was decided on the way.
         problems: why the outputs cannot be compared.
         constant: whether all outputs are the same whatever the input, which proves nothing.
+        leaves: the outputs that were compared.
     """
 
     gap: float = 0.0
@@ -34,10 +62,19 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     constant: bool = False
+    leaves: list[ComparedLeaf] = field(default_factory=list)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether outputs were compared, and all are as near as their tolerance says."""
+        return bool(self.leaves) and not self.problems and self.excess <= 1
 
 
 def compare_outputs(
-    ours: Mapping[str, Any], theirs: Mapping[str, Any], tolerance: float | None = None
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    tolerance: float | None = None,
+    noise: Mapping[str, float] | None = None,
 ) -> Comparison:
     """Compare the leaves of PyTorch's output with those of Flax's.
 
@@ -49,10 +86,12 @@ def compare_outputs(
         theirs: Flax's.
         tolerance: the difference allowed, as a share of the largest value of a leaf; by default
             1e-5, or eight units in the last place of a narrower dtype.
+        noise: by how much a change of the last place of the weights moves PyTorch's leaves. Both
+            sides round at every step, so a difference of 16 times that is allowed too, unless a
+            tolerance is given.
     """
     done = Comparison()
     pairs = list(_paired(ours, theirs, done))
-    constant = []
     for name, left, right in pairs:
         label = f"output {name}" if name else "the output"
         a, b = to_numpy(left), to_numpy(right)
@@ -65,9 +104,15 @@ def compare_outputs(
             continue
         if moved:
             done.notes.append(f"{label} is {a.shape} in PyTorch and {b.shape} in Flax: {moved}")
+        allowed = _allowed(a, b, tolerance)
+        key = next(key for key, x in ours.items() if x is left)
+        if tolerance is None and noise is not None:
+            allowed = max(allowed, _AMPLIFIED * noise.get(key, 0.0))
+        leaf = ComparedLeaf(key, gap, allowed, _says_nothing(a))
+        done.leaves.append(leaf)
         done.gap = gap if np.isnan(gap) else max(done.gap, gap)
-        done.excess = max(done.excess, _excess(gap, a, b, tolerance), key=_nan_first)
-        constant.append(_says_nothing(a))
+        done.excess = max(done.excess, leaf.excess, key=_nan_first)
+    constant = [leaf.constant for leaf in done.leaves]
     done.constant = bool(constant) and all(constant) and not done.problems
     if not pairs and not done.problems:
         done.problems.append("neither model gives an array as its output: nothing to compare")
@@ -123,7 +168,7 @@ def _closest(a: Array, b: Array) -> tuple[float | None, str]:
     best: tuple[float | None, str] = (None, "")
     for array, moved in _arrangements(b):
         if array.shape == a.shape:
-            gap = _gap(a, array)
+            gap = difference(a, array)
             if best[0] is None or gap < best[0]:
                 best = gap, moved
     return best
@@ -139,7 +184,8 @@ def _arrangements(b: Array) -> Iterator[tuple[Array, str]]:
         yield b.reshape(1), ""
 
 
-def _gap(a: Array, b: Array) -> float:
+def difference(a: Array, b: Array) -> float:
+    """The largest absolute difference of two arrays; NaN if either side alone is not finite."""
     if a.dtype.kind == "b" or b.dtype.kind == "b":
         return float(np.max(a != b, initial=False))
     wide = np.complex128 if "c" in (a.dtype.kind, b.dtype.kind) else np.float64
@@ -149,15 +195,12 @@ def _gap(a: Array, b: Array) -> float:
     return float(np.max(np.where(same, 0, gaps), initial=0.0))
 
 
-def _excess(gap: float, a: Array, b: Array, tolerance: float | None) -> float:
-    """A difference as a multiple of what is allowed."""
-    if not gap or np.isnan(gap):
-        return gap
+def _allowed(a: Array, b: Array, tolerance: float | None) -> float:
+    """The largest difference that is allowed of two arrays."""
     wide = np.complex128 if a.dtype.kind == "c" else np.float64
     sizes = np.abs(a.astype(wide))
     largest = float(np.max(sizes, where=np.isfinite(sizes), initial=0.0))
-    allowed = largest * (_usual(a, b) if tolerance is None else tolerance)
-    return gap / allowed if allowed else np.inf
+    return largest * (_usual(a, b) if tolerance is None else tolerance)
 
 
 def _usual(a: Array, b: Array) -> float:

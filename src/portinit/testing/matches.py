@@ -1,0 +1,104 @@
+"""The proof of a matching, for a PyTorch module and a Flax model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from portinit.random.keys import key
+from portinit.recipes.matching.result import Matching
+from portinit.recipes.matching.tables import NameTable
+from portinit.testing.proof.proof import prove
+from portinit.testing.proof.result import MatchProof
+from portinit.testing.proof.sides import Reference, Twin
+from portinit.testing.sides import recipe_of, torch_side
+
+
+def prove_match(
+    torch_module: Any,
+    flax_model: Any,
+    inputs: Any,
+    flax_inputs: Any = None,
+    names: NameTable | None = None,
+    *,
+    stacked: Mapping[str, int] | None = None,
+    ignore: str | Iterable[str] = (),
+    tolerance: float | None = None,
+) -> MatchProof:
+    r"""Prove that names and layouts match, by forward passes with random weights.
+
+    Both models get the same random values in every parameter, other than zeros and ones, and run
+    in evaluation mode. Outputs that agree prove every pair whose parameter moves them by more than
+    twice the tolerance
+
+    .. math:: \max(10^{-5} \max |y|, 16\, |y(w (1 + \varepsilon u)) - y(w)|)
+
+    with the outputs y, the weights w, float32's :math:`\varepsilon = 2^{-23}` and u from U(-1, 1):
+    both sides round at each step, which moves the outputs about as a change of the weights' last
+    place does. Parameters that move no output are listed and not proved, such as the bias of
+    attention's keys or an expert that no token is sent to.
+
+    If the outputs do not agree, pairs and layouts that were guessed are changed until they do, and
+    the changes are listed.
+
+    Args:
+        torch_module: an ``nn.Module``; it keeps its weights.
+        flax_model: an ``nnx.Module``, a linen module, or a library's wrapper of one; it keeps its
+            weights.
+        inputs: PyTorch's example input: an array, a tuple of positional arguments, or a mapping of
+            keyword arguments.
+        flax_inputs: Flax's; by default the same.
+        names: as for ``portinit_flax.initialize``.
+        stacked: as for ``portinit_flax.initialize``.
+        ignore: as for ``portinit_flax.initialize``.
+        tolerance: the difference of outputs that is allowed, as a share of their largest value; by
+            default the one above, or eight units in the last place of a narrower dtype.
+
+    Returns:
+        A :class:`MatchProof`: whether the outputs agree, the pairs that are proved and those that
+        are not, what was decided, and where the activations part.
+
+    Raises:
+        portinit.RecipeError: listing everything that does not match.
+
+    >>> import numpy as np, torch
+    >>> from flax import linen
+    >>> proof = prove_match(torch.nn.Linear(4, 4), linen.Dense(4), np.ones((2, 4), np.float32))
+    >>> print(proof)
+    proved by random weights: all 2 parameters matter, outputs within ...
+    >>> proof.matching["kernel"][0]
+    'weight'
+    """
+    ours, theirs, matching = two_sides(
+        torch_module, flax_model, inputs, flax_inputs, names, stacked=stacked, ignore=ignore
+    )
+    return prove(ours, theirs, matching, tolerance)
+
+
+def two_sides(
+    torch_module: Any,
+    flax_model: Any,
+    inputs: Any,
+    flax_inputs: Any = None,
+    names: NameTable | None = None,
+    *,
+    stacked: Mapping[str, int] | None = None,
+    ignore: str | Iterable[str] = (),
+) -> tuple[Reference, Twin, Matching]:
+    """The two models as functions of their weights, and how they match; see `prove_match`."""
+    from flax import nnx
+
+    from portinit_flax import initialize, match
+    from portinit_flax.forward import FlaxForward
+    from portinit_flax.forward import flax_model as model_of
+    from portinit_torch.forward import TorchForward
+
+    flax = model_of(flax_model, inputs if flax_inputs is None else flax_inputs)
+    recipe = recipe_of(torch_side(torch_module))
+    matching: Matching = match(flax.empty, recipe, names, stacked=stacked, ignore=ignore)
+    empty = nnx.clone(flax.empty) if isinstance(flax.empty, nnx.Module) else flax.empty
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "[0-9]+ arrays are matched by a guess")
+        values = initialize(empty, recipe, key(0), names, stacked=stacked, ignore=ignore)
+    return TorchForward(torch_module, inputs), FlaxForward(flax, values), matching
