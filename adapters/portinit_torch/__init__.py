@@ -35,5 +35,6 @@ from portinit_torch.like_flax import initialize_like_flax as initialize_like_fla
 from portinit_torch.modules import bind as bind
 from portinit_torch.modules import parameters as parameters
 from portinit_torch.tracing.modes import TraceError as TraceError
+from portinit_torch.tracing.trace import InexactWarning as InexactWarning
 from portinit_torch.tracing.trace import trace as trace
 from portinit_torch.uses import uses as uses

@@ -1,7 +1,17 @@
 """Reading a PyTorch model's initialisation off its constructor.
 
-``recorder`` runs the constructor on fake tensors, under the ``modes``, and follows what each
-storage holds; ``lowering`` and ``draws`` turn ATen's operations into nodes; ``marks`` tells when a
-generator is set; ``recognition`` and ``rectangles`` find the initializers that have names;
-``trace`` makes the recipe.
+In reading order; each module imports only those above it:
+
+1. ``modes``: fake tensors, dispatch modes, and the ways out of them; all that is private in torch
+2. ``calls``: an operation's arguments by name
+3. ``marks``: when a generator is set
+4. ``storage``, ``witness``: values that stand in for random ones where a constructor reads them
+5. ``nodes``: a node while it is recorded, and how its value lies in memory
+6. ``recorder``: one run of a constructor on fake tensors; what each storage holds
+7. ``operations``: the nodes for ATen's operations
+8. ``draws``, ``questions``: random draws, and the numbers that a constructor reads
+9. ``lowering``: recording one operation
+10. ``comparison``, ``leftovers``, ``runs``: several runs, and what each leaves behind
+11. ``rectangles``, ``recognition``, ``refusal``: initializers that have names, and what has none
+12. ``relations``, ``trace``: the recipe
 """

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from portinit_torch.tracing.modes import on_real_tensors
-from portinit_torch.tracing.recorder import RecordedNode, Recorder
+from portinit_torch.tracing.nodes import RecordedNode
+from portinit_torch.tracing.recorder import Recorder
 from portinit_torch.tracing.storage import raw_bytes
 
 _FREE = {"uniform": ("a", "b"), "normal": ("mean", "std"), "randint": ()}

@@ -15,13 +15,10 @@ from portinit.initializers.combinators import where
 from portinit.layers import fan_in_uniform
 from portinit.sampling.distributions import Distribution
 from portinit_torch.tracing.modes import on_real_tensors
-from portinit_torch.tracing.recorder import RecordedNode
+from portinit_torch.tracing.nodes import RecordedNode
 from portinit_torch.tracing.rectangles import (
     Rectangle,
-    all_writes_of,
     as_index,
-    first_base,
-    is_overwritten,
     writes_of,
 )
 
@@ -80,7 +77,7 @@ def _is_deep(node: RecordedNode) -> bool:
 
 
 def _recognise(node: RecordedNode, plain: bool = False) -> Initializer | None:
-    if node.op == "full" and not _is_complex(node):
+    if node.op == "full" and not node.is_complex_constant:
         return _constant(node.attributes["value"])
     if node.concrete is not None:
         return _given(node)
@@ -331,44 +328,3 @@ def _sparse(base: RecordedNode, writes: list[tuple[Rectangle, RecordedNode]]) ->
     exact = zeros / rows
     sparsity = exact if math.ceil(exact * rows) == zeros else (zeros - 0.5) / rows
     return portinit.sparse(sparsity, base.attributes["std"])
-
-
-def _is_complex(node: RecordedNode) -> bool:
-    return isinstance(node.attributes["value"], complex) or node.dtype.startswith("complex")
-
-
-def refused(node: RecordedNode) -> str | None:
-    """Why a node cannot be carried: the first operation in it that no program has."""
-    seen: set[int] = set()
-    stack = [node]
-    while stack:
-        node = stack.pop()
-        if id(node) in seen or (node.is_known and node.op != "full"):
-            continue
-        seen.add(id(node))
-        why = _refused_by_itself(node)
-        if why is not None:
-            return why
-        stack += reversed(_needed(node))
-    return None
-
-
-def _refused_by_itself(node: RecordedNode) -> str | None:
-    if node.op == "uninitialized":
-        return "nothing wrote it: it holds uninitialised memory"
-    if node.op == "lazy":
-        return "it has no shape yet: let the traced function run the model once on an input"
-    if node.op == "full" and not node.is_known and _is_complex(node):
-        return f"a complex constant at {node.source} has no counterpart in a recipe"
-    if node.op.startswith("aten."):
-        return f"{node.op} at {node.source} has no counterpart in a recipe"
-    return None
-
-
-def _needed(node: RecordedNode) -> list[RecordedNode]:
-    """The nodes whose values one needs; of many writes into parts of one tensor, all at once."""
-    if node.op != "scatter" or _refused_by_itself(first_base(node)) is None:
-        return [*node.inputs]
-    writes, base = all_writes_of(node)
-    parts = [write.inputs[1] for write in writes]
-    return parts if is_overwritten(node) else [*parts, base]

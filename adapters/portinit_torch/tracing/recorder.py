@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from portinit.arrays.dtypes import dtype_name
 from portinit_torch.tracing.calls import map_leaves
-from portinit_torch.tracing.marks import GeneratorMarks, Stream
+from portinit_torch.tracing.marks import GeneratorMarks
 from portinit_torch.tracing.modes import (
     FakeTensor,
     FakeTensorMode,
@@ -30,84 +30,20 @@ from portinit_torch.tracing.modes import (
     source_line,
     torch_line,
 )
+from portinit_torch.tracing.nodes import (
+    Content,
+    RecordedNode,
+    bytes_as,
+    geometry,
+    is_dense,
+    laid_out,
+    order_of,
+    written_into,
+)
 from portinit_torch.tracing.witness import Blank, Call, Slot, Witness
 
 CONCRETE = 1 << 20
 """Values that come from no draw are also computed for real, up to this many elements."""
-
-
-@dataclass(eq=False)
-class RecordedNode:
-    """A node while it is recorded: it refers to other nodes, and may still change its mind."""
-
-    op: str
-    inputs: tuple[RecordedNode, ...] = ()
-    shape: tuple[int, ...] = ()
-    dtype: str = "float32"
-    attributes: dict[str, Any] = field(default_factory=dict)
-    source: str = ""
-    random: bool = False  # whether it moves a random stream
-    call: Call | None = None  # torch's own call that gives it, where there was one
-    device: str = "cpu"  # of a draw: other devices' draws move other streams, meta's none
-    stream: Stream | None = None  # that a draw is from
-    number: int = 0  # in the order of recording
-    first_base: RecordedNode | None = None  # of a write: what was there before all writes
-    _value: Tensor | None = None
-    _pending: Callable[[], Tensor] | None = None
-    _layout: Content | None = None  # of the storage, where this is a write into part of it
-
-    @property
-    def is_known(self) -> bool:
-        """Whether no draw has a part in the value, so that it is computed for real."""
-        return self._value is not None or self._pending is not None or self._layout is not None
-
-    @property
-    def concrete(self) -> Tensor | None:
-        """The value, where no draw has a part in it."""
-        if self._pending is not None:
-            self._value, self._pending = on_real_tensors(self._pending), None
-        elif self._layout is not None:
-            self._value, self._layout = _after_writes(self), None
-        return self._value
-
-    @concrete.setter
-    def concrete(self, value: Tensor | None) -> None:
-        self._value = value
-
-    def defer(self, compute: Callable[[], Tensor]) -> None:
-        """Say how to compute the value when it is asked for."""
-        self._pending = compute
-
-
-def _after_writes(node: RecordedNode) -> Tensor:
-    """The value behind some writes into parts of a storage, one copy for all of them."""
-    writes, layout = [], node._layout
-    assert layout is not None
-    while node._value is None and node._layout is not None:
-        writes.append(node)
-        node = node.inputs[0]
-    before, parts = node.concrete, [write.inputs[1].concrete for write in writes]
-
-    def compute() -> Tensor:
-        assert before is not None
-        flat = _laid_out(before, layout).clone()
-        for write, part in zip(reversed(writes), reversed(parts), strict=True):
-            a = write.attributes
-            assert part is not None
-            flat.as_strided(a["size"], a["stride"], a["offset"]).copy_(part)
-        return flat.as_strided(layout.size, layout.stride).clone()
-
-    return on_real_tensors(compute)
-
-
-@dataclass
-class Content:
-    """What a storage holds: a node's value, laid out with these sizes and strides."""
-
-    node: RecordedNode
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    storage: Any  # keeps the storage alive, so that its address stays its own
 
 
 @dataclass(frozen=True)
@@ -284,7 +220,7 @@ class Recorder:
         content = self.contents.get(_address(tensor))
         if content is None:
             return self.add("uninitialized", (), tensor)
-        size, stride, offset = _geometry(tensor)
+        size, stride, offset = geometry(tensor)
         if tensor.is_conj() or tensor.is_neg() or content.node.dtype != dtype_name(tensor.dtype):
             return self._reinterpreted(content, tensor)
         if (size, stride, offset) == (content.size, content.stride, 0):
@@ -293,15 +229,15 @@ class Recorder:
 
     def _reinterpreted(self, content: Content, tensor: Tensor) -> RecordedNode:
         """A view that reads the memory as another dtype, or conjugated, or negated."""
-        size, stride, offset = _geometry(tensor)
+        size, stride, offset = geometry(tensor)
         node, dtype = content.node, dtype_name(tensor.dtype)
         if node.dtype != dtype:
             window = {"to": dtype, "size": list(size), "stride": list(stride), "offset": offset}
             before = node
-            node = self.add("reinterpret", (before,), (size, dtype), **window, **_order(content))
+            node = self.add("reinterpret", (before,), (size, dtype), **window, **order_of(content))
             known = before.concrete
             if known is not None:
-                flat = on_real_tensors(lambda: _bytes_as(_laid_out(known, content), tensor.dtype))
+                flat = on_real_tensors(lambda: bytes_as(laid_out(known, content), tensor.dtype))
                 node.concrete = on_real_tensors(
                     lambda: flat.as_strided(size, stride, offset).clone()
                 )
@@ -328,20 +264,20 @@ class Recorder:
         offset: int,
     ) -> RecordedNode:
         window = {"size": list(size), "stride": list(stride), "offset": offset}
-        written = _written(content, window)
+        written = written_into(content, window)
         if written is not None and written.shape == size:
             return written
         like = (size, content.node.dtype)
         if content.node.op in ("uninitialized", "full"):
             node = self.add(content.node.op, (), like, **content.node.attributes)
         else:
-            node = self.add("strided", (content.node,), like, **window, **_order(content))
+            node = self.add("strided", (content.node,), like, **window, **order_of(content))
         held = content.node
         if held.is_known:
 
             def part() -> Tensor:
                 assert held.concrete is not None
-                return _laid_out(held.concrete, content).as_strided(size, stride, offset).clone()
+                return laid_out(held.concrete, content).as_strided(size, stride, offset).clone()
 
             node.defer(part)
         return node
@@ -356,7 +292,7 @@ class Recorder:
             node = self._changed("conj", node, torch.conj_physical)
         if tensor.is_neg():
             node = self._changed("neg", node, torch.neg)
-        size, stride, offset = _geometry(tensor)
+        size, stride, offset = geometry(tensor)
         storage = tensor.untyped_storage()
         address = storage._cdata
         whole = storage.nbytes() == tensor.numel() * tensor.element_size()
@@ -368,12 +304,12 @@ class Recorder:
             content = self._as_dtype(content, tensor)
         base = content.node
         window = {"size": list(size), "stride": list(stride), "offset": offset}
-        if _written(content, window) is not None:
+        if written_into(content, window) is not None:
             base = base.inputs[0]  # what was there is overwritten
         like = (base.shape, base.dtype)
-        merged = self.add("scatter", (base, node), like, **window, **_order(content))
+        merged = self.add("scatter", (base, node), like, **window, **order_of(content))
         if base.is_known and node.is_known:
-            merged._layout = content
+            merged.defer_writes(content)
         self.contents[address] = Content(merged, content.size, content.stride, storage)
 
     def _as_dtype(self, content: Content, tensor: Tensor) -> Content:
@@ -382,11 +318,11 @@ class Recorder:
         dtype = dtype_name(tensor.dtype)
         window = {"to": dtype, "size": [count], "stride": [1], "offset": 0}
         like = ((count,), dtype)
-        node = self.add("reinterpret", (content.node,), like, **window, **_order(content))
+        node = self.add("reinterpret", (content.node,), like, **window, **order_of(content))
         known = content.node.concrete
         if known is not None:
             node.concrete = on_real_tensors(
-                lambda: _bytes_as(_laid_out(known, content), tensor.dtype).clone()
+                lambda: bytes_as(laid_out(known, content), tensor.dtype).clone()
             )
         return Content(node, (count,), (1,), content.storage)
 
@@ -430,45 +366,3 @@ class Recorder:
 def _address(tensor: Tensor) -> int:
     address: int = tensor.untyped_storage()._cdata
     return address
-
-
-def _geometry(tensor: Tensor) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    size, stride = tuple(map(int, tensor.shape)), tuple(map(int, tensor.stride()))
-    return size, stride, int(tensor.storage_offset())
-
-
-def is_dense(size: tuple[int, ...], stride: tuple[int, ...]) -> bool:
-    """Whether a tensor's elements fill a stretch of memory, in whatever order."""
-    expected = 1
-    for axis in sorted(range(len(size)), key=lambda i: stride[i]):
-        if size[axis] != 1 and stride[axis] != expected:
-            return False
-        expected *= size[axis]
-    return True
-
-
-def memory_order(size: Sequence[int], stride: Sequence[int]) -> list[int]:
-    """The axes from the slowest to the fastest in memory."""
-    return sorted(range(len(size)), key=lambda i: (-stride[i], i))
-
-
-def _order(content: Content) -> dict[str, Any]:
-    order = memory_order(content.size, content.stride)
-    return {} if order == sorted(order) else {"order": order}
-
-
-def _written(content: Content, window: dict[str, Any]) -> RecordedNode | None:
-    """The value that was last written into just this window; none if it was another."""
-    node, window = content.node, window | _order(content)
-    if node.op != "scatter" or any(node.attributes.get(k) != v for k, v in window.items()):
-        return None
-    return node.inputs[1]
-
-
-def _laid_out(value: Tensor, content: Content) -> Tensor:
-    """A real tensor's elements in the order they have in the storage."""
-    return value.permute(memory_order(content.size, content.stride)).reshape(-1)
-
-
-def _bytes_as(flat: Tensor, dtype: torch.dtype) -> Tensor:
-    return flat.contiguous().view(dtype)

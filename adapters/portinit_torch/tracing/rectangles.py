@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from portinit_torch.tracing.recorder import RecordedNode
+from portinit_torch.tracing.nodes import RecordedNode
 
 Rectangle = tuple[tuple[int, int], ...]
 """For each axis, where the slice starts and stops."""

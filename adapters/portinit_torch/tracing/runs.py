@@ -25,7 +25,8 @@ from portinit_torch.tracing.comparison import fingerprints
 from portinit_torch.tracing.leftovers import clear_away
 from portinit_torch.tracing.lowering import lower
 from portinit_torch.tracing.modes import TraceError, on_real_tensors
-from portinit_torch.tracing.recorder import Reading, RecordedNode, Recorder
+from portinit_torch.tracing.nodes import RecordedNode
+from portinit_torch.tracing.recorder import Reading, Recorder
 
 _SEEDS = (0x2B5C_3A79_6E21_0B43, 0x51A7_94D0_C3B8_6F15)  # that nobody else would take
 _MOST_QUESTIONS = 32

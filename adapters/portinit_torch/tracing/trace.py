@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from portinit import Initializer, Recipe, Rule
 from portinit.initializers.expression import expression, unavailable
 from portinit.recipes.rule import usual_layout
+from portinit.replay.linear_algebra import UNSIGNED
 from portinit.replay.operations import INEXACT
 from portinit.replay.program import DRAWS, Node, Program
 from portinit_torch.tracing.modes import TraceError, on_real_tensors
-from portinit_torch.tracing.recognition import recognise, refused
-from portinit_torch.tracing.recorder import RecordedNode
+from portinit_torch.tracing.nodes import RecordedNode
+from portinit_torch.tracing.recognition import recognise
+from portinit_torch.tracing.refusal import refused
 from portinit_torch.tracing.relations import related, subprogram
 from portinit_torch.tracing.runs import ConstructorRun, HeldTensor, run
 from portinit_torch.tracing.storage import raw_bytes
@@ -53,7 +55,9 @@ def trace(build: Callable[[], nn.Module]) -> Recipe:
 
     Warns:
         UserWarning: naming each parameter that cannot be carried, the operation and the line: it
-        is refused when the recipe is applied.
+            is refused when the recipe is applied.
+        InexactWarning: naming those whose last bits a replay may miss on this machine, and the
+            operations that make them so; see :meth:`portinit.Recipe.inexact`.
 
     >>> recipe = trace(lambda: torch.nn.Linear(4, 3))
     >>> print(recipe.rules[0].initializer)
@@ -78,14 +82,22 @@ def trace(build: Callable[[], nn.Module]) -> Recipe:
     return recipe
 
 
+class InexactWarning(UserWarning):
+    """Names the parameters of a trace whose last bits a replay may miss."""
+
+
+InexactWarning.__module__ = "portinit_torch"
+
+
 def _warn(recipe: Recipe) -> None:
-    """One warning that names each parameter that is lost, to a key or to a replay."""
+    """Name each parameter that is lost, to a key or to a replay, and those that are near."""
     lost = {
         rule.name: rule.initializer.reason
         for rule in recipe.rules
         if isinstance(rule.initializer, unavailable)
     }
-    drawn = {name: why for name, why in recipe.unreplayable().items() if name not in lost}
+    unreplayable = recipe.unreplayable()
+    drawn = {name: why for name, why in unreplayable.items() if name not in lost}
     lines = []
     for reasons, what in ((lost, "be carried"), (drawn, "be replayed, though a key draws them")):
         if reasons:
@@ -94,6 +106,29 @@ def _warn(recipe: Recipe) -> None:
     if lines:
         hint = [] if lost else ["(a replay in which they are not carried: strict=False)"]
         warnings.warn("\n".join([*lines, *hint]), stacklevel=3)
+    near = {name: ops for name, ops in recipe.inexact().items() if name not in unreplayable}
+    if near:
+        warnings.warn("\n".join(_near_lines(near)), InexactWarning, stacklevel=3)
+
+
+_MOST_NAMED = 6
+"""How many parameters a warning names of those that the same operations make near."""
+
+
+def _near_lines(near: dict[str, tuple[str, ...]]) -> list[str]:
+    """The parameters whose last bits a replay may miss, a line for each set of operations."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, operations in near.items():
+        groups.setdefault(operations, []).append(name)
+    lines = [f"{len(near)} parameters are carried, but a replay may miss their last bits:"]
+    for operations, names in groups.items():
+        more = len(names) - _MOST_NAMED
+        named = ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        why = f"torch rounds {', '.join(operations)} in an order of its own"
+        if UNSIGNED.intersection(operations):
+            why += ", and the vectors may have the other sign"
+        lines.append(f"  {named}: {why}")
+    return lines
 
 
 def _rule(

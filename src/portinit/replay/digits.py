@@ -20,6 +20,9 @@ from portinit.replay.torch_math.functions import NAMES, function
 
 _LINEAR_ALGEBRA = frozenset({"qr_q", "qr_r", "matmul"})
 _REDUCTIONS = frozenset({"sum", "mean", "norm"})
+_INEXACT_COMPLEX = frozenset(
+    {"mul", "div", "reciprocal", "pow", "abs", "sign", "cumsum", "cumprod", "log1p", "expm1"}
+)
 _FULL_PRECISION = ("float32", "float64")
 _FLOATS = (*_FULL_PRECISION, "bfloat16", "float16")
 _WHOLE = ("bool", "int", "uint")
@@ -70,7 +73,7 @@ def _linear_algebra(version: Version) -> dict[str, Operation]:
     def qr(part: int) -> Operation:
         def apply(a: Attributes, x: Array) -> Array:
             nonlocal last  # Q and R are two operations on one matrix
-            found = library(x)
+            found = None if a.get("complete") else library(x)
             if found is None:
                 return OPERATIONS[("qr_q", "qr_r")[part]](a, x)
             if last is None or last[0]() is not x:
@@ -81,7 +84,11 @@ def _linear_algebra(version: Version) -> dict[str, Operation]:
 
     def matmul(a: Attributes, x: Array, y: Array) -> Array:
         found = library(x, y)
-        return OPERATIONS["matmul"](a, x, y) if found is None else found.matmul(x, y)
+        if found is None:
+            return OPERATIONS["matmul"](a, x, y)
+        by_columns = a.get("by_columns", ())
+        laid_out = (np.asfortranarray(z) if i in by_columns else z for i, z in enumerate((x, y)))
+        return found.matmul(*laid_out)
 
     return {"qr_q": qr(0), "qr_r": qr(1), "matmul": matmul}
 
@@ -97,13 +104,16 @@ def inexact_operations(nodes: Sequence[Node], version: Version) -> list[frozense
 
 def _is_exact(node: Node, nodes: Sequence[Node], version: Version) -> bool:
     dtype = nodes[node.inputs[0]].dtype if node.inputs else node.dtype
+    if dtype.startswith("complex") or node.dtype.startswith("complex"):
+        return node.op not in INEXACT and node.op not in _INEXACT_COMPLEX
     if node.op == "trunc_normal":
         by_erfinv = version < (2, 12) and dtype in _FULL_PRECISION
         return not by_erfinv or mkl.find(version) is not None
     if node.op in NAMES:
         return dtype not in _FULL_PRECISION or mkl.find(version) is not None
     if node.op in _LINEAR_ALGEBRA:
-        exact = dtype in _FULL_PRECISION and len(node.shape) == 2
+        plain = len(node.shape) == 2 and not node.attributes.get("complete")
+        exact = dtype in _FULL_PRECISION and plain
         return dtype.startswith(_WHOLE) or (exact and mkl.find(version) is not None)
     if node.op == "norm" and dtype in _FLOATS:
         return True

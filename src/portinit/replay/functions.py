@@ -115,6 +115,72 @@ def _lerp(a: Attributes, start: Array, end: Array, *weight: Array) -> Array:
     return lerped
 
 
+def _nan_to_num(a: Attributes, x: Array) -> Array:
+    limits = {name: x.dtype.type(a[name]) for name in ("nan", "posinf", "neginf")}
+    return np.asarray(np.nan_to_num(x, **limits))
+
+
+def _leaky_relu(a: Attributes, x: Array) -> Array:
+    wide = _wide(x)
+    return np.asarray(np.where(wide > 0, wide, wide * wide.dtype.type(a["slope"])))
+
+
+def _elu(a: Attributes, x: Array) -> Array:
+    wide = _double(x)
+    negative = a["alpha"] * np.expm1(np.minimum(wide, 0) * a["input_scale"])
+    return np.asarray(np.where(wide > 0, wide, negative) * a["scale"])
+
+
+def _gelu(a: Attributes, x: Array) -> Array:
+    wide = _double(x)
+    if a.get("approximate") == "tanh":
+        inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
+        return np.asarray(0.5 * wide * (1 + np.tanh(inner)))
+    return np.asarray(0.5 * wide * (1 + _by_libm(math.erf)(a, wide / math.sqrt(2))))
+
+
+def _in_double(function: Callable[[Array], Any]) -> Callable[..., Array]:
+    return lambda a, x: np.asarray(function(_double(x)))
+
+
+def _logistic(x: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def _logit(a: Attributes, x: Array) -> Array:
+    wide = _double(x)
+    if a.get("eps") is not None:
+        wide = np.clip(wide, a["eps"], 1 - a["eps"])
+    return np.asarray(np.log(wide / (1 - wide)))
+
+
+def _xlogy(x: Array, y: Array) -> Array:
+    return np.asarray(np.where(x == 0, 0, x * np.log(y)))
+
+
+def _added(function: Callable[[Array, Array], Array]) -> Callable[..., Array]:
+    """A tensor plus a number times a product or quotient of two others."""
+
+    def apply(a: Attributes, x: Array, y: Array, z: Array) -> Array:
+        return np.asarray(_double(x) + a["value"] * function(_double(y), _double(z)))
+
+    return apply
+
+
+def _norm_of_order(a: Attributes, x: Array) -> Array:
+    """The p-th root of the sum of p-th powers."""
+    wide = np.abs(x) if x.dtype.kind == "c" else np.abs(_double(x))
+    axes, keep, p = _axes(a), a.get("keepdims", False), a["norm"]
+    return np.asarray(np.sum(wide**p, axis=axes, keepdims=keep) ** (1 / p))
+
+
+def _logsumexp(a: Attributes, x: Array) -> Array:
+    wide, axes = _double(x), _axes(a)
+    top = wide.max(axis=axes, keepdims=True)
+    total = np.log(np.exp(wide - top).sum(axis=axes, keepdims=True)) + top
+    return np.asarray(total if a.get("keepdims") else np.squeeze(total, axis=axes))
+
+
 FUNCTIONS: dict[str, Callable[..., Array]] = {
     "ceil": _of_elements(np.ceil),
     "trunc": _of_elements(np.trunc),
@@ -129,6 +195,30 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "exp2": _of_elements(np.exp2),
     "relu": _of_elements(lambda x: np.maximum(x, x.dtype.type(0))),
     "erf": _by_libm(math.erf),
+    "erfc": _by_libm(math.erfc),
+    "asinh": _in_double(np.arcsinh),
+    "acosh": _in_double(np.arccosh),
+    "atanh": _in_double(np.arctanh),
+    "frac": _of_elements(lambda x: x - np.trunc(x)),
+    "silu": _in_double(lambda x: x * _logistic(x)),
+    "mish": _in_double(lambda x: x * np.tanh(np.log1p(np.exp(x)))),
+    "hardswish": _in_double(lambda x: x * np.clip(x + 3, 0, 6) / 6),
+    "hardsigmoid": _in_double(lambda x: np.clip(x + 3, 0, 6) / 6),
+    "leaky_relu": _leaky_relu,
+    "elu": _elu,
+    "gelu": _gelu,
+    "logit": _logit,
+    "nan_to_num": _nan_to_num,
+    "copysign": _of_pairs(np.copysign),
+    "nextafter": _of_pairs(np.nextafter),
+    "fmax": _of_pairs(np.fmax),
+    "fmin": _of_pairs(np.fmin),
+    "heaviside": _of_pairs(np.heaviside),
+    "hypot": _of_pairs(np.hypot),
+    "logaddexp": _of_pairs(np.logaddexp),
+    "xlogy": _of_pairs(_xlogy),
+    "addcmul": _added(np.multiply),
+    "addcdiv": _added(np.divide),
     "isnan": _of_elements(np.isnan),
     "isinf": _of_elements(np.isinf),
     "isfinite": _of_elements(np.isfinite),
@@ -149,6 +239,12 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "absolute_sum": lambda a, x: np.asarray(
         np.sum(np.abs(_double(x)), axis=_axes(a), keepdims=a.get("keepdims", False))
     ),
+    "norm_of_order": _norm_of_order,
+    "logsumexp": _logsumexp,
+    "logcumsumexp": _scan(np.logaddexp.accumulate),
+    "mean_of_spread": lambda a, x: np.asarray(
+        np.mean(_double(x), axis=_axes(a), keepdims=a.get("keepdims", False))
+    ),
     "std": _spread(np.std),
     "var": _spread(np.var),
     "softmax": _softmax,
@@ -165,18 +261,12 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
 """Functions of an operation's attributes and inputs."""
 
 INEXACT_FUNCTIONS = frozenset(
-    {"tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "log2", "log10", "exp2", "erf"}
-    | {
-        "prod",
-        "absolute_sum",
-        "std",
-        "var",
-        "softmax",
-        "log_softmax",
-        "softplus",
-        "polar",
-        "angle",
-        "lerp",
+    {
+        "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh", "atanh", "log2",
+        "log10", "exp2", "erf", "erfc", "silu", "mish", "hardswish", "hardsigmoid", "elu", "gelu",
+        "logit", "hypot", "logaddexp", "xlogy", "addcmul", "addcdiv", "prod", "absolute_sum",
+        "norm_of_order", "logsumexp", "logcumsumexp", "mean_of_spread", "std", "var", "softmax",
+        "log_softmax", "softplus", "polar", "angle", "lerp",
     }
-)
+)  # fmt: skip
 """Those whose last bits may not be PyTorch's; the others are bit for bit."""

@@ -96,9 +96,51 @@ def _cholesky(a: Attributes, x: Array) -> Array:
     return _narrow(np.swapaxes(lower, -1, -2).conj() if a.get("upper") else lower, x)
 
 
+def _cholesky_inverse(a: Attributes, x: Array) -> Array:
+    wide = _wide(x)
+    product = _adjoint(wide) @ wide if a.get("upper") else wide @ _adjoint(wide)
+    return _narrow(np.linalg.inv(product), x)
+
+
+def _cholesky_solve(a: Attributes, y: Array, x: Array) -> Array:
+    wide = _wide(x)
+    product = _adjoint(wide) @ wide if a.get("upper") else wide @ _adjoint(wide)
+    return _narrow(np.linalg.solve(product, _wide(y)), y)
+
+
+def _adjoint(x: Array) -> Array:
+    return np.asarray(np.swapaxes(x, -1, -2).conj())
+
+
+def _svd(part: int) -> Callable[..., Array]:
+    def apply(a: Attributes, x: Array) -> Array:
+        return _narrow(np.linalg.svd(_wide(x), full_matrices=a.get("full", False))[part], x)
+
+    return apply
+
+
+def _eigh(part: int) -> Callable[..., Array]:
+    def apply(a: Attributes, x: Array) -> Array:
+        return _narrow(np.linalg.eigh(_wide(x), "U" if a.get("upper") else "L")[part], x)
+
+    return apply
+
+
+def _outer_sum(a: Attributes, x: Array, y: Array, z: Array) -> Array:
+    total = a["beta"] * _wide(x) + a["alpha"] * np.multiply.outer(_wide(y), _wide(z))
+    return _narrow(total, x)
+
+
+def _cross(a: Attributes, x: Array, y: Array) -> Array:
+    return _narrow(np.cross(_wide(x), _wide(y), axis=a["axis"]), x)
+
+
 def _lstsq(x: Array, y: Array) -> Array:
     return np.linalg.pinv(x) @ y
 
+
+UNSIGNED = frozenset({"svd_u", "svd_vh", "eigenvectors"})
+"""Those whose columns may have the other sign in PyTorch: both signs solve the equations."""
 
 LINEAR_ALGEBRA: dict[str, Callable[..., Array]] = {
     "matmul": _of_matrices(np.matmul),
@@ -114,7 +156,16 @@ LINEAR_ALGEBRA: dict[str, Callable[..., Array]] = {
     "cholesky": _cholesky,
     "matrix_exp": _of_matrices(lambda x: _each(_matrix_exp, x)),
     "determinant": _of_matrices(np.linalg.det),
-    "singular_values": _of_matrices(lambda x: np.linalg.svd(x, compute_uv=False)),
-    "eigenvalues": _of_matrices(np.linalg.eigvalsh),
+    "determinant_sign": _of_matrices(lambda x: np.linalg.slogdet(x)[0]),
+    "log_determinant": _of_matrices(lambda x: np.linalg.slogdet(x)[1]),
+    "cholesky_inverse": _cholesky_inverse,
+    "cholesky_solve": _cholesky_solve,
+    "svd_u": _svd(0),
+    "svd_vh": _svd(2),
+    "singular_values": _svd(1),
+    "eigenvalues": _eigh(0),
+    "eigenvectors": _eigh(1),
+    "outer_sum": _outer_sum,
+    "cross": _cross,
 }
 """Functions of an operation's attributes and inputs."""

@@ -168,7 +168,9 @@ def _reinterpret(a: Attributes, x: Array) -> Array:
 
 def _qr(part: int) -> Operation:
     def apply(a: Attributes, x: Array) -> Array:
-        return np.linalg.qr(x.astype(np.float64))[part].astype(x.dtype)
+        wide = x.astype(np.float64)
+        parts = np.linalg.qr(wide, "complete") if a.get("complete") else np.linalg.qr(wide)
+        return np.asarray(parts[part]).astype(x.dtype)
 
     return apply
 

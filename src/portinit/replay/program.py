@@ -210,6 +210,8 @@ def _to_data(value: Any) -> Any:
         return {"base64": base64.b64encode(value).decode("ascii")}
     if isinstance(value, float) and not np.isfinite(value):
         return {"float": repr(value)}
+    if isinstance(value, complex):
+        return {"complex": [_to_data(value.real), _to_data(value.imag)]}
     return value
 
 
@@ -271,6 +273,10 @@ def _from_data(value: Any) -> Any:
             raise ValueError(f"data must be base64 text: {error}") from error
     if value.get("float") in ("inf", "-inf", "nan"):
         return float(value["float"])
+    if set(value) == {"complex"} and len(value["complex"]) == 2:
+        real, imag = map(_from_data, value["complex"])
+        if isinstance(real, int | float) and isinstance(imag, int | float):
+            return complex(real, imag)
     raise ValueError(f"an attribute must be a number, text, bytes or integers, got {value!r}")
 
 

@@ -33,8 +33,26 @@ def _index_put(a: Attributes, x: Array, *rest: Array) -> Array:
         *arrays, value = rest
         indices = _indices(a, x.ndim, tuple(arrays))
     x = x.copy()
-    x[indices] = value
+    if a.get("accumulate"):
+        np.add.at(x, indices, value)
+    else:
+        x[indices] = value
     return x
+
+
+def _masked_scatter(a: Attributes, x: Array, mask: Array, values: Array) -> Array:
+    """The values in order where the mask is set; those left over are not used."""
+    x = x.copy()
+    x[mask] = values.reshape(-1, *x.shape[mask.ndim :])[: np.count_nonzero(mask)]
+    return x
+
+
+_INTO: dict[str, np.ufunc] = {
+    "add": np.add,
+    "multiply": np.multiply,
+    "amax": np.maximum,
+    "amin": np.minimum,
+}
 
 
 def _scatter_along(a: Attributes, x: Array, index: Array, value: Array | None = None) -> Array:
@@ -43,7 +61,11 @@ def _scatter_along(a: Attributes, x: Array, index: Array, value: Array | None = 
     window = tuple(slice(n) for n in index.shape)
     grids: list[Any] = list(np.indices(index.shape, sparse=True))
     grids[axis] = index
-    x[tuple(grids)] = a["value"] if value is None else value[window]
+    values = a["value"] if value is None else value[window]
+    if "reduce" in a:  # one after another, in the order of the index
+        _INTO[a["reduce"]].at(x, tuple(grids), values)
+    else:
+        x[tuple(grids)] = values
     return x
 
 
@@ -101,10 +123,25 @@ def _pad(a: Attributes, x: Array) -> Array:
     return np.pad(x[cut], grown, constant_values=a.get("value", 0))
 
 
+def _searchsorted(a: Attributes, ordered: Array, x: Array) -> Array:
+    return np.asarray(np.searchsorted(ordered, x, "right" if a.get("right") else "left"))
+
+
+def _running(function: np.ufunc) -> Callable[..., Array]:
+    def apply(a: Attributes, x: Array) -> Array:
+        return np.asarray(function.accumulate(x, axis=a["axis"]) if x.ndim else x)
+
+    return apply
+
+
 SELECTION: dict[str, Callable[..., Array]] = {
     "index": _index,
     "index_put": _index_put,
     "gather": _gather,
+    "masked_scatter": _masked_scatter,
+    "searchsorted": _searchsorted,
+    "cummax": _running(np.maximum),
+    "cummin": _running(np.minimum),
     "scatter_along": _scatter_along,
     "argsort": _order,
     "sort": _sorted,

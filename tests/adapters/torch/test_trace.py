@@ -374,7 +374,7 @@ def partly_untouched() -> nn.Module:
 
 def unknown_operation() -> nn.Module:
     w = torch.randn(4, 4)
-    return nn.Sequential(nn.Linear(3, 2), Holder(w=torch.linalg.svd(w)[0]))  # line: inverse
+    return nn.Sequential(nn.Linear(3, 2), Holder(w=torch.linalg.eig(w)[0]))  # line: inverse
 
 
 def unknown_then_known() -> nn.Module:
@@ -405,7 +405,7 @@ REFUSED: dict[str, tuple[Build, str, str | None]] = {
         "uninitialised memory",
         None,
     ),
-    "unknown operation": (unknown_operation, "svd", "inverse"),
+    "unknown operation": (unknown_operation, "linalg_eig", "inverse"),
     "unknown, then known": (unknown_then_known, "digamma", "cumulative"),
     "unknown draw": (unknown_draw, "poisson", "exponential"),
     "pretrained": (pretrained, "1049600 values from elsewhere", "pretrained"),

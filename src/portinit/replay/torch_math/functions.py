@@ -34,12 +34,15 @@ NAMES = frozenset(_DOUBLE)
 def rounded(name: str, x: Array) -> Array:
     """A function computed in float64 and rounded to the dtype of its argument."""
     with np.errstate(all="ignore"):
-        values = _DOUBLE[name](x.reshape(-1).astype(np.float64))
+        wide = np.complex128 if x.dtype.kind == "c" else np.float64
+        values = _DOUBLE[name](x.reshape(-1).astype(wide))
         return np.asarray(values).astype(x.dtype).reshape(x.shape)
 
 
 def function(name: str, x: Array, version: Version) -> Array:
     """A function as PyTorch computes it, or where MKL is missing :func:`rounded`."""
+    if x.dtype.kind == "c":
+        return rounded(name, x)
     if x.dtype.name not in ("float32", "float64"):
         with np.errstate(over="ignore"):
             return rounded(name, x.astype(np.float32)).astype(x.dtype)
