@@ -6,6 +6,7 @@ from portinit.recipes.matching.result import Matching as Matching
 from portinit.recipes.matching.result import Pair as Pair
 from portinit_flax.checkpoints import checkpoint_tensors as checkpoint_tensors
 from portinit_flax.checkpoints import entries as entries
+from portinit_flax.conversion import from_conversion as from_conversion
 from portinit_flax.initialize import Compiled as Compiled
 from portinit_flax.initialize import CompiledProgram as CompiledProgram
 from portinit_flax.initialize import initialize as initialize

@@ -50,6 +50,8 @@ class ArrayFill:
     def shape(self) -> Shape:
         """The array's shape."""
         leaf = self.plans[0].leaf
+        if leaf.whole is not None:
+            return leaf.whole
         if leaf.axis is None:
             return leaf.shape
         if leaf.extent is None:
@@ -71,11 +73,14 @@ class ArrayFill:
     def is_joined(self) -> bool:
         """Whether the array is put together from parts that one program does not make.
 
-        Parts that NumPy computes, that lie in different ways, or that are viewed in another shape.
+        Parts that NumPy computes, that lie in different ways, that are viewed in another shape, or
+        that are cut out of a parameter.
         """
         first = self.plans[0]
         return (
             first.leaf.extent is not None
+            or first.leaf.places is not None
+            or any(plan.is_cut_out for plan in self.plans)
             or first.grid.array_shape != first.leaf.shape
             or any(map(is_hosted, self.values))
             or any(plan.grid != first.grid for plan in self.plans)
@@ -99,6 +104,8 @@ class ArrayFill:
         leaf = self.plans[0].leaf
         xp = jnp if isinstance(root, jax.core.Tracer) else np
         parts = [_part(plan, root, xp) for plan in self.plans]
+        if leaf.places is not None:
+            return place(_scattered(self.plans, parts, self.shape, xp), self.sharding)
         if leaf.axis is None:
             return place(parts[0], self.sharding)
         join = xp.stack if leaf.extent is None else xp.concatenate
@@ -109,7 +116,18 @@ def _part(plan: LeafPlan, root: Any, xp: Any) -> Any:
     key = fold_in(root, plan.key_name)
     initializer: Initializer = plan.rule.initializer
     values = initializer.evaluate(key, plan.grid, plan.leaf.dtype, xp=xp)
+    if plan.is_cut_out:
+        return plan.cut_out(values, xp)
     return values.reshape(plan.leaf.shape)
+
+
+def _scattered(plans: Sequence[LeafPlan], parts: Sequence[Any], shape: Shape, xp: Any) -> Any:
+    """An array of parts that lie anywhere in it."""
+    where = np.concatenate(
+        [plan.leaf.places.numbers for plan in plans if plan.leaf.places is not None]
+    )
+    values = xp.concatenate([part.reshape(-1) for part in parts])
+    return xp.take(values, np.argsort(where), axis=0).reshape(shape)
 
 
 def array_fills(plans: Sequence[LeafPlan], shardings: Sequence[Sharding | None]) -> list[ArrayFill]:

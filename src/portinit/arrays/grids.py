@@ -98,16 +98,27 @@ class Grid:
         """The same elements ``count`` times along a new axis 0, for the draws of several keys."""
         return replace(self, axes=(Axis(range(count), -1, 0), *self.axes))
 
-    def within(self, rows: int, start: int) -> Grid:
-        """This array as the part of a packed parameter that begins at row ``start`` of ``rows``."""
-        number = self.members(0)[0]
+    def can_start(self, logical: int, start: int) -> bool:
+        """Whether the array can be the part of a parameter that begins at ``start`` of an axis."""
+        return start % self.axes[self.members(logical)[0]].weight == 0
+
+    def within(self, size: int, start: int, logical: int = 0) -> Grid:
+        """This array as the part of a packed parameter that begins at ``start`` of ``size``.
+
+        Args:
+            size: the packed parameter's length along the axis.
+            start: where the part begins.
+            logical: the axis, one of PyTorch's.
+        """
+        number = self.members(logical)[0]
         axis = self.axes[number]
         if start % axis.weight:
             raise ValueError(f"a part must start at a multiple of {axis.weight}, got {start}")
         moved, axes = start // axis.weight, list(self.axes)
         r = axis.indices
         axes[number] = replace(axis, indices=range(r.start + moved, r.stop + moved, r.step))
-        return replace(self, shape=(rows, *self.shape[1:]), axes=tuple(axes))
+        shape = (*self.shape[:logical], size, *self.shape[logical + 1 :])
+        return replace(self, shape=shape, axes=tuple(axes), strides=row_major(shape))
 
     def tiles(self, limit: int) -> Iterator[tuple[tuple[slice, ...], Grid]]:
         """The array in parts of at most ``limit`` elements: their positions and grids."""

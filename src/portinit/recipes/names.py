@@ -96,6 +96,17 @@ class ParameterSlice:
         return values[tuple(slice(r.start, r.stop, r.step) for r in limits)]
 
 
+def times_held(parts: Sequence[ParameterSlice], whole: Shape) -> np.ndarray[Any, Any]:
+    """How many of some parts of one parameter have each of its elements."""
+    uses = np.zeros(whole, np.int32)
+    for part in parts:
+        if part.elements is not None:
+            np.add.at(uses.reshape(-1), part.elements.numbers, 1)
+        else:
+            part.of(uses)[...] += 1
+    return uses
+
+
 _LIMITED = re.compile(r"(.*)\[((?::|\d+:\d+(?::\d+)?)(?:, ?(?::|\d+:\d+(?::\d+)?))*)\]")
 
 

@@ -12,7 +12,7 @@ from portinit.recipes.matching.leaf import Leaf
 from portinit.recipes.matching.matcher import Matcher
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.tables import NameTable
-from portinit.recipes.names import ParameterSlice
+from portinit.recipes.names import ParameterSlice, times_held
 from portinit.recipes.packed import is_recurrent_bias
 from portinit.testing.arrays import Array, described, differing, has_values, to_numpy
 from portinit.testing.sides import Held, recipe_of, torch_side
@@ -67,7 +67,7 @@ def assert_same_weights(
         if leaf.position not in statistics
     ]
     lines += [f"{name}: the flax tree has no such parameter" for name in matcher.unclaimed]
-    lines += _uncovered(held, matcher.found)
+    lines += _uncovered(held, matcher.found, matcher.request)
     lines += _compared(held, arrays, matcher.found, tolerance)
     if lines:
         counted = "1 difference" if len(lines) == 1 else f"{len(lines)} differences"
@@ -87,20 +87,20 @@ def _statistics(model: Any) -> set[int]:
     return {i for i, path in enumerate(paths_of(model)) if path[:1] == ("batch_stats",)}
 
 
-def _uncovered(held: Mapping[str, Held], found: Sequence[Any]) -> Iterator[str]:
-    """Tensors of which some rows are in no array, or in two."""
-    parts: dict[str, list[range]] = {}
+def _uncovered(held: Mapping[str, Held], found: Sequence[Any], request: Any) -> Iterator[str]:
+    """Tensors of which some elements are in no array, or in two."""
+    parts: dict[str, list[ParameterSlice]] = {}
     for one, _ in found:
-        if one.parameter.rows is not None and one.parameter.name in held:
-            parts.setdefault(one.parameter.name, []).append(one.parameter.rows)
+        name = one.parameter.name
+        if not one.parameter.is_whole and name in held and not request.ignores(name):
+            parts.setdefault(name, []).append(one.parameter)
     for name, pieces in parts.items():
-        pieces.sort(key=lambda rows: rows.start)
-        size = held[name].values.shape[0]
-        covered = [row for piece in pieces for row in piece]
-        absent = sorted({*range(size)} - {*covered})
-        once = len(covered) + len(absent) == size
-        if not once or (absent and not _may_lack(name, held[name], absent)):
-            yield f"{name}: each of its {size} rows must be in one array, got {pieces}"
+        shape = tuple(held[name].values.shape)
+        uses = times_held(pieces, shape).reshape(shape[0], -1)
+        absent = np.flatnonzero((uses == 0).any(axis=1)).tolist()
+        if (uses > 1).any() or (absent and not _may_lack(name, held[name], absent)):
+            rows = [piece.rows or str(piece) for piece in pieces]
+            yield f"{name}: each of its {shape[0]} rows must be in one array, got {rows}"
 
 
 def _may_lack(name: str, one: Held, rows: Any) -> bool:
@@ -148,9 +148,7 @@ def in_torchs_order(
     parameter: ParameterSlice, tensor: Any, array: Any, layout: Layout
 ) -> tuple[Array, Array]:
     """A tensor, or the rows of it that are meant, and a Flax array in its order."""
-    rows = parameter.rows
-    ours, theirs = to_numpy(tensor), layout.to_torch(to_numpy(array))
-    return ours if rows is None else ours[rows.start : rows.stop], theirs
+    return parameter.of(to_numpy(tensor)), layout.to_torch(to_numpy(array))
 
 
 def _hint(ours: Array, theirs: Array, tolerance: float) -> str:

@@ -622,7 +622,7 @@ def test_an_array_may_have_parameters_side_by_side() -> None:
         ({"concat": ["q.weight"], "axis": 1}, "the parts must fill axis 1"),
         ({"stack": ["q.weight", "k.weight"], "axis": 0}, "axis 0 must have 2 parts, got 4"),
         ({"stack": ["q.weight"], "axis": 5}, "has no axis 5"),
-        ({"stack": []}, "stack must join parameters"),
+        ({"stack": []}, "stack must join a list of names"),
         ({"split": ["q.weight"]}, "an initializer is needed"),
         (3, "an initializer is needed"),
     ],

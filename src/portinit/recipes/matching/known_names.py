@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -49,6 +50,19 @@ class KnownNames:
         """The parameter that a name stands for, limited to the part that it is limited to."""
         own = self.slices.get(parameter.name, parameter)
         return own if parameter.is_whole else replace(parameter, name=own.name)
+
+    def reason_against(self, parameter: ParameterSlice) -> str | None:
+        """Why a parameter has no such part; None if it has, or if its shape is not known."""
+        rule = self._rules.get(self.meant(parameter).name)
+        if parameter.is_whole or rule is None or rule.shape is None:
+            return None
+        try:
+            parameter.shape_in(rule.shape)
+            if parameter.elements is not None:
+                parameter.elements.require_within(math.prod(rule.shape))
+        except ValueError as error:
+            return str(error)
+        return None
 
     def is_other_name(self, name: str) -> bool:
         """Whether a name is a tied parameter's, and not its first."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from portinit.arrays.layouts import Shape
+from portinit.recipes.matching.elements import Elements
 
 Path = tuple[str, ...]
 
@@ -26,6 +27,8 @@ class Leaf:
         layer: the part's number.
         extent: how much of the axis a slice has; None of a layer, which has no such axis.
         start: where on the axis a slice begins.
+        places: the elements of the array that a part of any other form is; None of a slice.
+        whole: the array's shape, of what the user's table says is a part of one.
     """
 
     position: int
@@ -37,6 +40,13 @@ class Leaf:
     layer: int = 0
     extent: int | None = None
     start: int = 0
+    places: Elements | None = None
+    whole: Shape | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of its array."""
+        return self.axis is None and self.places is None
 
     @property
     def label(self) -> str:
@@ -45,6 +55,8 @@ class Leaf:
 
     def part_of(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """What the leaf is of the whole array, in NumPy."""
+        if self.places is not None:
+            return np.asarray(array.reshape(-1)[self.places.numbers].reshape(self.shape))
         if self.axis is None:
             return array
         if self.extent is None:

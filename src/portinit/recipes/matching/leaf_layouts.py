@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from portinit.arrays.layouts import LAYOUTS, Layout, Shape
@@ -47,6 +47,8 @@ def layouts_of(found: Iterable[FoundLeaf], known: KnownNames, tree: Tree) -> dic
         if stated is None and rule is not None and (wanted is None or not is_usual(rule.layout)):
             stated = rule.layout
         if stated is not None:
+            if one.evidence is Evidence.TABLE and rule is not None and stated.roles == "oi":
+                stated = replace(stated, roles=rule.torch_layout.roles)
             if wanted is not None:
                 stated = _with_ones(stated, one.leaf.shape, one.parameter.shape_in(wanted))
             layouts[path] = LeafLayout(stated, LayoutEvidence.STATED)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from portinit.arrays.layouts import Layout
+from portinit.arrays.layouts import LAYOUTS, Layout
+from portinit.initializers.assigned import Given
 from portinit.initializers.base import Initializer
 from portinit.recipes.matching.alignment import Item, align
 from portinit.recipes.matching.by_name import NameIndex
@@ -41,11 +42,12 @@ class Matcher:
     Attributes:
         tree: the model's leaves; arrays that hold several parameters are split.
         known: what the recipe's names stand for.
+        request: what the user states.
     """
 
     def __init__(self, tree: Tree, recipe: Recipe, request: MatchRequest) -> None:
         found = [*tree.leaves.values()]
-        self._recipe, self._request = recipe, request
+        self._recipe, self.request = recipe, request
         self._table = Table(request.names)
         self.known = KnownNames(recipe, found)
         shapes = {name: self.known.shape(name) for name in self.known.slices}
@@ -95,7 +97,9 @@ class Matcher:
 
     def _take_stated(self, leaf: Leaf, target: Target, below: Path) -> None:
         if target.initializer is not None:
-            self._take(leaf, self._translated(leaf), Evidence.TABLE, initializer=target.initializer)
+            layout = LAYOUTS["torch"] if isinstance(target.initializer, Given) else None
+            own = self._translated(leaf)
+            self._take(leaf, own, Evidence.TABLE, layout, target.initializer)
             return
         parameter = target.parameter or ParameterSlice("")
         if below:
@@ -108,6 +112,10 @@ class Matcher:
             return
         if self.known.is_complete and parameter.name not in self.known.slices:
             self._misfits.append(f"{leaf.label}: the recipe has no {parameter}")
+        reason = self.known.reason_against(parameter)
+        if reason is not None:
+            self._misfits.append(f"{leaf.label}: {reason}")
+            parameter = ParameterSlice(parameter.name)
         self._take(leaf, parameter, Evidence.TABLE, target.layout)
 
     def _translated(self, leaf: Leaf) -> ParameterSlice:
@@ -178,7 +186,7 @@ class Matcher:
         """Whether a parameter may be paired by structure: not a buffer that the tree lacks."""
         own = self.known.slices[name].name
         rule = self.known.rule(own)
-        if rule is None or self._request.ignores(own) or not self.known.needs_an_array(name):
+        if rule is None or self.request.ignores(own) or not self.known.needs_an_array(name):
             return False
         return not rule.buffer or name.rpartition(".")[2] in self._roles
 
@@ -235,7 +243,7 @@ class Matcher:
             if name not in self.claimed
             and rule.initializer not in used
             and not rule.buffer
-            and not self._request.ignores(name)
+            and not self.request.ignores(name)
             and not may_lack(rule)
         ]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
-from portinit.arrays.layouts import Layout
+from portinit.arrays.layouts import Layout, Shape
 from portinit.initializers.base import Initializer, Parameter
 from portinit.initializers.jax_schemes import variance_scaling
 from portinit.initializers.like_jax import like_jax
@@ -18,7 +22,7 @@ from portinit.recipes.matching.matcher import Matcher
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching, Pair
 from portinit.recipes.matching.tree import Tree
-from portinit.recipes.names import ParameterSlice
+from portinit.recipes.names import ParameterSlice, times_held
 from portinit.recipes.packed import may_lack
 from portinit.recipes.pretrained import unused
 from portinit.recipes.recipe import Recipe, require_recipe
@@ -34,6 +38,22 @@ class LeafPlan:
     rule: Rule
     layout: Layout
     grid: Grid
+
+    @property
+    def is_cut_out(self) -> bool:
+        """Whether all of the parameter is drawn, in PyTorch's order, and a part is cut out of it.
+
+        Other parts, and whole parameters, are drawn by themselves.
+        """
+        is_box = self.parameter.elements is None
+        return not is_box or self.grid.size != math.prod(self.leaf.shape)
+
+    def cut_out(self, values: Any, xp: Any) -> Any:
+        """The part of a parameter's values, as the leaf holds it."""
+        whole = self.grid.shape
+        numbers = self.parameter.of(np.arange(math.prod(whole)).reshape(whole))
+        order = self.layout.from_torch(numbers, self.leaf.shape)
+        return xp.take(values.reshape(-1), order, axis=0)
 
     @property
     def key_name(self) -> str:
@@ -105,7 +125,7 @@ def plans_of(matcher: Matcher, recipe: Recipe) -> tuple[list[LeafPlan], list[str
             misfits += error.misfits
         except ValueError as error:
             misfits.append(f"{found.leaf.label}: {error}")
-    return plans, [*misfits, *_uncovered(plans), *_unsuited(plans)]
+    return plans, [*misfits, *_uncovered(plans, matcher.request), *_unsuited(plans)]
 
 
 def _plan(found: FoundLeaf, layout: Layout, matcher: Matcher, recipe: Recipe) -> LeafPlan:
@@ -117,19 +137,32 @@ def _plan(found: FoundLeaf, layout: Layout, matcher: Matcher, recipe: Recipe) ->
         if unstated is not None:
             raise ValueError(unstated)
     described = tree.describe(leaf.path, parameter.name, layout)
-    whole_shape = whole if whole is not None and parameter.rows is not None else None
+    whole_shape = None if parameter.is_whole else whole
     bound = _bound(found, replace(described, shape=whole_shape or described.shape), recipe)
     if _names_axes(bound.initializer) and layout.roles == "oi":
         layout = replace(layout, roles="as is")  # axes are PyTorch's, on either side
     grid = Grid.whole(layout.seen(leaf.shape), layout)
-    if parameter.rows is not None:
+    if not parameter.is_whole:
         wanted = None if whole is None else parameter.shape_in(whole)
         if whole is None or described.shape != wanted:
             raise ValueError(
                 f"{parameter} needs an array of {wanted} in PyTorch, got {described.shape}"
             )
-        grid = grid.within(whole[0], parameter.rows.start)
+        grid = _grid_within(grid, parameter, whole)
     return LeafPlan(leaf, parameter, bound, layout, grid)
+
+
+def _grid_within(grid: Grid, parameter: ParameterSlice, whole: Shape) -> Grid:
+    """The grid of an array that holds a part of a parameter; all of it where the part has none."""
+    if parameter.elements is None:
+        limits = parameter.limits(whole)
+        starts = zip(range(len(whole)), limits, strict=True)
+        if all(grid.can_start(axis, r.start) and r.step == 1 for axis, r in starts):
+            for axis, (size, limit) in enumerate(zip(whole, limits, strict=True)):
+                if len(limit) != size:
+                    grid = grid.within(size, limit.start, axis)
+            return grid
+    return Grid.whole(whole, replace(grid.layout, axis0=(0,), axis1=(1,), flip=False, view=None))
 
 
 def _bound(found: FoundLeaf, described: Parameter, recipe: Recipe) -> Rule:
@@ -145,22 +178,21 @@ def _names_axes(initializer: Initializer) -> bool:
     return not isinstance(initializer, like_jax) and any(map(_names_axes, initializer.parts()))
 
 
-def _uncovered(plans: Sequence[LeafPlan]) -> Iterator[str]:
-    """Parameters of which some rows are in no array, or in two."""
-    parts: dict[str, list[range]] = {}
-    rules: dict[str, Rule] = {}
+def _uncovered(plans: Sequence[LeafPlan], request: MatchRequest) -> Iterator[str]:
+    """Parameters of which some elements are in no array, or in two."""
+    parts: dict[str, list[LeafPlan]] = {}
     for plan in plans:
-        name, rows = plan.parameter.name, plan.parameter.rows
-        if rows is not None:
-            parts.setdefault(name, []).append(rows)
-            rules[name] = plan.rule
-    for name, rows_of in parts.items():
-        held = sorted(row for rows in rows_of for row in rows)
-        size = (rules[name].shape or (0,))[0]
-        absent = sorted({*range(size)} - {*held})
-        once = len(held) + len(absent) == size
-        if not once or (absent and not may_lack(rules[name], absent)):
-            yield f"{name}: each of its {size} rows must be in one array, got {rows_of}"
+        if not plan.parameter.is_whole and not request.ignores(plan.parameter.name):
+            parts.setdefault(plan.parameter.name, []).append(plan)
+    for name, own in parts.items():
+        rule = own[0].rule
+        shape = rule.shape or (0,)
+        uses = times_held([plan.parameter for plan in own], shape)
+        rows = uses.reshape(shape[0], -1) if len(shape) > 0 else uses
+        absent = np.flatnonzero((rows == 0).any(axis=1)).tolist() if rows.ndim > 1 else []
+        if (uses > 1).any() or (absent and not may_lack(rule, absent)):
+            held = [plan.parameter.rows or str(plan.parameter) for plan in own]
+            yield f"{name}: each of its {shape[0]} rows must be in one array, got {held}"
 
 
 def _unsuited(plans: Sequence[LeafPlan]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.matching.tables import Names, NameTable
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class MatchRequest:
     Attributes:
         names: the user's table, as for :func:`portinit_flax.initialize`.
         stacked: from the path of what is repeated to the axis that its layers lie along.
-        ignore: patterns of the recipe's names that the tree need not have.
+        ignore: patterns of the recipe's names that the tree need not have, or not all of.
     """
 
     names: NameTable = field(default_factory=dict)
@@ -32,6 +32,8 @@ class MatchRequest:
     ) -> MatchRequest:
         """A request as callers write it."""
         patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+        if isinstance(names, Names):
+            return cls(names, {**names.stacked, **(stacked or {})}, (*names.ignore, *patterns))
         return cls(names or {}, stacked or {}, patterns)
 
     def ignores(self, name: str) -> bool:

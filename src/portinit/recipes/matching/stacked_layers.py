@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from portinit.arrays.layouts import Shape
 from portinit.recipes.matching.by_name import NameIndex
+from portinit.recipes.matching.elements import Elements, Vector
 from portinit.recipes.matching.leaf import Leaf, Path
 from portinit.recipes.matching.tables import Table, Target
 
@@ -127,44 +130,70 @@ class Stacks:
 
     def _join(self, leaf: Leaf, target: Target, split: Split) -> None:
         """Add the parts of an array that the table says several parameters are joined in."""
-        parts, axis, ndim = target.parts, target.axis, len(leaf.shape)
-        if not -ndim <= axis < ndim:
-            split.misfits.append(f"{leaf.label} {leaf.shape}: has no axis {axis} to join along")
+        try:
+            parts = [*self._parts(replace(leaf, whole=leaf.shape), target)]
+        except ValueError as error:
+            split.misfits.append(f"{leaf.label} {leaf.shape}: {error}")
             return
-        axis %= ndim
-        length = leaf.shape[axis]
+        split.leaves.extend(part for part, _ in parts)
+        split.targets.update({part.path: (own, ()) for part, own in parts})
+
+    def _parts(self, leaf: Leaf, target: Target) -> Iterator[tuple[Leaf, Target]]:
+        """The parts of an array, each with what it holds; a ValueError if they are not its."""
+        if target.places:
+            yield from _pieces(leaf, target)
+            return
+        axis = _axis(leaf, target.axis)
+        target = target.with_layers(leaf.shape[axis])
         if target.is_stack:
-            if length != len(parts):
-                line = f"axis {axis} must have {len(parts)} parts"
-                split.misfits.append(f"{leaf.label} {leaf.shape}: {line}, got {length}")
-                return
+            if leaf.shape[axis] != len(target.parts):
+                raise ValueError(
+                    f"axis {axis} must have {len(target.parts)} parts, got {leaf.shape[axis]}"
+                )
             ones = list(_layers(leaf, len(leaf.path) - 1, axis))
         else:
-            sizes = self._extents(leaf, parts, axis)
-            if sizes is None:
-                line = (
-                    f"the parts must fill axis {axis}: {', '.join(str(p.parameter) for p in parts)}"
-                )
-                split.misfits.append(f"{leaf.label} {leaf.shape}: {line}")
-                return
-            ones = list(_slices(leaf, sizes, axis))
-        split.leaves.extend(ones)
-        for one, part in zip(ones, parts, strict=True):
-            split.targets[one.path] = part, ()
+            ones = list(_slices(leaf, self._extents(leaf, target.parts, axis), axis))
+        if not any(part.parts for part in target.parts):
+            yield from zip(ones, target.parts, strict=True)
+            return
+        places = np.arange(math.prod(leaf.shape)).reshape(leaf.shape)
+        for one, part in zip(ones, target.parts, strict=True):
+            yield from self._nested(one, part, one.part_of(places))
 
-    def _extents(self, leaf: Leaf, parts: Sequence[Target], axis: int) -> list[int] | None:
+    def _nested(self, leaf: Leaf, target: Target, places: Vector) -> Iterator[tuple[Leaf, Target]]:
+        """The parts of a part, by the elements of the whole array that they are."""
+        if not target.parts:
+            yield _at(leaf, places), target
+            return
+        alone = replace(leaf, axis=None, extent=None, layer=0, start=0)
+        for one, part in self._parts(alone, target):
+            yield _at(one, one.part_of(places)), part
+
+    def _extents(self, leaf: Leaf, parts: Sequence[Target], axis: int) -> list[int]:
         """How much of an axis each of the parts that are set side by side takes."""
         across = math.prod(leaf.shape) // max(1, leaf.shape[axis])
-        extents = []
-        for part in parts:
-            shape = self._shapes.get(part.parameter.name) if part.parameter else None
-            if part.parameter is None or shape is None:
-                return None
-            size = math.prod(part.parameter.shape_in(shape))
-            if across == 0 or size % across:
-                return None
-            extents.append(size // across)
-        return extents if sum(extents) == leaf.shape[axis] else None
+        sizes = [self._size(part) for part in parts]
+        known = sum(size for size in sizes if size is not None)
+        if sizes.count(None) == 1:  # what is no parameter takes the rest
+            rest = math.prod(leaf.shape) - known
+            sizes = [rest if size is None else size for size in sizes]
+        extents = [
+            size // across
+            for size in sizes
+            if size is not None and size > 0 and across and size % across == 0
+        ]
+        if len(extents) != len(parts) or sum(extents) != leaf.shape[axis]:
+            said = ", ".join(str(one) for part in parts for one in part.parameters)
+            raise ValueError(f"the parts must fill axis {axis}: {said}")
+        return extents
+
+    def _size(self, target: Target) -> int | None:
+        """How many elements a part has; None if the recipe does not tell."""
+        if target.parameter is not None:
+            shape = self._shapes.get(target.parameter.name)
+            return None if shape is None else math.prod(target.parameter.shape_in(shape))
+        sizes = [self._size(part) for part in target.parts]
+        return None if None in sizes or not sizes else sum(size or 0 for size in sizes)
 
     def _layers_by_structure(self, rest: Sequence[Leaf]) -> dict[Path, tuple[int, int]]:
         """Stacks of other names: modules that hold what each of a list of the recipe's holds."""
@@ -210,6 +239,29 @@ def _lists_of(shapes: Shapes) -> list[tuple[int, Counter[int]]]:
         for held in members.values()
         if sorted(held) == list(range(len(held))) and all(one == held[0] for one in held.values())
     ]
+
+
+def _axis(leaf: Leaf, axis: int) -> int:
+    if not -len(leaf.shape) <= axis < len(leaf.shape):
+        raise ValueError(f"has no axis {axis} to join along")
+    return axis % len(leaf.shape)
+
+
+def _pieces(leaf: Leaf, target: Target) -> Iterator[tuple[Leaf, Target]]:
+    """Parts that lie anywhere in an array, each a vector."""
+    size = math.prod(leaf.shape)
+    held = np.concatenate([places.numbers for places in target.places])
+    if not np.array_equal(np.sort(held), np.arange(size)):
+        raise ValueError(f"the pieces must be each of its {size} elements once")
+    for number, (part, places) in enumerate(zip(target.parts, target.places, strict=True)):
+        path = (*leaf.path[:-1], f"piece {number}", leaf.path[-1])
+        one = replace(leaf, path=path, shape=(len(places),), layer=number, places=places)
+        yield one, part
+
+
+def _at(leaf: Leaf, places: Vector) -> Leaf:
+    """A part of an array by the elements that it is."""
+    return replace(leaf, axis=None, extent=None, start=0, places=Elements.of(places))
 
 
 def _layers(leaf: Leaf, words: int, axis: int) -> Iterator[Leaf]:
