@@ -32,13 +32,8 @@ class Block(Grid):
         along = jnp.arange(len(r), dtype=jnp.int32) + self.origin[axis]
         return along * r.step + r.start
 
-    def columns(self) -> tuple[Grid, Any]:
-        whole, members = self.logical(), self.members(1)
-        axis = self.axes[members[0]]
-        if len(members) > 1 or axis.indices.step != 1:
-            return super().columns()
-        first = self.origin[members[0]]
-        return _moved(whole, (axis, whole.axes[0]), (first, 0)), first + axis.indices.start
+    def _with_axes(self, axes: tuple[Axis, ...], numbers: tuple[int | None, ...]) -> Grid:
+        return _moved(self, axes, tuple(0 if n is None else self.origin[n] for n in numbers))
 
 
 def block_of(grid: Grid, origin: Sequence[Any], sizes: Shape) -> Block:

@@ -404,16 +404,28 @@ def test_every_column_has_its_zeros_by_either_way() -> None:
 def test_of_equal_words_the_first_count(xp: Any, k: int) -> None:
     """By sorting pairs of a word and its place, as Python does."""
     rows = [[5, 5, 5, -2, 9, 5], [1, 2, 3, 4, 5, 6], [7, 7, 7, 7, 7, 7]]
-    words, places = kth_smallest(
-        backend_of(None, xp).xp, lambda: xp.asarray(rows, dtype=xp.int32), k
-    )
+    words, places = kth_smallest(backend_of(None, xp).xp, xp.asarray(rows, dtype=xp.int32), k)
     expected = [sorted((word, place) for place, word in enumerate(row))[k - 1] for row in rows]
     assert [int(word) for word in words] == [word for word, _ in expected]
     pairs = list(zip(rows, expected, strict=True))
-    if places is None:  # all that equal the k-th are among the k
-        assert all(row.count(word) == 1 or k == 6 for row, (word, _) in pairs)
+    if places is None:
+        assert all(sum(w <= word for w in row) == k for row, (word, _) in pairs)
     else:
         assert [int(place) for place in places] == [place for _, place in expected]
+
+
+@pytest.mark.parametrize("k", [1, 40, 600, 1500, 2999, 3000])
+@pytest.mark.parametrize("low", [-(2**31), 0, 2**31 - 4000])
+def test_the_smallest_of_long_rows(k: int, low: int) -> None:
+    """By NumPy's stable sort; words that lie elsewhere than even ones are put in order as well."""
+    words = np.random.default_rng(k).integers(low, 2**31, (7, 3000)).astype(np.int32)
+    order = np.argsort(words, axis=1, stable=True)[:, k - 1]
+    limits, places = kth_smallest(np, words, k)
+    assert np.array_equal(limits, np.sort(words, axis=1)[:, k - 1])
+    if places is None:
+        assert ((words <= limits[:, None]).sum(axis=1) == k).all()
+    else:
+        assert np.array_equal(places, order)
 
 
 MATRICES: dict[str, Callable[[tuple[int, int], Any], NDArray[Any]]] = {

@@ -120,21 +120,29 @@ class Grid:
         shape = (*self.shape[:logical], size, *self.shape[logical + 1 :])
         return replace(self, shape=shape, axes=tuple(axes), strides=row_major(shape))
 
-    def tiles(self, limit: int) -> Iterator[tuple[tuple[slice, ...], Grid]]:
-        """The array in parts of at most ``limit`` elements: their positions and grids."""
-        yield from self._tiles(limit, 0, ())
+    def tiles(
+        self, limit: int, whole: int | None = None
+    ) -> Iterator[tuple[tuple[slice, ...], Grid]]:
+        """The array in parts of at most ``limit`` elements: their positions and grids.
+
+        Args:
+            limit: how many elements.
+            whole: a logical axis that is not cut, even if a part has more elements then.
+        """
+        yield from self._tiles(limit, whole, 0, ())
 
     def _tiles(
-        self, limit: int, axis: int, done: tuple[slice, ...]
+        self, limit: int, whole: int | None, axis: int, done: tuple[slice, ...]
     ) -> Iterator[tuple[tuple[slice, ...], Grid]]:
         if self.size <= limit or axis == len(self.axes):
             yield done, self
             return
         length = len(self.axes[axis].indices)
-        step = max(1, limit * length // self.size)
+        step = length if self.axes[axis].of == whole else max(1, limit * length // self.size)
         for start in range(0, length, step):
             positions = slice(start, min(start + step, length))
-            yield from self.part(axis, positions)._tiles(limit, axis + 1, (*done, positions))
+            part = self.part(axis, positions)
+            yield from part._tiles(limit, whole, axis + 1, (*done, positions))
 
     def block(self, logical: int, start: int, stop: int) -> tuple[Grid, int, slice]:
         """The part of the array within ``start <= coordinate < stop`` of a logical axis.
@@ -226,13 +234,40 @@ class Grid:
         r = self.axes[axis].indices
         return np.arange(r.start, r.stop, r.step, dtype=np.int32)
 
-    def columns(self) -> tuple[Grid, Any]:
-        """Of a matrix, whole columns as rows of an array, and the number of the first.
+    def lines(self, logical: int) -> Grid:
+        """The whole lines along a logical axis in which the array has elements.
 
-        All of them, or only those in which the array has elements.
+        Their array has the axes of this one that belong to other logical axes, and then the line.
         """
-        whole = self.logical()
-        return replace(whole, axes=whole.axes[::-1]), 0
+        kept = [n for n, axis in enumerate(self.axes) if axis.of != logical]
+        line = Axis(range(self.shape[logical]), logical, 1)
+        return self._with_axes((*(self.axes[n] for n in kept), line), (*kept, None))
+
+    def _with_axes(self, axes: tuple[Axis, ...], numbers: tuple[int | None, ...]) -> Grid:
+        """A grid of other axes: the number that each has here; None if it is new and whole."""
+        return replace(self, axes=axes)
+
+    def from_lines(self, xp: Any, values: Any, logical: int, whole: bool = True) -> Any:
+        """Values that were computed for whole lines, as this array.
+
+        Args:
+            xp: the array's namespace.
+            values: in the order of :meth:`lines`, if this array has whole lines; or one value for
+                each line.
+            logical: the axis of the lines.
+            whole: whether there is a value for each element of a line.
+
+        Returns:
+            An array that broadcasts against this one.
+        """
+        own = self.members(logical)
+        kept = [n for n in range(len(self.axes)) if n not in own]
+        sizes = self.array_shape
+        values = xp.reshape(
+            values, (*(sizes[n] for n in kept), *(sizes[n] if whole else 1 for n in own))
+        )
+        order = [*kept, *own]
+        return xp.permute_dims(values, tuple(map(order.index, range(len(order)))))
 
     def _last_counter(self) -> int:
         ends = zip(self.shape, self.strides, strict=True)

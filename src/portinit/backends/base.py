@@ -7,6 +7,7 @@ to round, how to fill memory in one pass) a framework's adapter answers with a s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
@@ -173,6 +174,10 @@ class Backend:
         if isinstance(plan, Full):
             out[...] = plan.value
             return
+        if isinstance(plan, Select) and plan.divisible:
+            self._fill(plan.outside, request, out)
+            self._fill_inside(plan, request, out)
+            return
         dtypes = self.kernel_dtypes(request)
         transform = _kernel_transform(plan) if request.dtype in dtypes else None
         if transform is None or not self.run_kernel(out, _moved(plan, request), transform):
@@ -182,15 +187,38 @@ class Backend:
         if request.grid.size <= size or not plan.divisible:
             out[...] = self.values(plan, request)
             return
-        plan = _prepared(plan, request)
+
+        def compute(part: Request, positions: Any) -> None:
+            out[positions] = self.values(plan, part)
+
+        self._by_tiles(compute, request, size)
+
+    def _fill_inside(self, plan: Select, request: Request, out: Any) -> None:
+        def compute(part: Request, positions: Any) -> None:
+            self.overwrite(out[positions], plan.mask.at(part), plan.inside, part)
+
+        self._by_tiles(compute, request, TILE, plan.mask.whole)
+
+    def overwrite(self, out: Any, mask: Any, plan: Plan, request: Request) -> None:
+        """Write a plan's values to an array where a mask holds."""
+        out[...] = self.xp.where(mask, self.values(plan, request), out)
+
+    def _by_tiles(
+        self,
+        compute: Callable[[Request, Any], None],
+        request: Request,
+        size: int,
+        whole: int | None = None,
+    ) -> None:
+        """Call a function with the request of each tile and its positions, on several threads."""
         threads = self.threads(request)
         alone = request._replace(threads=1) if threads > 1 else request
 
-        def compute(tile: tuple[tuple[slice, ...], Grid]) -> None:
+        def run(tile: tuple[tuple[slice, ...], Grid]) -> None:
             positions, grid = tile
-            out[(*positions, ...)] = self.values(plan, alone.on(grid))
+            compute(alone.on(grid), (*positions, ...))
 
-        in_threads(compute, request.grid.tiles(size), threads)
+        in_threads(run, request.grid.tiles(size, whole), threads)
 
     def values(self, plan: Plan, request: Request) -> Any:
         """The values of a plan as one new array."""
@@ -201,7 +229,7 @@ class Backend:
             shape = request.grid.array_shape
             return self.xp.full(shape, plan.value, dtype=native, device=request.device)
         if isinstance(plan, Select):
-            mask = plan.mask.prepare(request).at(request)
+            mask = plan.mask.at(request)
             inside, outside = (self.values(p, request) for p in (plan.inside, plan.outside))
             return self.xp.where(mask, inside, outside)
         if isinstance(plan, Pieces):
@@ -252,7 +280,7 @@ class Backend:
         return self.xp.concat(arrays, axis=parts[0][1])
 
     def _overlaid(self, plan: Pieces, request: Request) -> Any:
-        """As many whole arrays as there are blocks, each kept from where its block starts."""
+        """Each block computed for the whole array, and kept from where it starts."""
         values: Any = None
         for start, stop, part in plan.pieces:
             block = self.values(part, request.on(request.grid.frame(plan.axis, start, stop)))
@@ -284,17 +312,6 @@ def _moved(plan: Plan, request: Request) -> Request:
     """The request whose elements' own counters are those that the plan draws from."""
     offset = plan.offset if isinstance(plan, Elementwise) else 0
     return request.on(request.grid.moved(offset)) if offset else request
-
-
-def _prepared(plan: Plan, request: Request) -> Plan:
-    """The plan with its masks prepared for the request's elements, and so for parts of them."""
-    if isinstance(plan, Select):
-        inside, outside = (_prepared(part, request) for part in (plan.inside, plan.outside))
-        return Select(plan.mask.prepare(request), inside, outside)
-    if isinstance(plan, Pieces):
-        framed = [(p, request.on(request.grid.frame(plan.axis, *p[:2]))) for p in plan.pieces]
-        return Pieces(plan.axis, tuple(p._replace(plan=_prepared(p.plan, r)) for p, r in framed))
-    return plan
 
 
 def key_words(key: Any) -> Words:

@@ -10,11 +10,12 @@ from portinit.arrays.dtypes import numpy_dtype
 from portinit.arrays.grids import Grid
 from portinit.backends.base import Backend, Request, Words
 from portinit.backends.kernels import filling
-from portinit.backends.plan import Plan
+from portinit.backends.plan import Full, Plan
 from portinit.backends.threads import thread_count
 from portinit.sampling.transform import Transform
 
 _NONE: frozenset[str] = frozenset()
+_INTEGERS = {2: np.int16, 4: np.int32}
 
 
 class NumpyBackend(Backend):
@@ -54,6 +55,15 @@ class NumpyBackend(Backend):
 
     def threads(self, request: Request) -> int:
         return request.threads or thread_count()
+
+    def overwrite(self, out: Any, mask: Any, plan: Plan, request: Request) -> None:
+        if isinstance(plan, Full) and str(plan.value) == "0.0" and out.itemsize in _INTEGERS:
+            bits = out.view(_INTEGERS[out.itemsize])
+            np.multiply(
+                bits, np.logical_not(mask, order="C"), out=bits
+            )  # without a branch for each element
+        else:
+            super().overwrite(out, mask, plan, request)
 
     def complex(self, real: Any, imag: Any, dtype: str) -> Any:
         out = np.empty(real.shape, self.native_dtype(dtype))

@@ -163,7 +163,7 @@ def _drop_unused(module: Any) -> None:
 
 @cache
 def _stamp(sources: tuple[str, ...]) -> str:
-    """What the code depends on: the sources, the compiler and the processor."""
+    """A digest of all that the code depends on: the sources, the compiler and the processor."""
     llvm = importlib.import_module("llvmlite.binding")
     versions = [metadata.version(package) for package in ("numba", "llvmlite")]
     processor = [llvm.get_default_triple(), llvm.get_host_cpu_name(), _features()]

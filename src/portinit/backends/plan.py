@@ -86,11 +86,12 @@ class Mask:
     """Which elements a :class:`Select` takes from inside; a frozen dataclass.
 
     Its methods take a ``Request`` of the module ``base``, which imports this one.
+
+    Attributes:
+        whole: PyTorch's axis whose lines are best asked for as a whole, if there is one.
     """
 
-    def prepare(self, request: Any) -> Mask:
-        """Work out what needs whole columns or rows; any part can be asked for then."""
-        return self
+    whole: ClassVar[int | None] = None
 
     def at(self, request: Any) -> Any:
         """Whether each element is inside: booleans that broadcast against the array."""
@@ -107,7 +108,7 @@ class Select:
 
     @property
     def divisible(self) -> bool:
-        """Whether any part can be computed by itself, once the mask is prepared."""
+        """Whether any part can be computed by itself."""
         return self.inside.divisible and self.outside.divisible
 
     @property

@@ -1,4 +1,4 @@
-"""What the machine offers: threads, and machine code where numba is installed."""
+"""Threads, and machine code where numba is installed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def thread_count() -> int:
 
 
 def in_threads(function: Callable[[_T], _R], items: Iterable[_T], threads: int) -> list[_R]:
-    """What a function makes of each item, on several threads."""
+    """Map a function over items on several threads."""
     if threads == 1:
         return [function(item) for item in items]
     pool = _pool(threads)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from portinit.arrays.dtypes import float_format
 from portinit.arrays.grids import Grid
@@ -17,7 +17,6 @@ from portinit.backends.threads import in_threads
 from portinit.initializers.base import Initializer
 from portinit.initializers.matrices import require_dimensions
 from portinit.initializers.numbers import set_floats
-from portinit.random.integers import take
 from portinit.random.words import numbered_stream
 from portinit.sampling.distributions import Normal
 
@@ -74,80 +73,107 @@ class SmallestWords(Mask):
     """
 
     count: int
-
-    def prepare(self, request: Request) -> Mask:
-        columns, first = request.grid.columns()
-        words, rows = _last_of_smallest(request.on(columns), self.count)
-        return WordsUpTo(words, rows, first)
-
-
-@dataclass(frozen=True, eq=False)
-class WordsUpTo(Mask):
-    """The elements whose words are at most their column's limit.
-
-    Attributes:
-        words: the limit of each column.
-        rows: the last row in which an element may equal its column's limit; None if any may.
-        first: the number of the first of these columns.
-    """
-
-    words: Any
-    rows: Any
-    first: Any
+    whole: ClassVar[int | None] = 0
 
     def at(self, request: Request) -> Any:
-        xp, words = request.xp, request.backend.draw_words(request, _PLACES)
-        row, column = (request.grid.coordinate(xp, axis, request.device) for axis in (0, 1))
-        column = column - self.first
-        limit = take(xp, self.words, column)
-        if self.rows is None:
-            return words <= limit
-        last = take(xp, self.rows, column)
-        return (words < limit) | ((words == limit) & (row <= last))
+        columns = request.on(request.grid.lines(0))
+        if request.xp is np and columns.grid.size == request.grid.size:
+            return _in_whole_columns(request, columns, self.count)
+        return _in_any_part(request, columns, self.count)
 
 
-def _last_of_smallest(request: Request, k: int) -> tuple[Any, Any]:
-    """The word and the place of the k-th smallest element in each row of a grid.
+def _in_whole_columns(request: Request, columns: Request, k: int) -> Any:
+    """The mask of an array of whole columns in NumPy, whose words are drawn once."""
+    words = request.backend.draw_words(columns, _PLACES)
+    rows = words.reshape(-1, words.shape[-1])
+    limits, last = (None if x is None else x[:, None] for x in kth_smallest(np, rows, k))
+    inside = _up_to(rows, limits, last, np.arange(rows.shape[1], dtype=np.int32))
+    return request.grid.from_lines(np, inside, 0)
 
-    No places are given where no row has an equal of it further on.
+
+def _in_any_part(request: Request, columns: Request, k: int) -> Any:
+    """The mask of any part of a matrix, from the limits of its columns."""
+    grid, xp = request.grid, request.xp
+    limits, last = _last_of_smallest(columns, k)
+    limits, last = (
+        None if x is None else grid.from_lines(xp, x, 0, whole=False) for x in (limits, last)
+    )
+    words = request.backend.draw_words(request, _PLACES)
+    return _up_to(words, limits, last, grid.coordinate(xp, 0, request.device))
+
+
+def _up_to(words: Any, limits: Any, last: Any, places: Any) -> Any:
+    """Whether words are below their limit, or equal it at a place up to the last that counts."""
+    if last is None:
+        return words <= limits
+    return (words < limits) | ((words == limits) & (places <= last))
+
+
+def _last_of_smallest(columns: Request, k: int) -> tuple[Any, Any]:
+    """The word and the place of the k-th smallest element along a grid's last axis.
+
+    No places are given where all that equal the k-th are among the k.
     """
-    grid, backend = request.grid, request.backend
-    rows, length = grid.array_shape
-    together = max(1, TILE // length) if backend.can_slice else rows
-    alone = request._replace(threads=1)
+    grid, backend = columns.grid, columns.backend
+    alone = columns._replace(threads=1)
 
-    def find(start: int) -> tuple[Any, Any]:
-        part = alone.on(grid.part(0, slice(start, start + together)))
-        return kth_smallest(backend.xp, lambda: backend.draw_words(part, _PLACES), k)
+    def find(tile: tuple[tuple[slice, ...], Grid]) -> tuple[Any, Any]:
+        words = backend.draw_words(alone.on(tile[1]), _PLACES)
+        return kth_smallest(backend.xp, backend.xp.reshape(words, (-1, grid.array_shape[-1])), k)
 
-    starts = range(0, rows, together)
-    threads = backend.threads(request) if len(starts) > 1 else 1
-    words, places = zip(*in_threads(find, starts, threads), strict=True)
+    tiles = list(grid.tiles(TILE if backend.can_slice else grid.size, whole=0))
+    threads = backend.threads(columns) if len(tiles) > 1 else 1
+    limits, places = zip(*in_threads(find, tiles, threads), strict=True)
     if all(place is None for place in places):
-        return backend.xp.concat(words), None
+        return backend.xp.concat(limits), None
+    end = grid.array_shape[-1] - 1
     known = [
-        backend.xp.full_like(word, length - 1) if place is None else place
-        for word, place in zip(words, places, strict=True)
+        backend.xp.full_like(limit, end) if place is None else place
+        for limit, place in zip(limits, places, strict=True)
     ]
-    return backend.xp.concat(words), backend.xp.concat(known)
+    return backend.xp.concat(limits), backend.xp.concat(known)
 
 
-def kth_smallest(xp: Any, draw: Callable[[], Any], k: int) -> tuple[Any, Any]:
-    """The k-th smallest integer of each row, and its column; columns decide between equals.
+def kth_smallest(xp: Any, x: Any, k: int) -> tuple[Any, Any]:
+    """The k-th smallest of each row, and its place; places decide between equals.
 
-    No columns are given where no row has an equal of it further on: all equals count then.
+    No places are given where all that equal the k-th are among the k.
 
     Args:
         xp: the array's namespace.
-        draw: gives the rows, each time anew.
+        x: a matrix of int32.
         k: 1 or more.
     """
-    x = draw()
     if isinstance(x, np.ndarray):
-        x.partition(k - 1, axis=1)
-        last = x[:, k - 1].copy()
-        if not (x[:, k:] == last[:, None]).any():
-            return last, None
-        x = draw()
-    column = xp.argsort(x, axis=1, stable=True)[:, k - 1]
-    return xp.sort(x, axis=1)[:, k - 1], xp.astype(column, xp.int32)
+        limits = _kth_of_rows(x, k)
+        if np.count_nonzero(x <= limits[:, None]) == k * len(x):
+            return limits, None
+    places = xp.argsort(x, axis=1, stable=True)[:, k - 1]
+    return xp.sort(x, axis=1)[:, k - 1], xp.astype(places, xp.int32)
+
+
+def _kth_of_rows(x: NDArray[Any], k: int) -> NDArray[Any]:
+    """The k-th smallest word of each row.
+
+    Random words are spread evenly, so the k-th of n lies near the fraction k/n of their range, and
+    only the few words there need to be put in order.
+    """
+    rows, n = x.shape
+    if n >= _WORTH_A_RANGE:
+        spread = 4 * math.sqrt(k * (n - k) / n) + 4  # standard deviations of how many lie below
+        low, high = (round((k + side * spread) / n * 2**32) - 2**31 for side in (-1, 1))
+        low, high = max(low, -(2**31)), min(high, 2**31 - 1)
+        offsets = (x - np.int32(low)).view(np.uint32).reshape(-1)
+        near = np.flatnonzero(offsets <= np.uint32(high - low))
+        row = near // n
+        words = (row << 32) | offsets[near]
+        words.sort()
+        found = np.bincount(row, minlength=rows)
+        wanted = k - 1 - np.count_nonzero(x < low, axis=1)
+        if ((wanted >= 0) & (wanted < found)).all():
+            limit = words[np.cumsum(found) - found + wanted] & 0xFFFFFFFF
+            return np.asarray(limit + low, np.int32)
+    return np.asarray(np.partition(x, k - 1, axis=1)[:, k - 1])
+
+
+_WORTH_A_RANGE = 512  # words in a row: of fewer, most are near

@@ -18,14 +18,14 @@ class Lanes:
         self.parts = parts
 
     def zip_with(self, other: Any, emit: Callable[[Any, Any], Any]) -> Lanes:
-        """What is emitted for each pair of vectors; a Python integer is one in all lanes."""
+        """The code emitted for each pair of vectors; a Python integer fills all lanes."""
         theirs = other.parts if isinstance(other, Lanes) else [constant([other] * COUNT)]
         count = max(len(self.parts), len(theirs))
         pairs = zip(_spread(self.parts, count), _spread(theirs, count), strict=True)
         return Lanes(self.builder, [emit(a, b) for a, b in pairs])
 
     def map(self, emit: Callable[[Any], Any]) -> Lanes:
-        """What is emitted for each vector."""
+        """The code emitted for each vector."""
         return Lanes(self.builder, [emit(part) for part in self.parts])
 
     def __add__(self, other: Any) -> Lanes:

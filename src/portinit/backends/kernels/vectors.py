@@ -44,7 +44,7 @@ def emitted(emit: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def functions() -> dict[str, Any]:
-    """What the loops call, by name: intrinsic functions of numba's, without the builder."""
+    """The intrinsic functions that the loops call, by name."""
     intrinsic = importlib.import_module("numba.extending").intrinsic
     return {name: intrinsic(_typed(emit)) for name, emit in _EMITTED.items()}
 
