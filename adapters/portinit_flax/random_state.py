@@ -1,4 +1,4 @@
-"""What no recipe fills: an nnx module's random state, and arrays that have a shape alone."""
+"""State that no recipe fills: an nnx module's random state, and arrays without values."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def _is_box(x: Any) -> bool:
 
 
 def _annotation(box: Any, mesh: Any) -> NamedSharding | None:
-    """What ``with_partitioning`` and its kin have noted beside a parameter."""
+    """The metadata that ``with_partitioning`` and similar functions keep beside a parameter."""
     spec = own = None
     if isinstance(box, linen.LogicallyPartitioned):
         spec, own = spmd.logical_to_mesh_axes(box.names, box.rules), box.mesh

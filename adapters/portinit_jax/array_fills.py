@@ -88,7 +88,7 @@ class ArrayFill:
 
     @cached_property
     def spec(self) -> tuple[FillSpec, tuple[Any, ...]]:
-        """What is compiled, and the arguments that are this array's own."""
+        """The compiled function, and the arguments that belong to this array."""
         leaf = self.plans[0].leaf
         return shared(self.values, self.plans[0].grid, self.dtype, self.sharding, leaf.axis)
 

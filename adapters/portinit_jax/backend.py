@@ -1,4 +1,4 @@
-"""What the core asks of JAX: keys, one compiled computation a call, placement."""
+"""The backend of JAX's arrays: keys, one compiled computation a call, placement."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class JaxBackend(Backend):
 
 
 def _as_jax_does(grid: Grid, out_sharding: Any) -> NamedSharding:
-    """What ``out_sharding`` means to JAX's own initializers, with JAX's errors."""
+    """Resolve ``out_sharding`` as JAX's own initializers do, with JAX's errors."""
     given = partial(_resharded, out_sharding=out_sharding)
     spec = jax.eval_shape(lambda: given(jnp.zeros(grid.array_shape))).sharding.spec
     named = isinstance(out_sharding, NamedSharding)

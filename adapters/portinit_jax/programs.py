@@ -24,7 +24,7 @@ from portinit_jax.stacks import Layers, stacked, with_constants, without_constan
 
 @dataclass(frozen=True)
 class FillSpec:
-    """What arrays have in common that one compiled program serves.
+    """The properties of arrays that one compiled program serves.
 
     Attributes:
         grid: the elements of the array, or of one layer of a stack.

@@ -1,4 +1,4 @@
-"""What the core asks of torch."""
+"""The backend of PyTorch's tensors."""
 
 from __future__ import annotations
 

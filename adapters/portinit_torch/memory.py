@@ -40,7 +40,7 @@ def is_plain(tensor: Tensor) -> bool:
 
 @cache
 def _plain_keys(device: str) -> frozenset[int]:
-    """What the dispatcher knows of new tensors on a device, within inference mode and outside."""
+    """The dispatch keys of new tensors on a device, within inference mode and outside."""
     found = set()
     for inference in (False, True):
         with torch.inference_mode(inference):

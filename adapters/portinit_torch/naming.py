@@ -1,4 +1,4 @@
-"""What a recipe calls a module's tensors: wrappers seen through, stages' names put back."""
+"""The names of a module's tensors: without wrappers, and with pipeline stages' prefixes."""
 
 from __future__ import annotations
 

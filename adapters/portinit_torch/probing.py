@@ -102,7 +102,7 @@ class HookRecorder:
         self.gradients[place] = Moments.of(to_numpy(gradient))
 
     def layers(self) -> Iterator[ProbedLayer]:
-        """What was recorded, in the order of calls."""
+        """The records, in the order of calls."""
         names = labels(name for name, _, _, _ in self.calls)
         for place, (name, (_, kind, shape, output)) in enumerate(
             zip(names, self.calls, strict=True)

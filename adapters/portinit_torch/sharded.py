@@ -96,7 +96,7 @@ def _runs_of(tensor: Any, mine: Tensor) -> list[tuple[Run, ...]]:
 
 
 def _along(axis: int, placement: Any) -> Any:
-    """What a placement of the tensor does to a vector of one axis' coordinates."""
+    """Apply a placement of the tensor to a vector of one axis's coordinates."""
     if getattr(placement, "dim", None) != axis:
         return sys.modules["torch.distributed.tensor"].Replicate()
     factor = getattr(placement, "split_factor", None)  # of a _StridedShard

@@ -110,7 +110,7 @@ def _launch(start: Tensor, counter: int, runs: tuple[Run, ...], arguments: dict[
 
 
 def _arguments(out: Tensor, transform: Transform | None) -> dict[str, Any]:
-    """What the kernel takes of a word's way; what is absent is none."""
+    """The arguments that the kernel takes of a transform; None for absent steps."""
     s = transform or Transform(scale=1.0)
     count, lowest = s.span or (None, None)
     # A product and its rounding to float16 are one instruction of AMD's. Bounds, even infinite

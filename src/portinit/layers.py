@@ -1,4 +1,4 @@
-"""What PyTorch's layers start from by themselves, for Flax modules to name.
+"""The initializers that PyTorch's layers use by default, for Flax modules.
 
 ``nn.Dense(10, kernel_init=layers.linear_weight(), bias_init=layers.linear_bias(fan_in=512))`` is
 what ``torch.nn.Linear(512, 10)`` draws. A bias needs its kernel's fan_in, which Flax does not

@@ -21,7 +21,7 @@ from portinit.sampling.distributions import Distribution
 from portinit.sampling.log_uniform import LogUniform
 
 GATES = {4: "an LSTM", 3: "a GRU", 1: "a plain RNN"}
-"""What a layer of so many gates is."""
+"""The kind of layer by its number of gates."""
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def _parameters(
 
 
 def _laws(parameters: Any, recipe: Recipe, names: NameTable | None) -> Iterator[tuple[str, Any]]:
-    """What each leaf is drawn from, in words and as a distribution, by path."""
+    """The distribution of each leaf, in words and as an object, by path."""
     for plan in leaf_plans(parameters, recipe, MatchRequest.of(names)):
         initializer = plan.rule.initializer
         law = law_of(initializer, plan.grid, plan.leaf.dtype)

@@ -64,7 +64,7 @@ class FlaxRecorder:
         return list(self._labels)
 
     def layers(self, gradients: list[Any]) -> Iterator[ProbedLayer]:
-        """What was recorded, in the order of calls."""
+        """The records, in the order of calls."""
         names = labels(name for name, _ in self._labels)
         kinds = [kind for _, kind in self._labels]
         for name, kind, x, gradient in zip(names, kinds, self.outputs, gradients, strict=True):

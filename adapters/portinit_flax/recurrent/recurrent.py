@@ -1,4 +1,4 @@
-"""What of PyTorch's packed recurrent parameters each array of Flax's cells holds."""
+"""The parts of PyTorch's packed recurrent parameters that the arrays of Flax's cells hold."""
 
 from __future__ import annotations
 

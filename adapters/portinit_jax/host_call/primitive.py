@@ -90,7 +90,7 @@ def runs_here(module: Any, grid: Grid) -> bool:
 
 
 def _written(request: Request, transform: Transform, stream: int) -> str:
-    """What the call needs to know; JAX may keep it on disk with the compiled program."""
+    """The call's static arguments; JAX may store them with the compiled program."""
     grid = request.grid
     axes = [(a.indices.start, a.indices.stop, a.indices.step, a.of, a.weight) for a in grid.axes]
     place = {"shape": grid.shape, "axes": axes, "strides": grid.strides, "offset": grid.offset}

@@ -48,7 +48,7 @@ class Format:
         return math.ldexp(round(math.ldexp(value, -step)), step)  # exact but for the rounding
 
     def saturated(self, value: float) -> float:
-        """As :meth:`nearest`, but the largest number for what is finite and past it."""
+        """The nearest number of the format; its largest for finite values beyond its range."""
         near = self.nearest(value)
         past = abs(near) > self.largest and math.isfinite(value)
         return math.copysign(self.largest, value) if past else near

@@ -43,7 +43,7 @@ def _argument(rule: Rule) -> str:
 
 
 def _without_fans(rule: Rule) -> Initializer | None:
-    """What draws from the same distribution whatever the shape, where Flax takes other fans."""
+    """An initializer of the same distribution that takes no fans, where Flax's would differ."""
     if rule.shape is None or len(rule.shape) < 2:
         return None
     try:

@@ -70,7 +70,7 @@ class Findings:
 
     @property
     def broken(self) -> list[Need]:
-        """What is installed and cannot be imported, or is not there and cannot be missed."""
+        """Packages that cannot be imported, and required ones that are missing."""
         return [need for need in self.needs if need.problem or not (need.version or need.extras)]
 
 

@@ -117,7 +117,7 @@ def load_names(path: str | None) -> dict[str, str | tuple[str, Layout | str]]:
 
 
 def _target(path: str, key: str, value: Any) -> str | tuple[str, Layout | str]:
-    """What one line of a table says: a name, or a name and a layout."""
+    """One line of a table: a name, or a name and a layout."""
     if isinstance(value, str):
         return value
     try:

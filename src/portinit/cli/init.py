@@ -85,7 +85,7 @@ def init(
 def _tensors(
     recipe: Recipe, model: str | None, dtype: str | None, names: str | None, flax_input: str | None
 ) -> tuple[list[checkpoints.TensorSpec], dict[str, str]]:
-    """What to write, and the text for the files' headers."""
+    """The values to write, and the text for the files' headers."""
     if model is None:
         if any(rule.name is None or rule.shape is None for rule in recipe.rules):
             raise click.ClickException(
@@ -117,7 +117,7 @@ def _is_torch(model: Any) -> bool:
 
 
 def _without_data(factory: Callable[[], Any]) -> Any:
-    """What a factory of either framework makes, its arrays without data."""
+    """The model that a factory of either framework makes, its arrays without data."""
     made: list[Any] = []
     torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
     with torch.device("meta") if torch else contextlib.nullcontext():

@@ -159,7 +159,7 @@ def _save(done: Port, path: Path, task: Task, recipe: str | None) -> None:
 
 
 def _print_next(task: Task, recipe: str | None) -> None:
-    """What to do with twins that agree."""
+    """The next steps for twins that agree."""
     made = task.torch_name.rpartition(":")[2]
     source = f"portinit_torch.trace({made})" if recipe is None else "recipe"
     verb, key = "draw", f"portinit.key({task.seed})"

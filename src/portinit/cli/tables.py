@@ -1,4 +1,4 @@
-"""What the commands print."""
+"""Tables and lines that the commands print."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What users call: rules for the values of a parameter, one for each scheme."""
+"""Initializers: rules for the values of a parameter, one for each scheme."""

@@ -1,4 +1,4 @@
-"""What every initializer is: a frozen dataclass called with a key and a shape."""
+"""The base class of initializers: a frozen dataclass, called with a key and a shape."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Array = TypeVar("_Array")
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a model says of one of its parameters.
+    """What a model tells about one of its parameters.
 
     Attributes:
         name: its name, as PyTorch would write it: ``layers.0.weight``.
@@ -84,7 +84,7 @@ class Initializer:
     default_layout: ClassVar[str] = "flax"
 
     def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
-        """What ``factor`` times the values of a parameter are: the one method of an initializer.
+        """Plan ``factor`` times the values of a parameter: the one method of an initializer.
 
         The factor joins the initializer's own constants before anything is rounded: two
         multiplications after another are folded by one compiler and not by another.
@@ -221,7 +221,7 @@ class Initializer:
         xp: Any = None,
         device: Any = None,
     ) -> Any:
-        """As a call, for the elements of a grid: an array may hold a part of a parameter."""
+        """Compute the elements of a grid, which may be a part of a parameter."""
         backend = backend_of(key, xp)
         words = words_of(key, backend)
         name = backend.default_dtype() if dtype is None else dtype_name(dtype)
@@ -231,7 +231,7 @@ class Initializer:
     def distribution_of(
         self, shape: Sequence[int], dtype: Any = "float32", *, layout: Layout | str | None = None
     ) -> Distribution | None:
-        """What each element of a parameter is drawn from, independently of the others.
+        """The distribution from which each element of a parameter is drawn independently.
 
         Args:
             shape: the shape of the array, as for a call.
@@ -290,7 +290,7 @@ _MOST_PLANS = 256  # that one initializer keeps
 def distribution(
     initializer: Initializer, grid: Grid, dtype: str, factor: float = 1.0
 ) -> Distribution | None:
-    """What ``factor`` times each element is an independent draw from, or None.
+    """The distribution of ``factor`` times each independently drawn element, or None.
 
     Raises:
         TypeError, ValueError: the initializer is not defined for the shape or the dtype.

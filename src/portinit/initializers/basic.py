@@ -223,7 +223,7 @@ class constant(Initializer):
 
 
 def _bits(value: complex) -> tuple[Any, str]:
-    """What tells numbers apart: their text, and integers past a float's by their value."""
+    """A key that distinguishes numbers: their text, and the value of integers beyond a float's."""
     exact = value if isinstance(value, int) and abs(value) > 1 << 53 else None
     return exact, repr(complex(value))
 

@@ -25,7 +25,7 @@ from portinit.initializers.xla import WORDS, Rounding, erf
 
 @dataclass(frozen=True)
 class like_jax(Initializer):
-    """What jax.nn.initializers gives for the same key, in place of portinit's own stream.
+    """JAX's own values: those of jax.nn.initializers for the same key.
 
     Elements are counted as Flax holds the parameter: row-major over the kernel, (..., in, out);
     for transposed convolutions (a layout whose roles are ``"io"``) space runs in reverse.

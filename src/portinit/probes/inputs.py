@@ -16,7 +16,7 @@ INFERENCE = {
     "deterministic": True,
     "use_running_average": True,
 }
-"""What Flax's models call their mode, and the value of each that means inference."""
+"""The names of Flax's mode arguments, and the value of each for inference."""
 
 
 def arguments_of(inputs: Any, convert: Callable[[Any], Any]) -> Arguments:

@@ -1,4 +1,4 @@
-"""What a probe keeps of an array: its moments, and how its values are spread."""
+"""Summary statistics of an array: its moments and a histogram."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Moments:
         return cls(x.size, float(x.mean()), float(x.std()), zeros)
 
     def to_data(self) -> dict[str, Any]:
-        """As JSON holds it: a number that is not finite is null, and ``nan`` and ``inf`` tell."""
+        """The moments as JSON-compatible data; numbers that are not finite are null."""
         return {
             "size": self.size,
             "mean": finite(self.mean),

@@ -123,7 +123,7 @@ def labels(names: Iterable[str]) -> Iterator[str]:
 
 
 def law_of(initializer: Initializer, grid: Grid, dtype: Any) -> Distribution | None:
-    """What each element of a parameter is drawn from; none if that is not one distribution."""
+    """The distribution of each element of a parameter; none if it is not one distribution."""
     name = dtype_name(dtype)
     try:
         return distribution(initializer, grid, name)

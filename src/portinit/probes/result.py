@@ -1,4 +1,4 @@
-"""What a probe found, layer by layer and parameter by parameter."""
+"""The result of a probe, by layer and by parameter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portinit.probes.verdicts import LIMIT, Problem, first_turns, judge, referen
 
 @dataclass(frozen=True, repr=False)
 class Probe:
-    """What :func:`portinit.probe` found; prints as a table.
+    """The result of :func:`portinit.probe`; prints as a table.
 
     Attributes:
         framework: ``"torch"`` or ``"flax"``.
@@ -72,7 +72,7 @@ class Probe:
             yield Problem("parameter", parameter.verdict, name, 0, 1, f"{name} {text}")
 
     def to_data(self) -> dict[str, Any]:
-        """As JSON holds it: what :meth:`to_json` writes."""
+        """The probe as JSON-compatible data, which :meth:`to_json` writes."""
         return {
             "framework": self.framework,
             "limit": self.limit,

@@ -121,7 +121,7 @@ _END = 3
 
 
 def departs(moments: Moments, law: Distribution) -> str:
-    """What of an array's moments cannot be a law's by chance; "" if nothing."""
+    """The moments of an array that a distribution cannot give by chance; "" if none."""
     if not law.std:  # a constant, rounded to the array's dtype
         near = abs(moments.mean - law.mean) <= 1e-2 * abs(law.mean)
         return "" if near and moments.std <= 1e-6 * abs(law.mean) else "values"

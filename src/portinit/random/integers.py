@@ -43,7 +43,7 @@ def mulhi(a: Any, b: Any, bits: int) -> Any:
 
 
 def mulhi_signed(a: Any, b: Any, bits: int) -> Any:
-    """As :func:`mulhi`, with ``a`` read as signed: floor(a * b / 2**bits)."""
+    """The upper half of a product whose first factor is signed: floor(a * b / 2**bits)."""
     correction = signed(b, bits) if isinstance(b, int) else b
     return mulhi(a, b, bits) - ((a >> (bits - 1)) & correction)
 

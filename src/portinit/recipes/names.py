@@ -129,7 +129,7 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-"""What Flax calls a parameter, and what PyTorch does."""
+"""Flax's names for a module's own parameters, and PyTorch's."""
 
 
 def torch_name(path: Sequence[str]) -> str:
@@ -154,7 +154,7 @@ _HEADS = {
 
 
 def flax_layout(path: Sequence[str], ndim: int) -> Layout:
-    """How a Flax array's axes are PyTorch's, as far as its path tells.
+    """The layout that a Flax array's path implies, if any.
 
     >>> flax_layout(("attn", "query", "kernel"), 3).logical_shape((64, 8, 16))
     (128, 64)
@@ -170,7 +170,7 @@ def flax_layout(path: Sequence[str], ndim: int) -> Layout:
 
 
 def signature(name: str) -> tuple[str, ...]:
-    """What two spellings of a name have in common: the words between dots and underscores.
+    """A name as words, split at dots and underscores, to compare spellings.
 
     >>> signature("layers.0.linear1") == signature("layers_0/linear1")
     True

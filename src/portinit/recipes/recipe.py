@@ -170,7 +170,7 @@ class Recipe:
     def replay(
         self, seed: int, torch_version: str | None = None, *, strict: bool = True
     ) -> dict[str, NDArray[Any]]:
-        """What ``torch.manual_seed(seed)`` and the traced constructor give on a CPU, in NumPy.
+        """The values of ``torch.manual_seed(seed)`` and the traced constructor on a CPU, in NumPy.
 
         Args:
             seed: as for ``torch.manual_seed``.

@@ -1,1 +1,1 @@
-"""What a traced constructor computed, replayed on PyTorch's generator."""
+"""Replay of the program of a traced constructor on PyTorch's generator."""

@@ -1,4 +1,4 @@
-"""What the operations of a program compute, in NumPy, rounded as PyTorch rounds on a CPU.
+"""The operations of a program in NumPy, rounded as PyTorch rounds on a CPU.
 
 Sums, products and quotients of float32 round the same everywhere, and expm1 and log1p are
 PyTorch's own bits. The other functions, and sums along axes, are computed in float64 and rounded,

@@ -77,7 +77,7 @@ _MEANINGLESS = (
     AttributeError,
     MemoryError,
 )
-"""What comes of attributes that mean nothing, in a program that someone wrote by hand."""
+"""The exceptions that meaningless attributes raise, in a program written by hand."""
 
 
 class Source(Protocol):

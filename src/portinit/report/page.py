@@ -147,7 +147,7 @@ def _facts(found: Probe) -> Iterator[str]:
 
 
 def _signals(found: Probe) -> tuple[tuple[str, list[float | None]], ...]:
-    """What runs forward and what runs backward: its name, and its std at each layer."""
+    """The signals of both passes: for each, its name and its std at each layer."""
     return (
         ("activations", [layer.std for layer in found.layers]),
         ("gradients", [layer.gradient_std for layer in found.layers]),

@@ -45,7 +45,7 @@ class Group:
 
     @property
     def constant(self) -> str:
-        """What all values of all of them are; "" if they are not one number."""
+        """The one number that all their values equal; "" if there is none."""
         texts = {picture.text for picture in self.pictures}
         return texts.pop() if len(texts) == 1 else ""
 

@@ -34,7 +34,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Study:
-    """What a page shows.
+    """The contents of a page.
 
     Attributes:
         title: what the model is called.
@@ -184,7 +184,7 @@ def _own_flax(model: Any) -> _Own:
 
 
 def _linen_variables(model: Any, inputs: Any, seed: int) -> Any:
-    """What a linen module draws by itself; none for other models, which bring their values."""
+    """The variables that a linen module draws by itself; none for models that hold their values."""
     if framework_of(model) == "torch" or not hasattr(model, "apply"):
         return None
     jax = importlib.import_module("jax")

@@ -1,4 +1,4 @@
-"""What values are drawn from, if not from what they should be: the mistakes people make."""
+"""Likely causes of a mismatch: the distributions that common mistakes give."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _SCHEMES: tuple[Initializer, ...] = (
 
 
 def likely_cause(part: Part, law: Distribution) -> str | None:
-    """What fits values that do not fit their law, in words: the best two of what was tried."""
+    """The two candidates that best fit values which do not fit their distribution, in words."""
     values = part.flat
     if values.dtype.kind == "c" or not np.isfinite(values.astype(np.float64)).all():
         return None

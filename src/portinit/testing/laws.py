@@ -49,7 +49,7 @@ def assert_distribution(
         array: an array of any framework, in a dtype that can be drawn.
         initializer: what it is said to be drawn from.
         shape: the shape of the whole array, whose fans count, where this is a part of it.
-        layout: how the array's axes are PyTorch's; by default PyTorch's own for a torch tensor,
+        layout: how the array's axes map to PyTorch's; by default PyTorch's own for a torch tensor,
             and for others as for a call of the initializer.
         alpha: the chance of failing by chance, over all tests of the call together; each of k
             tests has 1 / k of it.

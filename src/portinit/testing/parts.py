@@ -51,7 +51,7 @@ class Part:
         return self.values.reshape(-1) if self.chosen is None else self.values[self.chosen]
 
     def draw(self, grid: Grid | None = None) -> Array:
-        """What portinit gives for some key."""
+        """The values that portinit gives for some key."""
         request = self._request(grid or self.grid)
         plan = self.initializer.planned(self.grid, self.dtype, self.factor)
         return np.asarray(request.backend.execute(plan, request))

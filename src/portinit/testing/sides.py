@@ -26,7 +26,7 @@ class Held:
 
     @property
     def memory(self) -> Any:
-        """What tied tensors have in common."""
+        """The identity that tied tensors share."""
         x = self.values
         if not hasattr(x, "data_ptr") or not x.numel() or x.is_meta:
             return id(x)
@@ -56,7 +56,7 @@ def _is_statistic(name: str) -> bool:
 
 
 def recipe_of(held: Mapping[str, Held]) -> Recipe:
-    """What a matching needs to know of PyTorch's tensors, as rules.
+    """PyTorch's tensors as the rules that a matching needs.
 
     A tensor with several names is one parameter; recurrent layers have their values, as a zero
     bias may be missing in Flax.

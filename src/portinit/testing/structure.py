@@ -16,7 +16,7 @@ from portinit.testing.arrays import Array, as_double, described, differing, scip
 from portinit.testing.parts import Part
 
 EXACT: tuple[type[Initializer], ...] = (constant, eye, dirac, Given)
-"""What no key changes."""
+"""The values that do not depend on a key."""
 
 
 def exact(part: Part) -> str | None:
@@ -36,7 +36,7 @@ def exact(part: Part) -> str | None:
 
 
 def _one_element(part: Part) -> Array:
-    """What a constant is in its dtype."""
+    """A constant as its dtype holds it."""
     grid = part.grid
     for axis in range(len(grid.axes)):
         grid = grid.part(axis, slice(0, 1))
@@ -50,7 +50,7 @@ def not_orthogonal(part: Part, scale: float) -> str | None:
 
 
 def not_delta_orthogonal(part: Part, scale: float) -> str | None:
-    """As :func:`not_orthogonal` for the centre tap; and what is not zero beside it."""
+    """Whether the centre tap is not orthogonal, or another tap is not zero, in words."""
     logical = _whole(part)
     centre = tuple((size - 1) // 2 for size in logical.shape[2:])
     beside = logical.copy()

@@ -28,7 +28,7 @@ def computed() -> dict[str, str]:
 
 
 def deviation(cell: Cell) -> str | None:
-    """What is wrong with NumPy's values of a cell; none if nothing is."""
+    """What is wrong with NumPy's values of a cell, or None."""
     if not cell.bits:
         return None
     expected, found = shipped().get(str(cell)), digest(golden(cell))

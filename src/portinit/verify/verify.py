@@ -104,7 +104,7 @@ def _compared(row: Row, cell: Cell, found: Array, expected: Array) -> Miss | Non
 
 @dataclass
 class Report:
-    """What was tested, and what did not hold.
+    """The outcome of a verification: what was tested, and what did not hold.
 
     Attributes:
         rows: one for each mode and device.

@@ -1,4 +1,4 @@
-"""What moves the generator: the mt19937 words and the two float32 samplers, in NumPy.
+"""The generator's engine: the mt19937 words and the two float32 samplers, in NumPy.
 
 ``compiled`` has the same class in machine code; both give the same bits.
 """

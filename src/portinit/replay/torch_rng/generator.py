@@ -51,7 +51,7 @@ class Generator:
 
     @property
     def engine(self) -> Engine:
-        """What draws, and samples; compiled once there is much to draw."""
+        """The engine that draws; compiled once there is much to draw."""
         if not self._compiled and self._is_worth_compiling():
             self._compiled = True
             self._engine = compiled.engine(*self._engine.position()) or self._engine

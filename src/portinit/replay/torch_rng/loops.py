@@ -26,7 +26,7 @@ _MASK_B, _MASK_C = np.uint32(0x9D2C5680), np.uint32(0xEFC60000)
 
 
 def twist(high: np.uint32, low: np.uint32) -> np.uint32:
-    """What the recurrence makes of two neighbouring words."""
+    """The recurrence's combination of two neighbouring words."""
     odd = np.uint32(0) - (low & _ONE)  # all bits, or none
     return np.uint32((((high & _UPPER) | (low & _LOWER)) >> _ONE) ^ (odd & _MATRIX))
 

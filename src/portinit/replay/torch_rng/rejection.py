@@ -47,7 +47,7 @@ class Truncated:
 
     @property
     def work(self) -> Any:
-        """What operations on the dtype compute in."""
+        """The dtype in which operations on this dtype compute."""
         return np.float64 if self.real == "float64" else np.float32
 
     def term(self, number: float) -> Any:

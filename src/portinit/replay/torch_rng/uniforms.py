@@ -91,7 +91,7 @@ def unit64(words: NDArray[np.uint64]) -> Values:
 
 
 def _narrow(words: Words, a: float, b: float, real: str) -> Values:
-    """As few bits as the dtype has, before torch 2.12."""
+    """The number of bits that the dtype holds, as torch drew before 2.12."""
     unit = unit_narrow(words, real)
     low, high = scalar(a, real), scalar(b, real)
     width = np.float32(scalar(high - low, real))
