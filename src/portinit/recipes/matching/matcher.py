@@ -124,7 +124,10 @@ class Matcher:
 
     def _take_by_name(self, leaf: Leaf, *paths: Path) -> None:
         """Pair a leaf with the parameter that one of its paths reads as."""
-        found = (self._index.find(path) for path in dict.fromkeys(paths))
+        different = [*dict.fromkeys(paths)]
+        exact = next((path for path in different if self._index.exact(path)), None)
+        tried = different if exact is None else [exact]
+        found = (self._index.find(path) for path in tried)
         names, evidence = next((one for one in found if one[0]), ([], Evidence.NAME))
         if evidence is Evidence.REWRITTEN and not (len(names) == 1 and self._fits(leaf, names[0])):
             names = []

@@ -1,0 +1,4 @@
+"""Whole Equinox models, filled from recipes."""
+
+from portinit_equinox.initialize import initialize as initialize
+from portinit_equinox.initialize import match as match
