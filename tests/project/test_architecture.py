@@ -36,8 +36,24 @@ ORDER = [
 TOP = "recipes"
 """``portinit`` itself, which gathers the public names, stands right of this package."""
 
-FRAMEWORKS = ["torch", "jax", "flax", "keras", "scipy", "numba", "click", "rich", "ml_dtypes"]
-ADAPTERS = {"portinit_torch", "portinit_jax", "portinit_flax", "portinit_keras"}
+FRAMEWORKS = [
+    "torch",
+    "jax",
+    "flax",
+    "keras",
+    "equinox",
+    "haiku",
+    "mlx",
+    "scipy",
+    "numba",
+    "click",
+    "rich",
+    "ml_dtypes",
+]
+ADAPTERS = {
+    *("portinit_torch", "portinit_jax", "portinit_flax", "portinit_keras"),
+    *("portinit_equinox", "portinit_haiku", "portinit_mlx"),
+}
 OTHERS_NAMES = {"portinit_keras.initializers"}
 """Modules whose classes bear the names of another library's, which they stand in for."""
 # Loaded when something of theirs is at hand, never by ``import portinit``.

@@ -33,6 +33,7 @@ OTHERS = [*CHINESE, *sorted((ROOT / "docs" / "api").glob("*.md"))]
 OTHERS += [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 WITHOUT_CODE = {"glossary.md", "guarantees.md"}
 PACKAGES = ("portinit", "portinit_torch", "portinit_jax", "portinit_flax", "portinit_keras")
+PACKAGES += ("portinit_equinox", "portinit_haiku", "portinit_mlx")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

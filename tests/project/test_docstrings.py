@@ -20,6 +20,9 @@ PUBLIC = [
     "portinit_jax.initializers",
     "portinit_flax",
     "portinit_keras",
+    "portinit_equinox",
+    "portinit_haiku",
+    "portinit_mlx",
 ]
 PLAIN = {"portinit.layers", "portinit.recurrent", "portinit_jax.initializers"}
 """Modules and no packages: what they import is not theirs."""

@@ -14,7 +14,10 @@ import pytest
 import portinit
 
 ROOT = Path(__file__).parents[2]
-ADAPTERS = {"portinit_torch", "portinit_jax", "portinit_flax", "portinit_keras"}
+ADAPTERS = {
+    *("portinit_torch", "portinit_jax", "portinit_flax", "portinit_keras"),
+    *("portinit_equinox", "portinit_haiku", "portinit_mlx"),
+}
 PACKAGES = {"portinit", "portinit_examples", *ADAPTERS}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
     "optional-dependencies"
@@ -121,6 +124,14 @@ PROBES = {
     "{'a': {'kernel': jax.ShapeDtypeStruct((3, 2), 'float32')}},"
     " portinit.Recipe([('*', portinit.normal())]), portinit.key(0))",
     "keras": "from importlib.metadata import version; version('keras')",  # which needs a backend
+    "equinox": "import portinit_equinox, portinit, equinox, jax; portinit_equinox.initialize("
+    "equinox.nn.Linear(3, 2, key=jax.random.key(0)), portinit.Recipe([('*', portinit.normal())]),"
+    " portinit.key(0))",
+    "haiku": "import portinit_haiku, portinit, jax; portinit_haiku.initialize("
+    "{'a': {'w': jax.ShapeDtypeStruct((3, 2), 'float32')}},"
+    " portinit.Recipe([('*', portinit.normal())]), portinit.key(0))",
+    "mlx": "import portinit_mlx, portinit, mlx.nn; portinit_mlx.initialize("
+    "mlx.nn.Linear(3, 2), portinit.Recipe([('*', portinit.normal())]), portinit.key(0))",
     "cli": "import portinit.cli.commands",
     "fast": "import numba, portinit; portinit.normal()(portinit.key(0), (1 << 20,))",
     "proof": "import portinit.testing",

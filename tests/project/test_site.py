@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PUBLIC = ["portinit", "portinit.checkpoints", "portinit.testing"]
 PUBLIC += ["portinit_torch", "portinit_jax", "portinit_flax", "portinit_keras"]
+PUBLIC += ["portinit_equinox", "portinit_haiku", "portinit_mlx"]
 NOT_DRAWN = {
     "portinit.initializers.base",
     "portinit.initializers.combinators",

@@ -20,8 +20,13 @@ def to_numpy(array: Any) -> Array:
     """
     if hasattr(array, "detach"):
         return _from_torch(array)
-    if type(array).__module__.partition(".")[0] == "cupy":
+    framework = type(array).__module__.partition(".")[0]
+    if framework == "cupy":
         array = array.get()  # cupy converts nothing to NumPy unasked
+    if framework == "mlx" and dtype_name(array.dtype) == "bfloat16":
+        import mlx.core as mx  # whose buffers have no letter for it
+
+        return np.asarray(array.view(mx.uint16)).view(numpy_dtype("bfloat16"))
     return np.asarray(array)
 
 

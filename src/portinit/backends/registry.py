@@ -15,25 +15,32 @@ from portinit.backends.base import Backend, Words
 from portinit.backends.numpy import NUMPY
 from portinit.random.keys import Key
 
-_ADAPTERS = {"torch": "portinit_torch", "jax": "portinit_jax", "jaxlib": "portinit_jax"}
+_ADAPTERS = {
+    "torch": "portinit_torch",
+    "jax": "portinit_jax",
+    "jaxlib": "portinit_jax",
+    "mlx": "portinit_mlx",
+}
+_NAMESPACES = {"portinit_jax": "jax.numpy", "portinit_mlx": "mlx.core"}
+"""Where a key of the framework decides, the namespace of what is drawn with it."""
+
 _BACKENDS: dict[Any, Backend] = {np: NUMPY}
 
 
 def backend_of(key: Any, xp: Any = None) -> Backend:
-    """The backend of a namespace, or else of the kind of key: JAX for JAX's, NumPy for others."""
+    """The backend of a namespace, or else of the kind of key: JAX's, MLX's, or NumPy's."""
     if isinstance(xp, ModuleType) and xp in _BACKENDS:
         return _BACKENDS[xp]
     if xp is None:
         root = type(key).__module__.partition(".")[0]
-        adapter = _ADAPTERS.get(root)
-        name = "jax.numpy" if adapter == "portinit_jax" else "numpy"
-        xp = importlib.import_module(name)
+        adapter = _ADAPTERS.get(root, "")
+        xp = importlib.import_module(_NAMESPACES.get(adapter, "numpy"))
     if not isinstance(xp, ModuleType):
         raise TypeError(f"xp must be an array namespace such as numpy or torch, got {xp!r}")
     root = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
     if root == "numpy":
         xp = np
-    adapter = _ADAPTERS.get(root)
+    adapter = _ADAPTERS.get(root, "")
     if xp not in _BACKENDS:
         _BACKENDS[xp] = _adapter(adapter) if adapter else Backend(xp)
     return _BACKENDS[xp]

@@ -24,6 +24,8 @@ from portinit.verify.devices import found, installed
 
 _MODULES = {  # where it differs from the package's name
     "array-api-compat": "array_api_compat",
+    "dm-haiku": "haiku",
+    "mlx": "mlx.core",
     "ml-dtypes": "ml_dtypes",
     "orbax-checkpoint": "orbax.checkpoint",
 }
@@ -92,6 +94,7 @@ def _needs() -> Iterator[Need]:
     wanted: dict[str, tuple[str, list[str]]] = {}
     for line in metadata.requires("portinit") or ():
         requirement, _, marker = line.partition(";")
+        requirement = re.sub(r"\[[\w,]*\]", "", requirement)  # extras of the package
         name = re.match(r"[\w-]+", requirement)
         extra = re.search(r"extra == ['\"](\w+)['\"]", marker)
         if name and name[0] != "portinit" and (extra is None or extra[1] not in _NOT_LISTED):
