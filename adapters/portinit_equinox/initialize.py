@@ -12,7 +12,7 @@ from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.tables import NameTable
 from portinit.recipes.recipe import require_recipe
 from portinit.recipes.rule import raise_misfits
-from portinit_equinox.tree import Arrays
+from portinit_equinox.tree import EquinoxArrays
 from portinit_jax.array_fills import array_fills, fill_arrays
 from portinit_jax.placements import placements
 
@@ -66,7 +66,7 @@ def initialize(
     (4, 3)
     """
     require_recipe(recipe)
-    arrays = Arrays.of(model)
+    arrays = EquinoxArrays.of(model)
     planned = plans.leaf_plans(arrays.tree, recipe, MatchRequest.of(names, stacked, ignore))
     raise_misfits("every array must get values", [*arrays.without_values(planned)])
     fills = array_fills(planned, placements(model, shardings))
@@ -108,4 +108,4 @@ def match(
     weight = weight (name; layout by class)
     """
     request = MatchRequest.of(names, stacked, ignore)
-    return plans.match(Arrays.of(model).tree, recipe, request, strict=strict)
+    return plans.match(EquinoxArrays.of(model).tree, recipe, request, strict=strict)

@@ -90,7 +90,7 @@ _CELL = (
 
 
 @dataclass(frozen=True)
-class Arrays:
+class EquinoxArrays:
     """The arrays of a pytree of modules, of the State beside them too.
 
     Attributes:
@@ -106,7 +106,7 @@ class Arrays:
     counts: Mapping[int, int | bool]
 
     @classmethod
-    def of(cls, model: Any) -> Arrays:
+    def of(cls, model: Any) -> EquinoxArrays:
         """The arrays of a pytree, or of a pair of one and its State."""
         _require_pytree(model)
         has_state = isinstance(model, tuple) and isinstance(model[-1], eqx.nn.State)

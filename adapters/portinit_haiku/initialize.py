@@ -12,7 +12,7 @@ from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.tables import NameTable
 from portinit.recipes.recipe import require_recipe
 from portinit.recipes.rule import raise_misfits
-from portinit_haiku.tree import Arrays
+from portinit_haiku.tree import HaikuArrays
 from portinit_jax.array_fills import array_fills, fill_arrays
 from portinit_jax.placements import placements
 
@@ -70,7 +70,7 @@ def initialize(
     (3, 8)
     """
     require_recipe(recipe)
-    arrays = Arrays.of(params)
+    arrays = HaikuArrays.of(params)
     planned = plans.leaf_plans(arrays.tree, recipe, _request(names, stacked, ignore))
     raise_misfits("every array must get values", [*arrays.without_values(planned)])
     fills = array_fills(planned, placements(params, shardings))
@@ -112,7 +112,7 @@ def match(
     fc/w = fc.weight (name; layout by shape)
     """
     request = _request(names, stacked, ignore)
-    return plans.match(Arrays.of(params).tree, recipe, request, strict=strict)
+    return plans.match(HaikuArrays.of(params).tree, recipe, request, strict=strict)
 
 
 def _request(

@@ -129,7 +129,7 @@ _LSTM = (
 
 
 @dataclass(frozen=True)
-class Arrays:
+class HaikuArrays:
     """The arrays of Haiku's parameters, and of the state beside them.
 
     Attributes:
@@ -145,7 +145,7 @@ class Arrays:
     paths: list[str]
 
     @classmethod
-    def of(cls, params: Any) -> Arrays:
+    def of(cls, params: Any) -> HaikuArrays:
         """The arrays of a dict of parameters, or of a pair of one and a dict of state."""
         has_state = isinstance(params, tuple) and len(params) == 2
         for part in params if has_state else (params,):

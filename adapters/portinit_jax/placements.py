@@ -28,10 +28,13 @@ def placements(
         own = [sharding_of(leaf, None, mesh) for leaf in jax.tree.leaves(tree)]
     if given is None:
         return [*own]
-    spread = jax.tree.map(
-        lambda stated, part: jax.tree.map(lambda _: stated, part), given, tree, is_leaf=_is_end
+    stated: list[Any] = []
+    jax.tree.map(
+        lambda one, part: stated.extend([one] * len(jax.tree.leaves(part))),
+        given,
+        tree,
+        is_leaf=_is_end,
     )
-    stated = jax.tree.leaves(spread, is_leaf=_is_end)
     return [_named(s) or o for s, o in zip(stated, own, strict=True)]
 
 

@@ -199,7 +199,7 @@ class Tree:
         if kernel is None or len(kernel.shape) < 2:
             return None
         logical = self.layout(kernel.path).logical_shape(kernel.shape)
-        return torch_fans(logical)[0]
+        return logical[1] if self.kind(path) == "bilinear" else torch_fans(logical)[0]
 
     # Stacks that nobody stated
 
