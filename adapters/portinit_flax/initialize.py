@@ -14,6 +14,7 @@ from portinit.recipes.matching import plans
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.matching.uses import Uses
 from portinit.recipes.recipe import require_recipe
 from portinit.recipes.rule import raise_misfits
 from portinit_flax.matching import FlaxTree, leaf_plans
@@ -36,6 +37,7 @@ def initialize(
     shardings: Any = None,
     stacked: Mapping[str, int] | None = None,
     ignore: str | Iterable[str] = (),
+    uses: tuple[Uses, Uses] | None = None,
 ) -> _Model:
     """Fill a Flax model's parameters and batch statistics from a recipe.
 
@@ -73,6 +75,10 @@ def initialize(
             each with the values that it has alone. A path whose names are in the recipe but for a
             number needs no entry where the axis is 0.
         ignore: patterns of the recipe's names that the tree need not have: ``"pooler.*"``.
+        uses: ``(portinit_torch.uses(module, *inputs), portinit_flax.uses(model, *inputs))`` of the
+            same example input: how both forward passes use their parameters. Square kernels then
+            lie as they are summed over, and modules that no name tells apart are matched in the
+            order in which data reaches them.
 
     Returns:
         A new tree, or the nnx module itself, filled in place. Random state that ``nnx.eval_shape``
@@ -99,7 +105,9 @@ def initialize(
     >>> portinit_flax.initialize(tree, recipe, portinit.key(0))["fc"]["kernel"].shape
     (3, 2)
     """
-    prepared = PreparedModel.of(model, recipe, MatchRequest.of(names, stacked, ignore), shardings)
+    prepared = PreparedModel.of(
+        model, recipe, MatchRequest.of(names, stacked, ignore, uses), shardings
+    )
     filled: _Model = prepared.fill(key)
     return filled
 
@@ -174,6 +182,7 @@ def precompile(
     shardings: Any = None,
     stacked: Mapping[str, int] | None = None,
     ignore: str | Iterable[str] = (),
+    uses: tuple[Uses, Uses] | None = None,
 ) -> Compiled:
     """Compile what :func:`initialize` would run, and compute nothing.
 
@@ -188,6 +197,7 @@ def precompile(
         shardings: as for :func:`initialize`.
         stacked: as for :func:`initialize`.
         ignore: as for :func:`initialize`.
+        uses: as for :func:`initialize`.
 
     Returns:
         The programs as a :class:`Compiled`, which is called with a key.
@@ -206,7 +216,9 @@ def precompile(
     128
     >>> filled = compiled(portinit.key(0))
     """
-    prepared = PreparedModel.of(model, recipe, MatchRequest.of(names, stacked, ignore), shardings)
+    prepared = PreparedModel.of(
+        model, recipe, MatchRequest.of(names, stacked, ignore, uses), shardings
+    )
     paths: dict[FillSpec, list[str]] = {}
     for fill in prepared.fills:
         if not fill.is_joined:
@@ -223,6 +235,7 @@ def match(
     *,
     stacked: Mapping[str, int] | None = None,
     ignore: str | Iterable[str] = (),
+    uses: tuple[Uses, Uses] | None = None,
     strict: bool = True,
 ) -> Matching:
     """Find the recipe's name and the layout for each array of a Flax model; compute nothing.
@@ -233,6 +246,7 @@ def match(
         names: as for :func:`initialize`.
         stacked: as for :func:`initialize`.
         ignore: as for :func:`initialize`.
+        uses: as for :func:`initialize`.
         strict: whether what does not fit is an error, or else only listed in the result.
 
     Returns:
@@ -250,5 +264,5 @@ def match(
     >>> print(result)
     Dense_0/kernel = fc.weight (rewritten; layout by class)
     """
-    request = MatchRequest.of(names, stacked, ignore)
+    request = MatchRequest.of(names, stacked, ignore, uses)
     return plans.match(FlaxTree.of(model), recipe, request, strict=strict)

@@ -9,16 +9,8 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from portinit.probes.inputs import is_array
-from portinit.recipes.matching.dataflow import (
-    CONSTANT,
-    INPUT,
-    Dataflow,
-    Value,
-    permuted,
-    placed,
-    reshaped,
-    without,
-)
+from portinit.recipes.matching.axes import permuted, placed, reshaped, without
+from portinit.recipes.matching.dataflow import CONSTANT, INPUT, Dataflow, Value
 from portinit.recipes.matching.uses import Operation, Uses
 
 
@@ -79,7 +71,8 @@ class _JaxprWalk:
 
         for equation in jaxpr.eqns:
             results = self._equation(equation, [read(atom) for atom in equation.invars])
-            known |= zip(equation.outvars, results, strict=True)
+            for var, value in zip(equation.outvars, results, strict=True):
+                known[var] = value.of_rank(len(_shape(var)))
         return [read(atom) for atom in jaxpr.outvars]
 
     def _equation(self, equation: JaxprEqn, values: list[Value]) -> list[Value]:
@@ -260,6 +253,8 @@ def _squeeze(flow: Dataflow, equation: JaxprEqn, values: list[Value]) -> Value:
 
 
 def _reduce(flow: Dataflow, equation: JaxprEqn, values: list[Value]) -> Value:
+    if equation.primitive.name == "reduce_max":
+        flow.normalize(values[0], equation.params["axes"])
     return values[0].moved(without(equation.params["axes"]))
 
 

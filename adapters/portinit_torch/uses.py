@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,16 +12,8 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from portinit.probes.inputs import map_arrays
-from portinit.recipes.matching.dataflow import (
-    CONSTANT,
-    INPUT,
-    Dataflow,
-    Value,
-    permuted,
-    placed,
-    reshaped,
-    without,
-)
+from portinit.recipes.matching.axes import permuted, placed, reshaped, without
+from portinit.recipes.matching.dataflow import CONSTANT, INPUT, Dataflow, Value
 from portinit.recipes.matching.uses import Operation, Uses
 from portinit_torch.inputs import torch_arguments
 from portinit_torch.tracing.modes import TorchDispatchMode
@@ -126,7 +119,7 @@ class _UseWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         else:
             value = self._other(name, operands, values, results[0])
         for tensor in results:
-            self.known[tensor] = value
+            self.known[tensor] = value.of_rank(tensor.ndim)
         memory = _memory(results[0])
         if name.endswith("_") and value.is_data and memory:  # of a larger tensor, maybe
             self._written[memory] = value
@@ -139,8 +132,6 @@ class _UseWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         found: Value = self.known.get(tensor, CONSTANT)
         if found is CONSTANT and self._written:
             return self._written.get(_memory(tensor), CONSTANT)
-        if any(len(axes) != tensor.ndim for axes in found.weights.values()):
-            return found.moved(lambda axes: (frozenset(),) * tensor.ndim)
         return found
 
     def _other(
@@ -328,8 +319,18 @@ def _normalization(weight: int, bias: int | None, *statistics: int) -> _Rule:
 
 
 def _attention(call: _DispatchedCall) -> Value:
-    scores = [call.flow.combine([call.value(place)], function="exp") for place in (0, 1)]
-    return call.flow.combine([*scores, call.value(2)])
+    queries, keys, values = map(call.value, range(3))
+    ndims = (len(call.shape()), len(call.shape(1)))
+    last, batch = [n - 1 for n in ndims], range(ndims[0] - 2)
+    scores = call.flow.contract(queries, keys, ((last[0],), (last[1],)), (batch, batch), ndims)
+    call.flow.normalize(scores, [last[0]])
+    scores = call.flow.combine([scores], function="exp")
+    return replace(call.flow.combine([scores, values]), sides=())
+
+
+def _softmax(call: _DispatchedCall) -> Value:
+    call.flow.normalize(call.value(0), [call.axis(1)])
+    return call.flow.combine([call.value(0)], function="exp")
 
 
 _RULES: dict[str, _Rule] = {
@@ -371,6 +372,7 @@ _RULES: dict[str, _Rule] = {
         ),
         _convolution,
     ),
+    **dict.fromkeys(("_softmax", "_safe_softmax", "_log_softmax"), _softmax),
     "native_layer_norm": _normalization(2, 3),
     "native_group_norm": _normalization(1, 2),
     "_fused_rms_norm": _normalization(2, None),
@@ -401,7 +403,7 @@ _POINTWISE = {
 
 _FUNCTIONS = {
     **{name: name for name in ("exp", "tanh", "erf", "sin", "cos", "log", "relu", "leaky_relu")},
-    **dict.fromkeys(("softmax", "safe_softmax", "log_softmax", "exp2", "expm1", "elu"), "exp"),
+    **dict.fromkeys(("exp2", "expm1", "elu"), "exp"),
     **dict.fromkeys(("sigmoid", "silu", "log_sigmoid_forward"), "logistic"),
     **dict.fromkeys(("erfc", "gelu"), "erf"),
     **dict.fromkeys(("softplus", "log1p"), "log"),

@@ -1,19 +1,22 @@
 """Two trees of modules aligned by what they hold, what they are called, and their order.
 
 Modules are paired from the root down. A pair needs the same sizes of parameters below it, or
-nearly the same; where several would do, names decide, then the numbers of a series, then the order
-of definition. A module without a partner gives way to its children, so that levels which one side
-has and the other lacks do no harm. Nothing is paired by chance: what is left in doubt is left over.
+nearly the same; where several would do, the flow of data decides where it is known, then names,
+then the numbers of a series, then the order of definition. A module without a partner gives way to
+its children, so that levels which one side has and the other lacks do no harm. Nothing is paired
+by chance: what is left in doubt is left over.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, NamedTuple
 
 from portinit.recipes.matching.result import Evidence
+from portinit.recipes.matching.uses import Operation, Use, common_use
 from portinit.recipes.matching.words import (
     likeness,
     numbers_of,
@@ -41,11 +44,19 @@ _ROLES = ("weight", "bias", "running_mean", "running_var")
 
 @dataclass(frozen=True)
 class Item:
-    """A parameter of one side: its path, the number of its elements, its place in the order."""
+    """A parameter of one side.
+
+    Attributes:
+        path: its name, in parts.
+        size: the number of its elements.
+        order: its place in the order of definition.
+        uses: how the forward pass uses it; none if that is not known.
+    """
 
     path: Path
     size: int
     order: int
+    uses: tuple[Use, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class Aligned:
     left: int
     right: int
     evidence: Evidence
+    note: str = ""
 
 
 @dataclass(eq=False)
@@ -67,6 +79,7 @@ class _Node:
     size: int = 0
     order: int = 0
     anchors: frozenset[int] = frozenset()  # numbers of pairs that are known, below it
+    uses: tuple[Use, ...] = ()  # of a module, those of the part that runs first
 
     @cached_property
     def sizes(self) -> Counter[int]:
@@ -153,19 +166,19 @@ def _align_once(
     anchors = [{pair[side]: i for i, pair in enumerate(known)} for side in (0, 1)]
     roots = [_tree(items, a) for items, a in zip((left, right), anchors, strict=True)]
     found: list[Aligned] = []
-    work = [(roots[0].children, roots[1].children, least)]
+    work = [(roots[0].children, roots[1].children, least, "")]
     while work:
-        lefts, rights, evidence = work.pop()
-        for a, b, sure in _pairs(lefts, rights, ordered=ordered):
-            weakest = max(sure, evidence)
+        lefts, rights, evidence, above = work.pop()
+        for a, b, sure, said in _pairs(lefts, rights, ordered=ordered):
+            weakest, note = max(sure, evidence), said or above
             if a.item is not None and b.item is not None:
                 if not a.anchors:
-                    found.append(Aligned(a.item, b.item, weakest))
+                    found.append(Aligned(a.item, b.item, weakest, note))
             elif a.item is None and b.item is None:
-                work.append((a.children, b.children, weakest))
+                work.append((a.children, b.children, weakest, note))
             else:  # a parameter and a module of one
                 lists = [[n] if n.item is not None else n.children for n in (a, b)]
-                work.append((lists[0], lists[1], weakest))
+                work.append((lists[0], lists[1], weakest, note))
     return found
 
 
@@ -174,7 +187,7 @@ def _tree(items: Sequence[Item], anchors: dict[int, int]) -> _Node:
     modules: dict[Path, _Node] = {(): root}
     for number, item in enumerate(items):
         known = frozenset({anchors[number]} if number in anchors else ())
-        leaf = _Node(item.path, [], number, item.size, item.order, known)
+        leaf = _Node(item.path, [], number, item.size, item.order, known, item.uses)
         _module(modules, item.path[:-1]).children.append(leaf)
     _settle(root)
     return root
@@ -197,9 +210,17 @@ def _settle(node: _Node) -> None:
     if node.item is None:
         node.order = min((child.order for child in node.children), default=0)
         node.anchors = frozenset().union(*(child.anchors for child in node.children))
+        used = [child.uses for child in node.children if child.uses]
+        node.uses = min(used, key=lambda uses: uses[0].order, default=())
 
 
-_Pair = tuple[_Node, _Node, Evidence]
+class _Pair(NamedTuple):
+    """Two nodes that were paired, why, and what speaks against it."""
+
+    left: _Node
+    right: _Node
+    evidence: Evidence
+    note: str = ""
 
 
 def _pairs(lefts: list[_Node], rights: list[_Node], *, ordered: bool) -> list[_Pair]:
@@ -210,7 +231,7 @@ def _pairs(lefts: list[_Node], rights: list[_Node], *, ordered: bool) -> list[_P
     while lefts and rights:
         new = (
             _by_anchors(lefts, rights)
-            or _by_content(lefts, rights, ordered=False)
+            or _by_content(lefts, rights, ordered=ordered)
             or _nearly(lefts, rights)
         )
         if not new:
@@ -223,7 +244,7 @@ def _pairs(lefts: list[_Node], rights: list[_Node], *, ordered: bool) -> list[_P
                 lefts, rights = opened
                 continue
         found += new
-        done = {id(node) for a, b, _ in new for node in (a, b)}
+        done = {id(node) for pair in new for node in pair[:2]}
         lefts = [node for node in lefts if id(node) not in done]
         rights = [node for node in rights if id(node) not in done]
     return found
@@ -258,7 +279,7 @@ def _by_anchors(lefts: list[_Node], rights: list[_Node]) -> list[_Pair]:
         if len(partners) == 1:
             (partner,) = partners.values()
             if partner.anchors == node.anchors and all(count[a] == 1 for a in node.anchors):
-                found.append((node, partner, Evidence.REWRITTEN))
+                found.append(_Pair(node, partner, Evidence.REWRITTEN))
     return found
 
 
@@ -276,7 +297,7 @@ def _by_content(
             for seen, here in zip(everywhere, (mine, theirs), strict=True)
         )
         if complete:
-            found += _choose(mine, theirs, ordered=ordered)
+            found += _choose(mine, theirs, ordered=ordered, last=last)
         elif theirs:
             found += _by_names(mine, theirs, least=0.8) or (
                 _by_series(mine, theirs) if last else []
@@ -291,30 +312,114 @@ def _bucket(nodes: list[_Node]) -> dict[int, list[_Node]]:
     return buckets
 
 
-def _choose(lefts: list[_Node], rights: list[_Node], *, ordered: bool) -> list[_Pair]:
+def _choose(lefts: list[_Node], rights: list[_Node], *, ordered: bool, last: bool) -> list[_Pair]:
     """Pair as many modules of one shape as are told apart."""
     if len(lefts) == 1:
         a, b = lefts[0], rights[0]
         if not _may_pair(a, b):
             return []
-        return [(a, b, Evidence.REWRITTEN if _same_end(a, b) else Evidence.STRUCTURE)]
+        return [_Pair(a, b, Evidence.REWRITTEN if _same_end(a, b) else Evidence.STRUCTURE)]
+    turns = _by_use(lefts, rights, ordered=ordered, last=last)
+    if turns is None:
+        return _choose_by_names(lefts, rights, ordered=ordered, last=last)
+    return turns
+
+
+def _by_use(
+    lefts: list[_Node], rights: list[_Node], *, ordered: bool, last: bool
+) -> list[_Pair] | None:
+    """Pair modules of one shape in the turns in which data reaches them; None if it cannot tell.
+
+    Those that data reaches side by side are told apart by what is done with them, then by names.
+    """
+    for key in (_depth, _operation, _functions):
+        mine, theirs = _grouped(lefts, key), _grouped(rights, key)
+        if None in mine or None in theirs or len(mine) != len(theirs):
+            continue
+        sides = (sorted(mine.items()), sorted(theirs.items()))
+        turns = [(a, b) for (_, a), (_, b) in zip(*sides, strict=True)]
+        if len(turns) == 1 or any(len(a) != len(b) for a, b in turns):
+            continue
+        if key is not _depth and {*mine} != {*theirs}:
+            continue
+        found: list[_Pair] = []
+        for a, b in turns:
+            found += _in_turn(a, b, ordered=ordered, last=last)
+        return _with_doubts(found, lefts, rights) if ordered else found
+    return None
+
+
+def _in_turn(lefts: list[_Node], rights: list[_Node], *, ordered: bool, last: bool) -> list[_Pair]:
+    """Pair modules of one shape that data reaches in the same turn."""
+    if len(lefts) > 1:
+        return _choose(lefts, rights, ordered=ordered, last=last)
+    a, b = lefts[0], rights[0]
+    evidence = Evidence.REWRITTEN if _same_words(a, b) else Evidence.USE
+    return [_Pair(a, b, evidence)] if _may_pair(a, b) else []
+
+
+def _with_doubts(found: list[_Pair], lefts: list[_Node], rights: list[_Node]) -> list[_Pair]:
+    """The pairs, with a note on those that the order of definition would pair otherwise."""
+    defined = zip(sorted(lefts, key=_order), sorted(rights, key=_order), strict=True)
+    partners = {id(a): b for a, b in defined}
+    return [
+        pair._replace(note=_AGAINST)
+        if pair.evidence is Evidence.USE and partners[id(pair.left)] is not pair.right
+        else pair
+        for pair in found
+    ]
+
+
+_AGAINST = "the order of definition says otherwise"
+
+
+def _grouped(nodes: list[_Node], key: Callable[[_Node], Any]) -> dict[Any, list[_Node]]:
+    groups: dict[Any, list[_Node]] = {}
+    for node in nodes:
+        groups.setdefault(key(node), []).append(node)
+    return groups
+
+
+def _depth(node: _Node) -> int | None:
+    return node.uses[0].depth if node.uses else None
+
+
+def _operation(node: _Node) -> str | None:
+    return node.uses[0].operation.kind if node.uses else None
+
+
+def _functions(node: _Node) -> tuple[str, ...] | None:
+    return tuple(sorted(node.uses[0].functions)) if node.uses else None
+
+
+def _choose_by_names(
+    lefts: list[_Node], rights: list[_Node], *, ordered: bool, last: bool
+) -> list[_Pair]:
+    """Pair modules of one shape by the numbers of a series and by names; by order if it is time."""
     found = _by_series(lefts, rights)
-    done = {id(node) for a, b, _ in found for node in (a, b)}
+    done = {id(node) for pair in found for node in pair[:2]}
     mine, theirs = ([n for n in side if id(n) not in done] for side in (lefts, rights))
     found += _by_names(mine, theirs)
-    done = {id(node) for a, b, _ in found for node in (a, b)}
+    done = {id(node) for pair in found for node in pair[:2]}
     mine, theirs = ([n for n in side if id(n) not in done] for side in (lefts, rights))
     if len(mine) == len(theirs) == 1 and _may_pair(mine[0], theirs[0]):
-        evidence = max((sure for *_, sure in found), default=Evidence.STRUCTURE)
-        found.append((mine[0], theirs[0], max(evidence, Evidence.STRUCTURE)))
-    elif ordered and len(mine) == len(theirs):
-        by_order = zip(sorted(mine, key=_order), sorted(theirs, key=_order), strict=True)
-        found += [(a, b, Evidence.ORDER) for a, b in by_order if _may_pair(a, b)]
+        evidence = max((pair.evidence for pair in found), default=Evidence.STRUCTURE)
+        found.append(_Pair(mine[0], theirs[0], max(evidence, Evidence.STRUCTURE)))
+    elif mine and last and len(mine) == len(theirs):
+        is_used = all(node.uses for node in (*mine, *theirs))
+        if is_used or ordered:
+            place = _turn if is_used else _order
+            by_order = zip(sorted(mine, key=place), sorted(theirs, key=place), strict=True)
+            found += [_Pair(a, b, Evidence.ORDER) for a, b in by_order if _may_pair(a, b)]
     return found
 
 
-def _order(node: _Node) -> int:
-    return node.order
+def _order(node: _Node) -> tuple[int, int]:
+    return 0, node.order
+
+
+def _turn(node: _Node) -> tuple[int, int]:
+    return node.uses[0].depth, node.uses[0].order
 
 
 def _by_series(lefts: list[_Node], rights: list[_Node]) -> list[_Pair]:
@@ -329,7 +434,7 @@ def _by_series(lefts: list[_Node], rights: list[_Node]) -> list[_Pair]:
     found: list[_Pair] = []
     for mine, theirs, evidence in chosen:
         pair = zip(series[0][mine], series[1][theirs], strict=True)
-        found += [(a, b, evidence) for a, b in pair if _may_pair(a, b)]
+        found += [_Pair(a, b, evidence) for a, b in pair if _may_pair(a, b)]
     return found
 
 
@@ -372,7 +477,7 @@ def _by_names(lefts: list[_Node], rights: list[_Node], least: float = _LEAST) ->
         if _may_pair(a, b)
     }
     return [
-        (
+        _Pair(
             lefts[i],
             rights[j],
             Evidence.REWRITTEN if _same_words(lefts[i], rights[j]) else Evidence.WORDS,
@@ -436,6 +541,9 @@ def _may_pair(a: _Node, b: _Node) -> bool:
     """Whether two parameters can be the same: a bias is no weight."""
     if a.item is None or b.item is None:
         return True
+    if a.uses and b.uses and common_use(a.uses, b.uses) is None:
+        used = {use.operation for use in (*a.uses, *b.uses)}
+        return Operation.OTHER in used
     roles = role_of(a.path[-1]), role_of(b.path[-1])
     return roles[0] == roles[1] or not all(role in _ROLES for role in roles)
 
@@ -461,7 +569,7 @@ def _nearly(lefts: list[_Node], rights: list[_Node]) -> list[_Pair]:
         a, b = series[0][keys[0][i]], series[1][keys[1][j]]
         same = _same_words(a[0], b[0])
         evidence = Evidence.REWRITTEN if same else Evidence.WORDS
-        found += [(x, y, evidence) for x, y in zip(a, b, strict=True)]
+        found += [_Pair(x, y, evidence) for x, y in zip(a, b, strict=True)]
     return found
 
 

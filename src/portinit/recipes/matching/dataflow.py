@@ -8,16 +8,12 @@ parameter is used where it meets data.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from portinit.arrays.layouts import Shape
+from portinit.recipes.matching.axes import Axes, union
 from portinit.recipes.matching.uses import Operation, Use, Uses
-
-Axes = tuple[frozenset[int], ...]
-"""For each axis of a value, the axes of a parameter that lie along it."""
 
 _NONE: frozenset[int] = frozenset()
 
@@ -38,6 +34,9 @@ class _Record:
         return Use(self.operation, self.order, self.depth, self.axes, functions, self.period)
 
 
+Sides = tuple[frozenset[_Record], ...]
+
+
 @dataclass(frozen=True)
 class Value:
     """What is known of an array in a forward pass.
@@ -48,11 +47,16 @@ class Value:
         depth: how many matrices lie on the longest way from the inputs; -1 if no input has a part.
         latest: the uses of matrices whose results it holds, with no other matrix between; of the
             greatest depth.
+        sides: of a product of data with data, for each axis the uses whose results it comes from:
+            the rows of attention's scores are the queries', its columns the keys'.
+        sides: of a product of data with data, for each axis the uses whose results it comes from:
+            the rows of attention's scores are the queries', its columns the keys'.
     """
 
     weights: Mapping[str, Axes] = field(default_factory=dict)
     depth: int = -1
     latest: frozenset[_Record] = frozenset()
+    sides: Sides = ()
 
     @property
     def is_data(self) -> bool:
@@ -61,9 +65,23 @@ class Value:
 
     def moved(self, move: Callable[[Axes], Axes]) -> Value:
         """The value with its axes rearranged."""
-        if not self.weights:
+        if not self.weights and not self.sides:
             return self
-        return replace(self, weights={name: move(axes) for name, axes in self.weights.items()})
+        weights = {name: move(axes) for name, axes in self.weights.items()}
+        return replace(self, weights=weights, sides=_moved_sides(self.sides, move))
+
+    def of_rank(self, ndim: int) -> Value:
+        """The value of an array of a rank; what is said of the axes of another is dropped."""
+        if all(len(axes) == ndim for axes in self.weights.values()):
+            return self if len(self.sides) in (0, ndim) else replace(self, sides=())
+        return replace(self, weights=dict.fromkeys(self.weights, (_NONE,) * ndim), sides=())
+
+
+def _moved_sides(sides: Sides, move: Callable[[Axes], Axes]) -> Sides:
+    if not sides:
+        return ()
+    moved = move(tuple(frozenset({axis}) for axis in range(len(sides))))
+    return tuple(frozenset[_Record]().union(*(sides[axis] for axis in own)) for own in moved)
 
 
 CONSTANT = Value()
@@ -117,15 +135,23 @@ class Dataflow:
         latest = frozenset().union(*(v.latest for v in data if v.depth == depth))
         for value in operands:
             self._use(value, operation, depth, lambda axes, n: ("",) * n)
-        if function is not None and not self._is_paused:
-            for record in latest:
-                record.functions.add(function)
-        return Value(depth=depth, latest=latest)
+        if function is not None:
+            self._mark(latest, function)
+        return Value(depth=depth, latest=latest, sides=_common_sides(data))
+
+    def normalize(self, value: Value, axes: Sequence[int]) -> None:
+        """Note that data is summed up, or compared, along some of its axes, as a softmax does."""
+        for axis in axes if value.sides else ():
+            self._mark(value.sides[axis], "normalized")
+
+    def _mark(self, records: Iterable[_Record], function: str) -> None:
+        for record in () if self._is_paused else records:
+            record.functions.add(function)
 
     def unknown(self, operands: Sequence[Value], ndim: int) -> Value:
         """An operation of which nothing is known but its operands and the rank of its result."""
         result = self.combine([v.moved(lambda axes: (_NONE,) * ndim) for v in operands])
-        return result.moved(lambda axes: (_NONE,) * ndim)
+        return replace(result, sides=())
 
     def contract(
         self,
@@ -138,7 +164,17 @@ class Dataflow:
     ) -> Value:
         """A sum over products; the result's axes are those of the batch, the left, the right."""
         if left.is_data and right.is_data:
-            return self.combine([left, right])
+            result = self.combine([left, right])
+            free = [
+                [
+                    value.sides[axis] if value.sides else value.latest
+                    for axis in range(n)
+                    if axis not in {*c, *b}
+                ]
+                for value, n, c, b in zip((left, right), ndims, contracted, batch, strict=True)
+            ]
+            shared = [frozenset[_Record]()] * len(batch[0])
+            return replace(result, sides=(*shared, *free[0], *free[1]))
         if left.is_data or right.is_data:
             side = 0 if right.is_data else 1
             weights, data = (left, right) if side == 0 else (right, left)
@@ -202,7 +238,7 @@ class Dataflow:
             roles = {axis: "in" if axis in indexed else "out" for axis in range(ndim)}
             return self.matrix(table, chosen, roles, Operation.LOOKUP)
         if table.weights and view is not None:
-            return table.moved(lambda axes: tuple(_all(axes, own) for own in view))
+            return table.moved(lambda axes: tuple(union(axes, own) for own in view))
         return self.combine([table, *indices])
 
     # Loops
@@ -265,68 +301,14 @@ def _merged(values: Sequence[Value]) -> Value:
     return Value(weights)
 
 
+def _common_sides(values: Sequence[Value]) -> Sides:
+    """The sides of what is computed element by element from data."""
+    known = [value.sides for value in values if value.sides]
+    if not known or any(len(sides) != len(known[0]) for sides in known):
+        return ()
+    return tuple(frozenset[_Record]().union(*own) for own in zip(*known, strict=True))
+
+
 def _merged_data(values: Sequence[Value]) -> Value | None:
     data = [value for value in values if value.is_data]
     return max(data, key=lambda value: value.depth) if data else None
-
-
-def _all(axes: Axes, chosen: frozenset[int]) -> frozenset[int]:
-    return _NONE.union(*(axes[axis] for axis in chosen))
-
-
-# Moves of axes
-
-
-def permuted(order: Sequence[int]) -> Callable[[Axes], Axes]:
-    """Axes in another order."""
-    return lambda axes: tuple(axes[axis] for axis in order)
-
-
-def without(dropped: Sequence[int]) -> Callable[[Axes], Axes]:
-    """Axes without some of them."""
-    return lambda axes: tuple(own for axis, own in enumerate(axes) if axis not in dropped)
-
-
-def placed(places: Sequence[int], ndim: int) -> Callable[[Axes], Axes]:
-    """Axes put at places among others that are new."""
-
-    def move(axes: Axes) -> Axes:
-        result = [_NONE] * ndim
-        for own, place in zip(axes, places, strict=True):
-            result[place] = own
-        return tuple(result)
-
-    return move
-
-
-def reshaped(old: Shape, new: Shape) -> Callable[[Axes], Axes]:
-    """Axes merged and split as between two shapes of one size."""
-    groups = list(_groups(old, new))
-
-    def move(axes: Axes) -> Axes:
-        result = [_NONE] * len(new)
-        for before, after in groups:
-            own = _all(axes, frozenset(before))
-            for axis in after:
-                result[axis] = own
-        return tuple(result)
-
-    return move
-
-
-def _groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
-    """The shortest runs of axes of two shapes that have the same sizes; those of length 1 apart."""
-    if math.prod(old) != math.prod(new) or not math.prod(old):
-        return
-    before, after = ([axis for axis, n in enumerate(s) if n != 1] for s in (old, new))
-    while before and after:
-        left, right = [before.pop(0)], [after.pop(0)]
-        sizes = [old[left[0]], new[right[0]]]
-        while sizes[0] != sizes[1]:
-            if sizes[0] < sizes[1]:
-                left.append(before.pop(0))
-                sizes[0] *= old[left[-1]]
-            else:
-                right.append(after.pop(0))
-                sizes[1] *= new[right[-1]]
-        yield left, right

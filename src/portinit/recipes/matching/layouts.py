@@ -122,6 +122,7 @@ class Choice:
         is_convention: whether the prior is what the framework's own layers have.
         by_class: whether the prior is known from the module's class.
         group: what arrays have in common that are likely to lie alike; None to stand alone.
+        contracted: the one that the forward passes tell; None if they do not.
     """
 
     layouts: tuple[Layout, ...]
@@ -129,6 +130,7 @@ class Choice:
     is_convention: bool
     by_class: bool
     group: Hashable
+    contracted: Layout | None = None
 
 
 @lru_cache(maxsize=4096)
@@ -145,13 +147,16 @@ def decide(
     """The layout of each pair: the only one, its siblings', or what its names speak for."""
     votes: dict[Hashable, set[bool]] = defaultdict(set)
     for choice, shape in choices:
-        if choice.group is not None and len(choice.layouts) == 1 and len(shape) > 1:
-            votes[choice.group].add(orientation(choice.layouts[0], shape))
+        told = choice.layouts[0] if len(choice.layouts) == 1 else choice.contracted
+        if choice.group is not None and told is not None and len(shape) > 1:
+            votes[choice.group].add(orientation(told, shape))
     return [_decide(choice, shape, votes[choice.group]) for choice, shape in choices]
 
 
 def _decide(choice: Choice, shape: Shape, votes: set[bool]) -> tuple[Layout, LayoutEvidence]:
     layouts = choice.layouts
+    if choice.contracted is not None and len(layouts) > 1:
+        return choice.contracted, LayoutEvidence.CONTRACTION
     prior = next((one for one in layouts if same_order(one, choice.prior, shape)), None)
     if choice.by_class and prior is not None and len(shape) > 1:
         return prior, LayoutEvidence.CLASS

@@ -13,6 +13,7 @@ from portinit.recipes.matching.layouts import Choice, decide, fitting_layouts, s
 from portinit.recipes.matching.leaf import Leaf, Path
 from portinit.recipes.matching.result import Evidence, LayoutEvidence
 from portinit.recipes.matching.tree import Tree
+from portinit.recipes.matching.uses import TwinUses, agrees, common_use
 from portinit.recipes.names import ParameterSlice
 from portinit.recipes.rule import Rule, is_usual
 
@@ -26,6 +27,7 @@ class FoundLeaf:
     evidence: Evidence
     layout: Layout | None = None
     initializer: Initializer | None = None
+    note: str = ""
 
 
 class LeafLayout(NamedTuple):
@@ -36,7 +38,9 @@ class LeafLayout(NamedTuple):
     others: tuple[Layout, ...] = ()
 
 
-def layouts_of(found: Iterable[FoundLeaf], known: KnownNames, tree: Tree) -> dict[Path, LeafLayout]:
+def layouts_of(
+    found: Iterable[FoundLeaf], known: KnownNames, tree: Tree, uses: TwinUses | None = None
+) -> dict[Path, LeafLayout]:
     """The layout of each leaf whose parameter is found."""
     layouts: dict[Path, LeafLayout] = {}
     open_choices: list[tuple[FoundLeaf, Choice]] = []
@@ -55,7 +59,7 @@ def layouts_of(found: Iterable[FoundLeaf], known: KnownNames, tree: Tree) -> dic
         elif wanted is None or one.initializer is not None:
             layouts[path] = LeafLayout(tree.layout(path), LayoutEvidence.CONVENTION)
         else:
-            choice = _choice(one, rule, one.parameter.shape_in(wanted), tree)
+            choice = _choice(one, rule, one.parameter.shape_in(wanted), tree, uses)
             if choice is None:
                 layouts[path] = LeafLayout(_prior(one.leaf, tree), LayoutEvidence.CONVENTION)
             else:
@@ -67,7 +71,9 @@ def layouts_of(found: Iterable[FoundLeaf], known: KnownNames, tree: Tree) -> dic
     return layouts
 
 
-def _choice(found: FoundLeaf, rule: Rule | None, wanted: Shape, tree: Tree) -> Choice | None:
+def _choice(
+    found: FoundLeaf, rule: Rule | None, wanted: Shape, tree: Tree, uses: TwinUses | None
+) -> Choice | None:
     leaf = found.leaf
     roles = rule.layout.roles if rule is not None and rule.layout is not None else "oi"
     layouts = fitting_layouts(leaf.shape, wanted, roles)
@@ -81,14 +87,26 @@ def _choice(found: FoundLeaf, rule: Rule | None, wanted: Shape, tree: Tree) -> C
         layouts = (usual, *(one for one in layouts if one != usual))
         prior = usual
     word = leaf.path[-1]
+    contracted = None if uses is None else _contracted(found, layouts, uses)
     of_class = tree.class_of(leaf.path)
     own = word in tree.words or len(leaf.shape) < 2
-    if own and of_class in tree.one_layout_classes and len(leaf.shape) > 1:
+    if own and of_class in tree.one_layout_classes and len(leaf.shape) > 1 and contracted is None:
         layouts = tuple(one for one in layouts if same_order(one, prior, leaf.shape))
         if not layouts:
             return None
     group: Hashable = (word, roles, len(wanted) > 2, of_class)
-    return Choice(layouts, prior, own, of_class in tree.own_classes and own, group)
+    by_class = of_class in tree.own_classes and own
+    return Choice(layouts, prior, own, by_class, group, contracted)
+
+
+def _contracted(found: FoundLeaf, layouts: tuple[Layout, ...], uses: TwinUses) -> Layout | None:
+    """The only layout in which both forward passes sum over the same axes."""
+    common = common_use(uses.of_name(found.parameter.name), uses.of_leaf(found.leaf))
+    if common is None:
+        return None
+    verdicts = [agrees(layout, found.leaf.shape, *common) for layout in layouts]
+    told = [layout for layout, good in zip(layouts, verdicts, strict=True) if good]
+    return told[0] if len(told) == 1 and None not in verdicts else None
 
 
 def _prior(leaf: Leaf, tree: Tree) -> Layout:

@@ -18,6 +18,7 @@ from portinit.recipes.matching.leaf import Leaf, Path
 from portinit.recipes.matching.leaf_layouts import FoundLeaf, LeafLayout, layouts_of
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Evidence, Pair
+from portinit.recipes.matching.rewritten import out_of_turn, shifted
 from portinit.recipes.matching.stacked_layers import Stacks
 from portinit.recipes.matching.tables import Table, Target
 from portinit.recipes.matching.tree import Tree
@@ -58,6 +59,7 @@ class Matcher:
         self._misfits = list(split.misfits)
         self._found: dict[Path, FoundLeaf] = {}
         self._unmatched: list[Leaf] = []
+        self._rewritten: dict[Path, str] = {}
         self._claims: dict[str, list[str]] = {}
         self._run()
 
@@ -75,6 +77,8 @@ class Matcher:
                 self._take(leaf, ParameterSlice.parse(cells[leaf.label]), Evidence.NAME)
             else:
                 self._take_by_name(leaf, leaf.path, self.tree.reading(leaf.path))
+        if self._rewritten:
+            self._take_rewritten()
         if self._unmatched and self.known.is_complete:
             self._align()
         for leaf in () if self.known.is_complete else self._unmatched:
@@ -90,10 +94,11 @@ class Matcher:
         evidence: Evidence,
         layout: Layout | None = None,
         initializer: Initializer | None = None,
+        note: str = "",
     ) -> None:
         self._claims.setdefault(str(parameter), []).append(leaf.label)
         own = self.known.meant(parameter)
-        self._found[leaf.path] = FoundLeaf(leaf, own, evidence, layout, initializer)
+        self._found[leaf.path] = FoundLeaf(leaf, own, evidence, layout, initializer, note)
 
     def _take_stated(self, leaf: Leaf, target: Target, below: Path) -> None:
         if target.initializer is not None:
@@ -104,9 +109,8 @@ class Matcher:
         parameter = target.parameter or ParameterSlice("")
         if below:
             above, start = parameter.name.split("."), len(leaf.path) - len(below)
-            self._take_by_name(
-                leaf, (*above, *below), (*above, *self.tree.reading(leaf.path, start))
-            )
+            paths = (*above, *below), (*above, *self.tree.reading(leaf.path, start))
+            self._take_by_name(leaf, *paths, is_stated=True)
             if leaf.path in self._found:
                 self._found[leaf.path] = replace(self._found[leaf.path], evidence=Evidence.TABLE)
             return
@@ -122,15 +126,18 @@ class Matcher:
         """The name that PyTorch would write for a leaf."""
         return ParameterSlice(torch_name(self.tree.reading(leaf.path)))
 
-    def _take_by_name(self, leaf: Leaf, *paths: Path) -> None:
+    def _take_by_name(self, leaf: Leaf, *paths: Path, is_stated: bool = False) -> None:
         """Pair a leaf with the parameter that one of its paths reads as."""
         different = [*dict.fromkeys(paths)]
         exact = next((path for path in different if self._index.exact(path)), None)
         tried = different if exact is None else [exact]
         found = (self._index.find(path) for path in tried)
         names, evidence = next((one for one in found if one[0]), ([], Evidence.NAME))
-        if evidence is Evidence.REWRITTEN and not (len(names) == 1 and self._fits(leaf, names[0])):
-            names = []
+        if evidence is Evidence.REWRITTEN:
+            fits = len(names) == 1 and self._fits(leaf, names[0])
+            if fits and not is_stated:
+                self._rewritten[leaf.path] = names[0]  # others may speak against it
+            names = names if fits and is_stated else []
         if len(names) == 1:
             self._take(leaf, ParameterSlice(names[0]), evidence)
         elif names:
@@ -138,12 +145,37 @@ class Matcher:
         else:
             self._unmatched.append(leaf)
 
+    def _take_rewritten(self) -> None:
+        """Take the leaves whose names read the same in other words, unless more speaks against it.
+
+        ``Conv_1`` is no ``conv1`` if one list begins with 0 and the other with 1.
+        """
+        pairs = self._rewritten
+        doubtful = shifted(pairs, self.tree.leaves, self.known.slices)
+        if self.request.uses is not None:
+            shapes = {
+                name: self.known.shape(name) or ()
+                for name in self.known.slices
+                if name not in self._claims and self._takes_part(name)
+            }
+            doubtful |= out_of_turn(pairs, self._unmatched, shapes, self.request.uses)
+        left, self._unmatched = self._unmatched, []
+        for leaf in left:
+            if leaf.path in pairs and leaf.path not in doubtful:
+                self._take(leaf, ParameterSlice(pairs[leaf.path]), Evidence.REWRITTEN)
+            else:
+                self._unmatched.append(leaf)
+
     def _fits(self, leaf: Leaf, name: str) -> bool:
         """Whether a leaf can hold a parameter that it is not by its own words."""
         shape = self.known.shape(name)
         if not self.known.is_complete:
             return False
-        return shape is None or bool(fitting_layouts(leaf.shape, shape))
+        if shape is None:
+            return True
+        layouts, uses = fitting_layouts(leaf.shape, shape), self.request.uses
+        own = self.known.slices[name].name
+        return bool(layouts) and (uses is None or uses.may_pair(leaf, own, layouts))
 
     # Structure
 
@@ -164,14 +196,25 @@ class Matcher:
             for leaf in self.tree.leaves.values()
             if leaf.path not in self._found or str(self._found[leaf.path].parameter) in numbers
         ]
+        uses = self.request.uses
         places = {path: i for i, path in enumerate(self.tree.definition_order() or ())}
         ordered = bool(places) and all(leaf.array in places for leaf in every)
         left = [
-            Item(leaf.path, math.prod(leaf.shape), places[leaf.array] if ordered else i)
+            Item(
+                leaf.path,
+                math.prod(leaf.shape),
+                places[leaf.array] if ordered else i,
+                uses.of_leaf(leaf) if uses is not None else (),
+            )
             for i, leaf in enumerate(every)
         ]
         right = [
-            Item(tuple(name.split(".")), math.prod(self.known.shape(name) or ()), i)
+            Item(
+                tuple(name.split(".")),
+                math.prod(self.known.shape(name) or ()),
+                i,
+                uses.of_name(self.known.slices[name].name) if uses is not None else (),
+            )
             for i, name in enumerate(names)
         ]
         known = [
@@ -182,7 +225,7 @@ class Matcher:
         for pair in align(left, right, known, ordered=ordered):
             leaf, name = every[pair.left], names[pair.right]
             if leaf.path not in self._found and self._fits(leaf, name):
-                self._take(leaf, ParameterSlice(name), pair.evidence)
+                self._take(leaf, ParameterSlice(name), pair.evidence, note=pair.note)
         self._unmatched = [leaf for leaf in self._unmatched if leaf.path not in self._found]
 
     def _takes_part(self, name: str) -> bool:
@@ -207,7 +250,7 @@ class Matcher:
     @cached_property
     def layouts(self) -> dict[Path, LeafLayout]:
         """The layout of each leaf whose parameter is found."""
-        return layouts_of(self._found.values(), self.known, self.tree)
+        return layouts_of(self._found.values(), self.known, self.tree, self.request.uses)
 
     @property
     def found(self) -> list[tuple[FoundLeaf, Layout]]:
@@ -218,7 +261,7 @@ class Matcher:
     def pairs(self) -> tuple[Pair, ...]:
         """The pairs of leaves and parameters, with their evidence."""
         return tuple(
-            Pair(found.leaf, found.parameter, layout, found.evidence, evidence, others)
+            Pair(found.leaf, found.parameter, layout, found.evidence, evidence, others, found.note)
             for found, (layout, evidence, others) in (
                 (found, self.layouts[path]) for path, found in self._found.items()
             )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from portinit.recipes.matching.tables import Names, NameTable
+from portinit.recipes.matching.uses import TwinUses, Uses
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,13 @@ class MatchRequest:
         names: the user's table, as for :func:`portinit_flax.initialize`.
         stacked: from the path of what is repeated to the axis that its layers lie along.
         ignore: patterns of the recipe's names that the tree need not have, or not all of.
+        uses: how the two forward passes use their parameters, where that is known.
     """
 
     names: NameTable = field(default_factory=dict)
     stacked: Mapping[str, int] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
+    uses: TwinUses | None = None
 
     @classmethod
     def of(
@@ -29,12 +32,15 @@ class MatchRequest:
         names: NameTable | None,
         stacked: Mapping[str, int] | None = None,
         ignore: str | Iterable[str] = (),
+        uses: TwinUses | tuple[Uses, Uses] | None = None,
     ) -> MatchRequest:
         """A request as callers write it."""
         patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+        both = TwinUses.of(uses)
         if isinstance(names, Names):
-            return cls(names, {**names.stacked, **(stacked or {})}, (*names.ignore, *patterns))
-        return cls(names or {}, stacked or {}, patterns)
+            patterns = (*names.ignore, *patterns)
+            return cls(names, {**names.stacked, **(stacked or {})}, patterns, both)
+        return cls(names or {}, stacked or {}, patterns, both)
 
     def ignores(self, name: str) -> bool:
         """Whether the tree need not have a parameter of this name."""

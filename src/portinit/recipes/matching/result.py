@@ -21,17 +21,21 @@ class Evidence(IntEnum):
     """The names read the same but for separators and Flax's words for a leaf."""
     REWRITTEN = 2
     """The names read the same once other usual words are translated and lists are numbered."""
-    WORDS = 3
+    USE = 3
+    """Of all modules of these sizes the forward passes reach them in the same turn, as the data
+    flows, and do the same with them."""
+    WORDS = 4
     """Of all arrays of this size the names are the most alike, by a clear margin."""
-    STRUCTURE = 4
+    STRUCTURE = 5
     """Nothing else in the modules paired so far has this size."""
-    ORDER = 5
-    """Modules of equal shapes were paired in the order in which they are defined."""
+    ORDER = 6
+    """Modules of equal shapes were paired in the order in which they are defined, or run."""
 
     @property
     def certainty(self) -> str:
         """``"stated"``, ``"certain"``, ``"likely"`` or ``"assumed"``."""
-        return ("stated", "certain", "certain", "likely", "likely", "assumed")[self]
+        certainties = ("stated", "certain", "certain", "likely", "likely", "likely", "assumed")
+        return certainties[self]
 
 
 class LayoutEvidence(IntEnum):
@@ -41,13 +45,15 @@ class LayoutEvidence(IntEnum):
     """The user's table or the recipe says so, or there is nothing to tell apart."""
     SHAPE = 1
     """No other layout gives PyTorch's shape."""
-    CLASS = 2
+    CONTRACTION = 2
+    """The forward passes sum over these axes, and over no others."""
+    CLASS = 3
     """The module's class has this layout."""
-    SIBLINGS = 3
+    SIBLINGS = 4
     """Arrays of the same kind whose shapes leave no choice have this layout."""
-    CONVENTION = 4
+    CONVENTION = 5
     """Arrays of this name have this layout in Flax, such as ``kernel`` and ``embedding``."""
-    ASSUMED = 5
+    ASSUMED = 6
     """The shape fits more than one layout, and nothing tells them apart."""
 
 
@@ -62,6 +68,7 @@ class Pair:
         evidence: what the pair rests on.
         layout_evidence: what the layout rests on.
         others: layouts that fit the shapes as well.
+        note: what speaks against the pair; empty if nothing does.
     """
 
     leaf: Leaf
@@ -70,6 +77,7 @@ class Pair:
     evidence: Evidence
     layout_evidence: LayoutEvidence
     others: tuple[Layout, ...] = ()
+    note: str = ""
 
     @property
     def path(self) -> str:
@@ -98,7 +106,8 @@ class Pair:
 
     def __str__(self) -> str:
         words = f"{self.evidence.name.lower()}; layout by {self.layout_evidence.name.lower()}"
-        return f"{self.path} = {self.parameter} ({words})"
+        note = f"; {self.note}" if self.note else ""
+        return f"{self.path} = {self.parameter} ({words}{note})"
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 
 from portinit.arrays.layouts import Layout, Shape
+from portinit.recipes.matching.axes import reshaped
+from portinit.recipes.matching.leaf import Leaf
 
 
 class Operation(StrEnum):
@@ -101,16 +104,62 @@ class Uses(Mapping[str, tuple[Use, ...]]):
         return f"<Uses of {len(self)} parameters>"
 
 
-def common_use(ours: tuple[Use, ...], theirs: tuple[Use, ...]) -> tuple[Use, Use] | None:
+@dataclass(frozen=True)
+class TwinUses:
+    """How PyTorch's model and its twin use their parameters, on the same example input.
+
+    Attributes:
+        torch: PyTorch's uses by name.
+        twin: the other model's by path.
+    """
+
+    torch: Uses
+    twin: Uses
+
+    @classmethod
+    def of(cls, uses: TwinUses | tuple[Uses, Uses] | None) -> TwinUses | None:
+        """A pair as callers write it."""
+        if uses is None or isinstance(uses, TwinUses):
+            return uses
+        if not isinstance(uses, tuple) or not all(isinstance(one, Uses) for one in uses):
+            raise TypeError(
+                "uses must be a pair, (portinit_torch.uses(model, *inputs), "
+                f"portinit_flax.uses(model, *inputs)), got {type(uses).__name__}"
+            )
+        return cls(*uses)
+
+    def may_pair(self, leaf: Leaf, name: str, layouts: Iterable[Layout]) -> bool:
+        """Whether a leaf and a parameter are used alike, in one of some layouts at least."""
+        ours, theirs = self.of_name(name), self.of_leaf(leaf)
+        if not ours or not theirs:
+            return True
+        common = common_use(ours, theirs)
+        if common is None:
+            return Operation.OTHER in {use.operation for use in (*ours, *theirs)}
+        return any(agrees(layout, leaf.shape, *common) is not False for layout in layouts)
+
+    def of_name(self, name: str) -> tuple[Use, ...]:
+        """The uses of one of PyTorch's parameters; none if it has none."""
+        return self.torch.get(name, ())
+
+    def of_leaf(self, leaf: Leaf) -> tuple[Use, ...]:
+        """The uses of a leaf; of a stack's layer, those of the layer."""
+        found = self.twin.get("/".join(leaf.array or leaf.path), ())
+        if leaf.axis is None or leaf.extent is not None:
+            return found
+        return tuple(use.of_layer(leaf.layer, leaf.axis) for use in found)
+
+
+def common_use(ours: Iterable[Use], theirs: Iterable[Use]) -> tuple[Use, Use] | None:
     """The first uses of one kind that two parameters have in common.
 
-    A tied embedding is looked up, and multiplied with; a copy of it may be only the latter.
+    A tied embedding is looked up, and multiplied with; a copy of it may be only the latter. A
+    lookup may be a product with rows that are one-hot.
     """
-    for one in ours:
-        for other in theirs:
-            if one.operation.kind == other.operation.kind:
-                return one, other
-    return None
+    pairs = list(product(ours, theirs))
+    same = (pair for pair in pairs if pair[0].operation.kind == pair[1].operation.kind)
+    matrices = (pair for pair in pairs if all(use.operation.is_matrix for use in pair))
+    return next(same, None) or next(matrices, None)
 
 
 def agrees(layout: Layout, shape: Shape, ours: Use, theirs: Use) -> bool | None:
@@ -125,18 +174,29 @@ def agrees(layout: Layout, shape: Shape, ours: Use, theirs: Use) -> bool | None:
     Returns:
         None if the uses do not tell.
     """
-    if layout.view is not None or len(theirs.axes) != len(shape):
+    if len(theirs.axes) != len(shape):
         return None
-    groups = layout.groups(len(shape))
+    seen = layout.seen(shape)
+    roles = _seen_roles(theirs.axes, shape, seen)
+    groups = layout.groups(len(seen))
     if len(groups) != len(ours.axes):
         return None
     compared = [
-        (role, theirs.axes[axis])
+        (role, roles[axis])
         for role, group in zip(ours.axes, groups, strict=True)
         for axis in group
-        if shape[axis] != 1 and role in _DIRECTED and theirs.axes[axis] in _DIRECTED
+        if seen[axis] != 1 and role in _DIRECTED and roles[axis] in _DIRECTED
     ]
     return all(one == other for one, other in compared) if compared else None
 
 
 _DIRECTED = ("in", "out")
+
+
+def _seen_roles(axes: tuple[str, ...], shape: Shape, seen: Shape) -> tuple[str, ...]:
+    """What the axes of a view are to an operation, given what those of the array are."""
+    if seen == shape:
+        return axes
+    places = reshaped(shape, seen)(tuple(frozenset({axis}) for axis in range(len(shape))))
+    roles = [{axes[axis] for axis in own} for own in places]
+    return tuple(role.pop() if len(role) == 1 else "" for role in roles)
