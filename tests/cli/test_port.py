@@ -17,6 +17,7 @@ from portinit import Layout, Recipe, RecipeError, recipes
 from portinit.cli import porting
 from portinit.cli.tables import print_port
 from portinit.replay.torch_math import mkl
+from portinit_flax.twin import FlaxTwin
 
 DEFAULTS = recipes.torch_defaults()
 X = np.random.default_rng(0).standard_normal((16, 3)).astype(np.float32)
@@ -43,7 +44,7 @@ def port(
     tolerance: float | None = None,
     **options: Any,
 ) -> porting.Port:
-    given = dict(zip(("torch_input", "flax_input"), inputs, strict=True))
+    given = dict(zip(("torch_input", "twin_input"), inputs, strict=True))
     task = porting.Task(
         lambda: torch_model, make_flax, recipe=recipe, seed=seed, names=names, **given, **options
     )
@@ -107,7 +108,7 @@ def test_a_port_fills_both_sides_with_what_numpy_gives(make: Callable[[], Any]):
     done = port(Mlp(), make, DEFAULTS, 9, inputs=(X, X))
     assert done.same
     bias = portinit.layers.linear_bias(3)(portinit.key(9).fold_in("a.bias"), (4,))
-    arrays = porting.flat_arrays(done.pair.values)
+    arrays = done.pair.twin.paths(done.pair.filled)
     np.testing.assert_array_equal(done.pair.torch_model.a.bias.detach(), bias)
     np.testing.assert_array_equal(arrays["a/bias"], bias)
     np.testing.assert_array_equal(arrays["a/kernel"], done.pair.torch_model.a.weight.detach().T)
@@ -207,8 +208,8 @@ def test_a_difference_in_one_bit_is_counted(monkeypatch):
         values.a.bias[...] = bias.at[1].set(jnp.nextafter(bias[1], jnp.inf))
         return values
 
-    original = porting.portinit_flax.initialize
-    monkeypatch.setattr(porting.portinit_flax, "initialize", off_by_a_bit)
+    original = FlaxTwin.initialize
+    monkeypatch.setattr(FlaxTwin, "initialize", off_by_a_bit)
     done = port(Mlp(), NnxTwin, DEFAULTS)
     assert {row.path: row.differing for row in done.rows if not row.same} == {"a/bias": 1}
     assert not done.same

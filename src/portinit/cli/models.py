@@ -1,4 +1,4 @@
-"""Commands on a PyTorch model and its Flax twin: port, demo."""
+"""Commands on a PyTorch model and its twin in another framework: port, demo."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _axes(
 
 @portinit.command()
 @click.argument("torch_factory")
-@click.argument("flax_factory")
+@click.argument("twin_factory")
 @click.option("--recipe", help=(
     "Draw from this recipe instead of what PyTorch's constructor draws from: a JSON file, or one "
     "of " + ", ".join(READY_RECIPES) + ", with arguments as in gpt2:layers=12."))  # fmt: skip
@@ -55,18 +55,19 @@ def _axes(
     "A Flax path whose arrays hold all layers, and the axis that they lie along."))  # fmt: skip
 @click.option("--torch-input", metavar="FACTORY",
               help="Factory of PyTorch's example input.")  # fmt: skip
-@click.option("--flax-input", metavar="FACTORY", help="Factory of Flax's example input.")
+@click.option("--twin-input", "--flax-input", metavar="FACTORY",
+              help="Factory of the twin's example input.")  # fmt: skip
 @click.option("--channels-last", is_flag=True, help=(
-    "Give Flax PyTorch's example input, with axis 1, the channels', moved last."))  # fmt: skip
+    "Give the twin PyTorch's example input, with axis 1, the channels', moved last."))  # fmt: skip
 @click.option("--tolerance", type=click.FloatRange(0), help=(
     "Largest difference of the outputs, as a share of their largest value: 1e-5, or more for "
     "narrow dtypes, by default."))  # fmt: skip
 @click.option("--out", metavar="FILE", callback=writable, help=(
-    "Write the Flax weights to a safetensors file, by path."))  # fmt: skip
+    "Write the twin's weights to a safetensors file, by path."))  # fmt: skip
 @click.option("--verbose", "-v", is_flag=True, help="Print a table of all parameters.")
 def port(
     torch_factory: str,
-    flax_factory: str,
+    twin_factory: str,
     out: Path | None,
     tolerance: float | None,
     verbose: bool,
@@ -74,18 +75,18 @@ def port(
     trace: bool,
     **options: Any,
 ) -> None:
-    """Give a PyTorch model and its Flax twin the same weights, and prove it.
+    """Give a PyTorch model and its twin in another framework the same weights, and prove it.
 
-    TORCH_FACTORY and FLAX_FACTORY are module:function or file.py:function. The weights are drawn
-    as PyTorch's constructor draws them. Every parameter is compared bit for bit, and the outputs in
-    inference mode on the example inputs, which example_input() gives beside each factory: an array,
-    a tuple of positional arguments, or a mapping of keyword arguments. Any difference makes the
-    exit status 1.
+    The twin is a model of Flax (linen or nnx) or Keras. TORCH_FACTORY and TWIN_FACTORY are
+    module:function or file.py:function. The weights are drawn as PyTorch's constructor draws them.
+    Every parameter is compared bit for bit, and the outputs in inference mode on the example
+    inputs, which example_input() gives beside each factory: an array, a tuple of positional
+    arguments, or a mapping of keyword arguments. Any difference makes the exit status 1.
     """
     if recipe is not None and trace:
         raise click.UsageError("--trace and --recipe exclude each other: give one of them")
     _check_seeds(options["replay"])
-    task = _task(torch_factory, flax_factory, recipe, **options)
+    task = _task(torch_factory, twin_factory, recipe, **options)
     done = _port(task, tolerance)
     print_port(CONSOLE, "", done, verbose)
     if not done.same:
@@ -94,7 +95,7 @@ def port(
         _save(done, out, task, recipe)
         CONSOLE.print("wrote", str(out), markup=False)
     else:
-        _print_next(task, recipe)
+        _print_next(done, task, recipe)
 
 
 def _check_seeds(replay: int | None) -> None:
@@ -109,7 +110,7 @@ def _check_seeds(replay: int | None) -> None:
 
 def _task(
     torch_factory: str,
-    flax_factory: str,
+    twin_factory: str,
     recipe: str | None,
     *,
     seed: int = 0,
@@ -117,23 +118,23 @@ def _task(
     names: str | None = None,
     stacked: dict[str, int] | None = None,
     torch_input: str | None = None,
-    flax_input: str | None = None,
+    twin_input: str | None = None,
     channels_last: bool = False,
 ) -> Task:
     from portinit.cli import porting  # both frameworks: seconds to import
 
     chosen = None if recipe is None else load_recipe(recipe)
     table = load_names(names)
-    (make_torch, torch_module), (make_flax, flax_module) = load(torch_factory), load(flax_factory)
+    (make_torch, torch_module), (make_twin, twin_module) = load(torch_factory), load(twin_factory)
     ours = example_input(torch_module, torch_input)
-    theirs = None if channels_last else example_input(flax_module, flax_input)
+    theirs = None if channels_last else example_input(twin_module, twin_input)
     if channels_last and ours is None:
         raise click.UsageError(
             f"--channels-last needs PyTorch's example input: define example_input() beside "
             f"{torch_factory}, or name one with --torch-input"
         )
     return porting.Task(
-        make_torch, make_flax, torch_factory, flax_factory, chosen, seed, replay, table, stacked,
+        make_torch, make_twin, torch_factory, twin_factory, chosen, seed, replay, table, stacked,
         ours, porting.channels_last(ours) if channels_last else theirs,
     )  # fmt: skip
 
@@ -149,16 +150,14 @@ def _port(task: Task, tolerance: float | None = None) -> Port:
 
 
 def _save(done: Port, path: Path, task: Task, recipe: str | None) -> None:
-    from portinit.cli.porting import flat_arrays
-
     metadata = {
         "seed": str(task.seed if task.replay is None else task.replay),
         "recipe": "trace" if recipe is None else recipe,
     }
-    write_tensors(path, flat_arrays(done.pair.values), metadata)
+    write_tensors(path, done.pair.twin.paths(done.pair.filled), metadata)
 
 
-def _print_next(task: Task, recipe: str | None) -> None:
+def _print_next(done: Port, task: Task, recipe: str | None) -> None:
     """The next steps for twins that agree."""
     made = task.torch_name.rpartition(":")[2]
     source = f"portinit_torch.trace({made})" if recipe is None else "recipe"
@@ -166,9 +165,10 @@ def _print_next(task: Task, recipe: str | None) -> None:
     if task.replay is not None:
         verb, key = "replay", "portinit.key(0)"
         source = f"recipe.with_values(recipe.replay({task.replay}))"
+    twin = done.pair.twin
     CONSOLE.print(
-        f"To write these weights for Flax, add --out weights.safetensors. To {verb} them in "
-        f"Python:\n  portinit_flax.initialize(model, {source}, {key})",
+        f"To write these weights for {twin.framework}, add --out weights.safetensors. To {verb} "
+        f"them in Python:\n  {twin.adapter}.initialize(model, {source}, {key})",
         style="dim", markup=False, highlight=False,
     )  # fmt: skip
 

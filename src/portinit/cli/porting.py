@@ -7,31 +7,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import jax
 import numpy as np
 import torch
 
 import portinit
-import portinit_flax
 import portinit_torch
 from portinit import Recipe, RecipeError
 from portinit.arrays.convert import to_numpy
-from portinit.cli.flax_models import flax_model
 from portinit.cli.torch_models import torch_forward, torch_model
+from portinit.cli.twins import twin_model
 from portinit.cli.user_code import running
 from portinit.probes.inputs import map_arrays
 from portinit.probes.outputs import output_leaves
+from portinit.recipes.matching.plans import LeafPlan
+from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.packed import is_recurrent_bias
 from portinit.testing.arrays import differing
 from portinit.testing.proof.outputs import compare_outputs
 from portinit.testing.proof.proof import prove
 from portinit.testing.proof.result import MatchProof
+from portinit.testing.twins import TwinModel
 from portinit.testing.weights import in_torchs_order
 from portinit.verify.arrays import absolute_distance, distance_in_ulp
-from portinit_flax.forward import FlaxForward, FlaxModel
-from portinit_flax.matching import LeafPlan, MatchRequest, leaf_plans
-from portinit_flax.tree import leaves, tree_of
 from portinit_torch.forward import TorchForward
 from portinit_torch.inputs import torch_arguments
 
@@ -46,9 +44,10 @@ class Task:
 
     Attributes:
         torch_factory: makes the PyTorch module.
-        flax_factory: makes its Flax twin: linen, nnx, or a library's wrapper of a linen module.
+        twin_factory: makes its twin: of Flax (linen, nnx, or a library's wrapper of a linen
+            module), or of another framework that portinit fills.
         torch_name: what the user calls the first factory.
-        flax_name: what the user calls the second.
+        twin_name: what the user calls the second.
         recipe: rules for PyTorch's names; none reads them off the first factory.
         seed: of the key that both sides draw with.
         replay: instead of a key's, the weights that ``torch.manual_seed(replay)`` gives.
@@ -56,20 +55,20 @@ class Task:
         stacked: as for ``portinit_flax.initialize``.
         torch_input: PyTorch's example input: an array, a tuple of positional arguments, or a
             mapping of keyword arguments; none if there is none.
-        flax_input: Flax's.
+        twin_input: the twin's.
     """
 
     torch_factory: Callable[[], Any]
-    flax_factory: Callable[[], Any]
+    twin_factory: Callable[[], Any]
     torch_name: str = "the PyTorch factory"
-    flax_name: str = "the Flax factory"
+    twin_name: str = "the twin's factory"
     recipe: Recipe | None = None
     seed: int = 0
     replay: int | None = None
     names: Names | None = None
     stacked: Mapping[str, int] | None = None
     torch_input: Any = None
-    flax_input: Any = None
+    twin_input: Any = None
 
 
 @dataclass(frozen=True)
@@ -94,10 +93,10 @@ class FilledPair:
     """The two models, filled, and how their parameters correspond."""
 
     torch_model: torch.nn.Module
-    flax: FlaxModel
-    values: Any  # linen's variables, or the nnx module itself
+    twin: TwinModel
+    filled: Any  # what the twin's initialize returns
     recipe: Recipe
-    plans: Sequence[LeafPlan]  # what each array of the Flax model holds, or each layer of a stack
+    plans: Sequence[LeafPlan]  # what each array of the twin holds, or each layer of a stack
     initializers: Mapping[str, str]  # by PyTorch's names
     notes: tuple[str, ...] = ()
     inexact: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # see Recipe.inexact
@@ -137,7 +136,7 @@ class Port:
 
 
 def port(task: Task, tolerance: float | None = None) -> Port:
-    """Fill a PyTorch model and its Flax twin with the same weights, and compare them.
+    """Fill a PyTorch model and its twin with the same weights, and compare them.
 
     Args:
         task: the models and how to fill them.
@@ -152,7 +151,7 @@ def port(task: Task, tolerance: float | None = None) -> Port:
         f"{side} has no example_input() (name one with {option})"
         for side, option, given in (
             (task.torch_name, "--torch-input", task.torch_input),
-            (task.flax_name, "--flax-input", task.flax_input),
+            (task.twin_name, "--twin-input", task.twin_input),
         )
         if given is None
     ]
@@ -173,8 +172,8 @@ def port(task: Task, tolerance: float | None = None) -> Port:
 def _prove(pair: FilledPair, task: Task, tolerance: float | None) -> MatchProof:
     """The matching of a filled pair, proved by outputs with random weights."""
     ours = TorchForward(pair.torch_model, task.torch_input)
-    theirs = FlaxForward(pair.flax, pair.values)
-    with running(f"a forward pass of {task.torch_name} or {task.flax_name}"):
+    theirs = pair.twin.forward(pair.filled)
+    with running(f"a forward pass of {task.torch_name} or {task.twin_name}"):
         return prove(ours, theirs, pair.matching, tolerance)
 
 
@@ -205,26 +204,26 @@ def fill(task: Task) -> FilledPair:
     with running(task.torch_name):
         if task.replay is not None:
             torch.manual_seed(task.replay)
-        ours = torch_model(task.torch_factory, task.torch_name, task.flax_name)
+        ours = torch_model(task.torch_factory, task.torch_name, task.twin_name)
     bound = portinit_torch.bind(ours, chosen)
     initializers = {str(rule.name): str(rule.initializer) for rule in bound.rules}
     inexact: Mapping[str, tuple[str, ...]] = {}
     if task.replay is not None:
         bound = bound.with_values(chosen.replay(task.replay))
         inexact = chosen.inexact()
-    flax = flax_model(task.flax_factory, task.flax_name, task.flax_input)
+    twin = twin_model(task.twin_factory, task.twin_name, task.twin_input)
+    request = MatchRequest.of(task.names, task.stacked)
     with warnings.catch_warnings(record=True) as caught:  # of pairs that are guessed
         warnings.simplefilter("always")
-        bound, summed = _with_one_bias(flax.empty, bound, key, task)
-        plans = leaf_plans(flax.empty, bound, MatchRequest.of(task.names, task.stacked))
-        matching = portinit_flax.match(flax.empty, bound, task.names, stacked=task.stacked)
+        bound, summed = _with_one_bias(twin, bound, key, request)
+        plans, matching = twin.plans(bound, request), twin.match(bound, request)
         if task.replay is None or summed:
             portinit_torch.initialize(ours, bound, key)
-        values = portinit_flax.initialize(flax.empty, bound, key, task.names, stacked=task.stacked)
+        filled = twin.initialize(bound, key, request)
     guessed = dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning)
-    notes += [*summed, *flax.notes]
+    notes += [*summed, *twin.notes]
     return FilledPair(
-        ours, flax, values, bound, plans, initializers, tuple(notes), inexact, matching,
+        ours, twin, filled, bound, plans, initializers, tuple(notes), inexact, matching,
         tuple(guessed),
     )  # fmt: skip
 
@@ -237,7 +236,7 @@ def _recipe(task: Task) -> tuple[Recipe, list[str]]:
         with running(task.torch_name), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # parameters that cannot be carried are refused below
             return portinit_torch.trace(
-                lambda: torch_model(task.torch_factory, task.torch_name, task.flax_name)
+                lambda: torch_model(task.torch_factory, task.torch_name, task.twin_name)
             ), []
     except portinit_torch.TraceError as error:
         if task.replay is not None:
@@ -250,17 +249,20 @@ def _recipe(task: Task) -> tuple[Recipe, list[str]]:
 
 
 def _with_one_bias(
-    empty: Any, bound: Recipe, key: portinit.Key, task: Task
+    twin: TwinModel, bound: Recipe, key: portinit.Key, request: MatchRequest
 ) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe with a recurrent layer's two biases in one, where Flax's cells have one."""
+    """The recipe with a recurrent layer's two biases in one, where the twin's cells have one."""
     if not any(is_recurrent_bias(name) for name in bound.names):
         return bound, ()
     try:
-        portinit_flax.match(empty, bound, task.names, stacked=task.stacked)
+        twin.match(bound, request)
     except RecipeError as error:
         if "sum_biases" not in str(error):
             raise
-        note = "Flax's recurrent cells have one bias: bias_ih + bias_hh is bias_ih on both sides"
+        note = (
+            f"{twin.framework}'s recurrent cells have one bias: bias_ih + bias_hh is bias_ih on "
+            "both sides"
+        )
         return portinit.sum_biases(bound, key), (note,)
     return bound, ()
 
@@ -270,17 +272,11 @@ def compare(pair: FilledPair) -> Port:
     return Port(pair, _rows(pair), notes=list(pair.notes))
 
 
-def flat_arrays(values: Any) -> dict[str, jax.Array]:
-    """The arrays of a filled Flax model by path, its collection left out."""
-    found, arrays, _ = leaves(tree_of(values))
-    return {"/".join(leaf.path): arrays[leaf.position] for leaf in found}
-
-
 def _rows(pair: FilledPair) -> list[ParameterRow]:
     """A row for each parameter, in the PyTorch model's own order."""
     state = pair.torch_model.state_dict()
     places = {name: place for place, name in enumerate(pair.recipe.names)}
-    _, arrays, _ = leaves(tree_of(pair.values))
+    arrays = pair.twin.forward(pair.filled).arrays
     rows = []
     for plan in pair.plans:
         leaf, name = plan.leaf, plan.parameter.name
@@ -311,8 +307,9 @@ def _compare_outputs(done: Port, task: Task, tolerance: float | None) -> None:
     arguments, note = torch_arguments(task.torch_input)
     with running(f"the forward pass of {task.torch_name}"):
         ours = output_leaves(torch_forward(pair.torch_model, arguments))
-    with running(f"the forward pass of {task.flax_name}"):
-        theirs = pair.flax.forward(pair.values)
+    with running(f"the forward pass of {task.twin_name}"):
+        forward = pair.twin.forward(pair.filled)
+        theirs = forward.outputs(forward.arrays)
     found = compare_outputs(ours, theirs, tolerance)
     done.forward, done.excess = found.gap, found.excess
     done.notes += [*([note] if note else []), *found.notes]

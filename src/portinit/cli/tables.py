@@ -32,7 +32,7 @@ def print_port(console: Console, title: str, done: Port, verbose: bool) -> None:
         _print_below(console, problem, "red")
     odd = done.rows if verbose else [row for row in done.rows if not row.same]
     if odd:
-        _print_table(console, _rows(odd))
+        _print_table(console, _rows(odd, done.pair.twin.framework))
 
 
 def _parameters(done: Port) -> str:
@@ -43,7 +43,8 @@ def _parameters(done: Port) -> str:
     near = sum(row.near is not None for row in rows)
     more = f", {near} nearly" if near else ""
     more += f", {total - len(rows)} not proved" if len(rows) < total else ""
-    what = "identical in PyTorch and Flax" if proved else "filled alike under the names found"
+    same = f"identical in PyTorch and {done.pair.twin.framework}"
+    what = same if proved else "filled alike under the names found"
     return f"{sum(row.same for row in rows)} of {total} parameters {what}{more}"
 
 
@@ -64,9 +65,9 @@ def _print_below(console: Console, text: str, style: str) -> None:
     console.print(Padding(escape(text), (0, 0, 0, 2), expand=False), style=style, highlight=False)
 
 
-def _rows(rows: Sequence[ParameterRow]) -> Table:
+def _rows(rows: Sequence[ParameterRow], twin: str) -> Table:
     """A table of parameters, a row each."""
-    table = _table("", ["PyTorch", "Flax", "shape", "initializer", "bits"])
+    table = _table("", ["PyTorch", twin, "shape", "initializer", "bits"])
     for row in rows:
         verdict = f"[yellow]{row.near}[/]" if row.near else f"[red]{row.differing} differ[/]"
         verdict = "[green]same[/]" if row.same else verdict

@@ -1,4 +1,4 @@
-"""The proof of a matching, for a PyTorch module and a Flax model."""
+"""The proof of a matching, for a PyTorch module and its twin."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from portinit.random.keys import key
+from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.tables import NameTable
 from portinit.testing.proof.proof import prove
 from portinit.testing.proof.result import MatchProof
 from portinit.testing.proof.sides import Reference, Twin
 from portinit.testing.sides import recipe_of, torch_side
+from portinit.testing.twins import twin_of
 
 
 def prove_match(
@@ -87,18 +89,12 @@ def two_sides(
     ignore: str | Iterable[str] = (),
 ) -> tuple[Reference, Twin, Matching]:
     """The two models as functions of their weights, and how they match; see `prove_match`."""
-    from flax import nnx
-
-    from portinit_flax import initialize, match
-    from portinit_flax.forward import FlaxForward
-    from portinit_flax.forward import flax_model as model_of
     from portinit_torch.forward import TorchForward
 
-    flax = model_of(flax_model, inputs if flax_inputs is None else flax_inputs)
-    recipe = recipe_of(torch_side(torch_module))
-    matching: Matching = match(flax.empty, recipe, names, stacked=stacked, ignore=ignore)
-    empty = nnx.clone(flax.empty) if isinstance(flax.empty, nnx.Module) else flax.empty
+    twin = twin_of(flax_model, inputs if flax_inputs is None else flax_inputs).copied()
+    recipe, request = recipe_of(torch_side(torch_module)), MatchRequest.of(names, stacked, ignore)
+    matching = twin.match(recipe, request)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "[0-9]+ arrays are matched by a guess")
-        values = initialize(empty, recipe, key(0), names, stacked=stacked, ignore=ignore)
-    return TorchForward(torch_module, inputs), FlaxForward(flax, values), matching
+        filled = twin.initialize(recipe, key(0), request)
+    return TorchForward(torch_module, inputs), twin.forward(filled), matching

@@ -1,0 +1,96 @@
+"""Twins: PyTorch's model in another framework, as proofs and commands meet it.
+
+The adapter of a framework has a module ``twin``. Its ``twin(made, inputs, target)`` gives an object
+that satisfies :class:`TwinModel`; nothing else in a command depends on the framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from portinit.random.keys import Key
+from portinit.recipes.matching.plans import LeafPlan
+from portinit.recipes.matching.request import MatchRequest
+from portinit.recipes.matching.result import Matching
+from portinit.recipes.recipe import Recipe
+from portinit.testing.proof.sides import Twin
+
+
+class TwinModel(Protocol):
+    """A model that is to be filled like PyTorch's, and its example input."""
+
+    @property
+    def framework(self) -> str:
+        """What messages call the framework: ``"Flax"``."""
+
+    @property
+    def adapter(self) -> str:
+        """The adapter's package: ``"portinit_flax"``."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided for the user, a line each."""
+
+    def plans(self, recipe: Recipe, request: MatchRequest) -> list[LeafPlan]:
+        """What each array gets; a RecipeError lists all that does not fit."""
+
+    def match(self, recipe: Recipe, request: MatchRequest) -> Matching:
+        """The pairs of arrays and parameters; a RecipeError lists all that does not fit."""
+
+    def initialize(self, recipe: Recipe, key: Key, request: MatchRequest) -> Any:
+        """The model filled, as the adapter's ``initialize`` returns it."""
+
+    def forward(self, filled: Any) -> Twin:
+        """The filled model on its example input as a function of its arrays.
+
+        These are in the order of the leaves' positions, and outputs are in inference mode.
+        """
+
+    def paths(self, filled: Any) -> dict[str, Any]:
+        """The arrays of the filled model by path, to be written to a file."""
+
+    def copied(self) -> TwinModel:
+        """The same model, to be filled without a change of this one."""
+
+
+_ADAPTERS = {"flax": "portinit_flax", "keras": "portinit_keras"}
+"""The adapters of frameworks that have models, by the top-level module of their classes."""
+
+
+def made_by(factory: Callable[[], Any]) -> Any:
+    """What a factory makes: a Flax module without data, where nothing but Flax is loaded."""
+    others = [name for name in _ADAPTERS if name != "flax" and name in sys.modules]
+    if others:
+        made = factory()
+        if framework_of(made) in others:
+            return made
+    return importlib.import_module("portinit_flax.forward").made_abstract(factory)
+
+
+def framework_of(made: Any) -> str | None:
+    """The framework of a model by a class that its own comes from; None if none is known."""
+    for base in type(made).__mro__:
+        root = base.__module__.partition(".")[0]
+        if root in _ADAPTERS:
+            return root
+    return None
+
+
+def twin_of(made: Any, inputs: Any = None, target: str = "the factory") -> TwinModel:
+    """The twin that a factory made.
+
+    Args:
+        made: a model of a framework that portinit fills; what is of none of them is for Flax's
+            adapter to judge, as a library's wrapper of a linen module is.
+        inputs: the example input; None if there is none.
+        target: what the user calls the factory.
+
+    Raises:
+        portinit.RecipeError: the adapter cannot make a twin of it.
+    """
+    adapter = _ADAPTERS[framework_of(made) or "flax"]
+    twin: TwinModel = importlib.import_module(f"{adapter}.twin").twin(made, inputs, target)
+    return twin
