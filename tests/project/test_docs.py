@@ -27,8 +27,9 @@ from portinit.cli.commands import portinit as command_line
 
 ROOT = Path(__file__).parents[2]
 CHINESE = sorted((ROOT / "docs" / "zh").glob("*.md"))
-ORIGINALS = {"index.md": "start.md", "layers.md": "layers.md", "porting.md": "porting.md"}
+ORIGINALS = {"index.md": "start.md"}  # where the name is another
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ABRIDGED = {"recurrent.md", "tracing.md"}  # translations that leave something out
 OTHERS = [*CHINESE, *sorted((ROOT / "docs" / "api").glob("*.md"))]
 OTHERS += [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 WITHOUT_CODE = {"glossary.md", "guarantees.md"}
@@ -115,9 +116,11 @@ def code(block: Block) -> tuple[str, str, str]:
 
 @pytest.mark.parametrize("page", CHINESE, ids=ids)
 def test_a_translation_has_the_code_of_its_original(page: Path) -> None:
-    original = ROOT / "docs" / ORIGINALS[page.name]
-    found, wanted = (blocks(p.read_text("utf-8")) for p in (page, original))
-    assert [*map(code, found)] == [*map(code, wanted)]
+    original = ROOT / "docs" / ORIGINALS.get(page.name, page.name)
+    found, wanted = ([*map(code, blocks(p.read_text("utf-8")))] for p in (page, original))
+    left = iter(wanted)
+    assert all(block in left for block in found), "its code is not the original's, in its order"
+    assert len(found) == len(wanted) or page.name in ABRIDGED
 
 
 def run_session(block: Block, page: Path, module: ModuleType) -> None:
