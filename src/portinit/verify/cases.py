@@ -91,9 +91,13 @@ def _factors(initializer: Initializer) -> bool:
     return isinstance(initializer, kinds) or any(map(_factors, initializer.parts()))
 
 
+ROOT, PARAMETER = portinit.key(0xC0FFEE), "layers.0.weight"
+"""The key of a model and the name of its parameter that the matrix's cells are."""
+
+
 def key(number: int = 0) -> Key:
     """The key of the matrix's cells; others where a mode draws for several keys at once."""
-    first = portinit.key(0xC0FFEE).fold_in("layers.0.weight")
+    first = ROOT.fold_in(PARAMETER)
     return first.fold_in(number) if number else first
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-FRAMEWORKS = ("numpy", "array_api_strict", "torch", "jax", "cupy")
+FRAMEWORKS = ("numpy", "array_api_strict", "torch", "jax", "cupy", "mlx.core", "equinox", "haiku")
+"""The modules of the frameworks."""
 
 
 @dataclass(frozen=True)

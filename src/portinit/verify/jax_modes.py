@@ -16,13 +16,13 @@ _KEYS = 2  # that vmap and scan draw for
 
 def eager(device: Device, cells: Sequence[Cell]) -> Iterable[Sequence[Any]]:
     """One call a cell: portinit compiles each by itself."""
-    with _precision(cells):
+    with precision(cells):
         return [_on_host(_draw(cells, raw_key(device))) for cells in ([cell] for cell in cells)]
 
 
 def jit(device: Device, cells: Sequence[Cell]) -> Iterable[Sequence[Any]]:
     """All cells in one function, whose argument is the key."""
-    with _precision(cells):
+    with precision(cells):
         function = _jax().jit(lambda key: _draw(cells, key))
         return [[array] for array in _on_host(function(raw_key(device)))]
 
@@ -67,7 +67,7 @@ def in_another_mesh(device: Device) -> str | None:
 def _over_keys(
     device: Device | None, cells: Sequence[Cell], count: int, wrap: Callable[[Any], Any]
 ) -> Iterable[Sequence[Any]]:
-    with _precision(cells):
+    with precision(cells):
         keys = _put(np.asarray([key(n).words for n in range(count)], np.uint32), device)
         function = _jax().jit(wrap(lambda key: _draw(cells, key)))
         return [[*array] for array in _on_host(function(keys))]
@@ -92,7 +92,8 @@ def _on_host(arrays: Iterable[Any]) -> list[np.ndarray[Any, Any]]:
     return [np.asarray(array) for array in arrays]
 
 
-def _precision(cells: Sequence[Cell]) -> Any:
+def precision(cells: Sequence[Cell]) -> Any:
+    """A context with 64-bit mode where the cells' dtype needs it."""
     return _jax().enable_x64(cells[0].dtype in ("float64", "complex128"))
 
 

@@ -206,7 +206,10 @@ def _fit(row: Row, device: Device, full: bool) -> None:
             row.misses.append(Miss(name, f"a p-value of {row.p:.1e}"))
 
 
+_WITH_VERSIONS = ("numpy", "torch", "jax", "cupy", "mlx.core", "equinox", "haiku")
+
+
 def _versions() -> dict[str, str]:
-    names = [name for name in ("numpy", "torch", "jax", "cupy") if name not in absent()]
+    names = [name for name in _WITH_VERSIONS if name not in absent()]
     found = {name: str(importlib.import_module(name).__version__) for name in names}
     return {"portinit": portinit.__version__, **found}
