@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import torch
 from flax import linen, nnx
-from torch import nn
-from torch.nn import functional as F
-
 from tests.support.twins import TwinCase, floats, last
+from torch import nn
+from torch.nn import functional
 
 
 class Audio(nn.Module):
@@ -24,7 +23,7 @@ class Audio(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for conv, norm in zip(self.down, self.norms, strict=True):
-            x = x + F.gelu(norm(conv(x)))
+            x = x + functional.gelu(norm(conv(x)))
         return self.up(self.depthwise(x))
 
 
@@ -53,8 +52,11 @@ class ResBlock(nn.Module):
         nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        y = self.conv1(F.silu(self.norm1(x))) + self.time_proj(F.silu(t))[:, :, None, None]
-        return x + self.conv2(F.silu(self.norm2(y)))
+        y = (
+            self.conv1(functional.silu(self.norm1(x)))
+            + self.time_proj(functional.silu(t))[:, :, None, None]
+        )
+        return x + self.conv2(functional.silu(self.norm2(y)))
 
 
 class UNet(nn.Module):
@@ -95,9 +97,7 @@ class LinenUNet(linen.Module):
     def __call__(self, sample: Any, timestep: Any) -> Any:
         angles = timestep[:, None] * jnp.array([1.0, 0.1])
         t = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
-        t = linen.Dense(4, name="time_embed_2")(
-            linen.silu(linen.Dense(4, name="time_embed_0")(t))
-        )
+        t = linen.Dense(4, name="time_embed_2")(linen.silu(linen.Dense(4, name="time_embed_0")(t)))
         x, held = linen.Conv(4, (3, 3), padding=1, name="conv_in")(sample), []
         for i in range(2):
             x = LinenResBlock(name=f"down_blocks_{i}")(x, t)

@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import torch
 from flax import linen, nnx
-from torch import nn
-from torch.nn import functional as F
-
 from tests.support.twins import TwinCase, floats
+from torch import nn
+from torch.nn import functional
 
 
 class Expert(nn.Module):
@@ -54,9 +53,9 @@ class LinenMixture(linen.Module):
             LinenExpert, variable_axes={"params": 0}, split_rngs={"params": True},
             in_axes=None, out_axes=-1, axis_size=3,
         )(name="experts")  # fmt: skip
-        return linen.Dense(6, name="shared")(x) + (
-            experts(x) * (shares * kept)[..., None, :]
-        ).sum(-1)
+        return linen.Dense(6, name="shared")(x) + (experts(x) * (shares * kept)[..., None, :]).sum(
+            -1
+        )
 
 
 class Residual(nn.Module):
@@ -105,7 +104,9 @@ class Mlp(nn.Module):
         self.norm = nn.LayerNorm(6)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc3(F.gelu(self.fc2(self.norm(torch.tanh(self.fc1(x)))), approximate="tanh"))
+        return self.fc3(
+            functional.gelu(self.fc2(self.norm(torch.tanh(self.fc1(x)))), approximate="tanh")
+        )
 
 
 class HaikuLinear(linen.Module):
@@ -188,7 +189,9 @@ X = floats(24, 6)
 TWINS = {
     "mixture of experts": TwinCase(Mixture, LinenMixture, X),
     "scanned layers": TwinCase(Deep, LinenScanned, X),
-    "named as in haiku": TwinCase(Mlp, HaikuMlp, X),
+    "named as in haiku": TwinCase(
+        Mlp, HaikuMlp, X, names={"linear": "fc1", "linear_1": "fc2", "linear_2": "fc3"}
+    ),
     "named as in equinox": TwinCase(Mlp, EquinoxMlp, X),
     "kernels out by in": TwinCase(Mlp, OutInMlp, X),
 }

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from flax import linen, nnx
-from torch import nn
-from torch.nn import functional as F
-
 from tests.support.twins import TwinCase, tokens
+from torch import nn
+from torch.nn import functional
 
 
 class Conv1D(nn.Module):
@@ -39,9 +38,13 @@ class GptBlock(nn.Module):
             y.unflatten(-1, (2, 4)).transpose(1, 2)
             for y in self.c_attn(self.ln_1(x)).split(8, dim=-1)
         )
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        y = (
+            functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            .transpose(1, 2)
+            .flatten(2)
+        )
         x = x + self.c_proj(y)
-        return x + self.c_out(F.gelu(self.c_fc(self.ln_2(x)), approximate="tanh"))
+        return x + self.c_out(functional.gelu(self.c_fc(self.ln_2(x)), approximate="tanh"))
 
 
 class Gpt(nn.Module):
@@ -102,9 +105,9 @@ class BertLayer(nn.Module):
             part(x).unflatten(-1, (2, 4)).transpose(1, 2)
             for part in (self.query, self.key, self.value)
         )
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        y = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         x = self.attention_norm(x + self.dense(y))
-        return self.output_norm(x + self.output(F.gelu(self.intermediate(x))))
+        return self.output_norm(x + self.output(functional.gelu(self.intermediate(x))))
 
 
 class Outputs(NamedTuple):
@@ -198,16 +201,22 @@ class LlamaLayer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.input_layernorm(x)
-        q, k, v = (part(y).unflatten(-1, (2, 4)) for part in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            part(y).unflatten(-1, (2, 4)) for part in (self.q_proj, self.k_proj, self.v_proj)
+        )
         cos, sin = torch.from_numpy(COS), torch.from_numpy(SIN)
         q, k, v = (
             z.transpose(1, 2)
             for z in (rotary(q, cos, sin, torch.cat), rotary(k, cos, sin, torch.cat), v)
         )
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        y = (
+            functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            .transpose(1, 2)
+            .flatten(2)
+        )
         x = x + self.o_proj(y)
         y = self.post_attention_layernorm(x)
-        return x + self.down_proj(F.silu(self.gate_proj(y)) * self.up_proj(y))
+        return x + self.down_proj(functional.silu(self.gate_proj(y)) * self.up_proj(y))
 
 
 class Llama(nn.Module):
@@ -236,8 +245,7 @@ class NnxLlamaLayer(nnx.Module):
     def __call__(self, x: Any) -> Any:
         y = self.input_layernorm(x)
         q, k, v = (
-            part(y).reshape(*x.shape[:2], 2, 4)
-            for part in (self.q_proj, self.k_proj, self.v_proj)
+            part(y).reshape(*x.shape[:2], 2, 4) for part in (self.q_proj, self.k_proj, self.v_proj)
         )
         q, k = (rotary(z, COS, SIN, jnp.concatenate) for z in (q, k))
         x = x + self.o_proj(causal(q, k, v).reshape(x.shape))
@@ -270,7 +278,7 @@ class Gated(nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         x = self.embed(ids)
-        return self.head(x + self.down(F.silu(self.gate(x)) * self.up(x)))
+        return self.head(x + self.down(functional.silu(self.gate(x)) * self.up(x)))
 
 
 class LinenGated(linen.Module):
@@ -287,9 +295,7 @@ IDS = tokens(3, 6, below=8)
 
 TWINS = {
     "gpt with conv1d and tied embeddings": TwinCase(Gpt, LinenGpt, IDS),
-    "bert in a wrapper": TwinCase(
-        Bert, Pretrained, {"input_ids": IDS}, invisible=("key.bias",)
-    ),
+    "bert in a wrapper": TwinCase(Bert, Pretrained, {"input_ids": IDS}, invisible=("key.bias",)),
     "llama with rotary attention": TwinCase(Llama, lambda: NnxLlama(nnx.Rngs(0)), IDS),
     "gated with names that say nothing": TwinCase(Gated, LinenGated, IDS),
 }

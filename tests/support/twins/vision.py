@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import torch
 from flax import linen, nnx
-from torch import nn
-from torch.nn import functional as F
-
 from tests.support.twins import TwinCase, floats, last
+from torch import nn
+from torch.nn import functional
 
 
 class Block(nn.Module):
@@ -69,9 +68,9 @@ class Layer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        y = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         x = x + self.proj(y)
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return x + self.fc2(functional.gelu(self.fc1(self.norm2(x))))
 
 
 class ViT(nn.Module):
@@ -141,7 +140,9 @@ class LinenViT(linen.Module):
             qkv = linen.DenseGeneral((3, 2, 4), name=f"layers_{i}_qkv")(y)
             y = attend(*jnp.moveaxis(qkv, 2, 0)).reshape(x.shape)
             x = x + linen.Dense(8, name=f"layers_{i}_proj")(y)
-            y = linen.Dense(8, name=f"layers_{i}_fc1")(linen.LayerNorm(1e-5, name=f"layers_{i}_norm2")(x))
+            y = linen.Dense(8, name=f"layers_{i}_fc1")(
+                linen.LayerNorm(1e-5, name=f"layers_{i}_norm2")(x)
+            )
             x = x + linen.Dense(8, name=f"layers_{i}_fc2")(jax.nn.gelu(y, approximate=False))
         return linen.Dense(8, name="head")(linen.LayerNorm(1e-5, name="norm")(x)[:, 0])
 
