@@ -11,7 +11,7 @@ from portinit.checkpoints import TensorSpec
 from portinit.checkpoints.tensors import ParameterPart, chosen_dtype, require_suited
 from portinit.recipes.matching.tables import NameTable
 from portinit_flax.matching import LeafPlan, MatchRequest, leaf_plans
-from portinit_flax.tree import Path, leaves, paths_of, tree_of
+from portinit_flax.tree import FlatTree, Path, tree_of
 from portinit_jax.array_fills import ArrayFill, array_fills
 
 
@@ -51,8 +51,8 @@ def checkpoint_tensors(
     ('fc/kernel', 'fc.weight', (3, 2), 'bfloat16')
     """
     tree = tree_of(model)
-    paths = list(paths_of(tree))
-    labels = {leaf.position: leaf.path for leaf in leaves(tree)[0]}
+    flat = FlatTree.of(tree)
+    paths, labels = flat.paths, {leaf.position: leaf.path for leaf in flat.leaves}
     plans = leaf_plans(model, recipe, MatchRequest.of(names, stacked))
     fills = array_fills(plans, [None] * len(paths))
     found = [_spec(fill, labels[fill.position], paths[fill.position], dtype) for fill in fills]

@@ -17,10 +17,10 @@ from portinit.recipes.matching.tables import NameTable
 from portinit.recipes.matching.uses import Uses
 from portinit.recipes.recipe import require_recipe
 from portinit.recipes.rule import raise_misfits
-from portinit_flax.matching import FlaxTree, leaf_plans
+from portinit_flax.matching import FlaxTree
 from portinit_flax.random_state import fill_random_state, without_values
 from portinit_flax.shardings import placements
-from portinit_flax.tree import tree_of
+from portinit_flax.tree import FlatTree, tree_of
 from portinit_jax.array_fills import ArrayFill, CompiledFill, array_fills, fill_arrays
 from portinit_jax.backend import BACKEND
 from portinit_jax.programs import FillSpec, lower
@@ -117,7 +117,7 @@ class PreparedModel:
     """A model and what is to be done to it, all checked."""
 
     model: Any
-    tree: Any
+    tree: FlatTree
     fills: tuple[ArrayFill, ...]
 
     @classmethod
@@ -125,17 +125,19 @@ class PreparedModel:
         """A model and its fills, or a RecipeError that lists all that does not fit."""
         require_recipe(recipe)
         tree = tree_of(model)
-        planned = leaf_plans(model, recipe, request)
+        flat = FlatTree.of(tree)
+        planned = plans.leaf_plans(FlaxTree.of(model, flat), recipe, request)
         filled = {plan.leaf.position for plan in planned}
-        raise_misfits("every array must get values", [*without_values(model, tree, filled)])
-        return cls(model, tree, tuple(array_fills(planned, placements(tree, shardings))))
+        raise_misfits("every array must get values", [*without_values(model, flat, filled)])
+        places = placements(tree, flat, shardings)
+        return cls(model, flat, tuple(array_fills(planned, places)))
 
     def fill(self, key: Any, program: Callable[[FillSpec], CompiledFill] | None = None) -> Any:
         """The model, filled by programs of the arrays' specs or by what is had soonest."""
-        values, structure = jax.tree.flatten(self.tree)
+        values = [*self.tree.values]
         for position, array in fill_arrays(self.fills, key, program).items():
             values[position] = array
-        filled = jax.tree.unflatten(structure, values)
+        filled = jax.tree.unflatten(self.tree.structure, values)
         if not isinstance(self.model, nnx.Module):
             return filled
         nnx.update(self.model, filled)

@@ -14,7 +14,7 @@ from portinit.recipes.matching.plans import LeafPlan as LeafPlan
 from portinit.recipes.matching.request import MatchRequest as MatchRequest
 from portinit.recipes.matching.tree import Tree
 from portinit_flax.recurrent import cells_of
-from portinit_flax.tree import classes_of, definition_order, leaves, tree_of
+from portinit_flax.tree import FlatTree, classes_of, definition_order, tree_of
 
 _GATES = frozenset(
     {"ii", "if", "if_", "ig", "io", "hi", "hf", "hg", "ho"}  # LSTM
@@ -45,9 +45,10 @@ class FlaxTree(Tree):
     }
 
     @classmethod
-    def of(cls, model: Any) -> Self:
-        """The arrays of an nnx module, or of a tree."""
-        return cls(leaves(tree_of(model))[0], classes_of(model), lambda: definition_order(model))
+    def of(cls, model: Any, flat: FlatTree | None = None) -> Self:
+        """The arrays of an nnx module, or of a tree; ``flat`` where they have been read."""
+        flat = flat or FlatTree.of(tree_of(model))
+        return cls(flat.leaves, classes_of(model), lambda: definition_order(model))
 
     def class_of(self, path: Path) -> str | None:
         """The class of the module that owns a leaf: known, or told by linen's name for it."""

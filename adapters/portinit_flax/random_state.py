@@ -12,25 +12,24 @@ import numpy as np
 from flax import nnx
 
 from portinit import Key
-from portinit_flax.tree import paths_of
+from portinit_flax.tree import FlatTree, paths_of
 from portinit_jax.keys import as_key, fold_in
 
 
-def without_values(model: Any, tree: Any, filled: AbstractSet[int]) -> Iterator[str]:
+def without_values(model: Any, tree: FlatTree, filled: AbstractSet[int]) -> Iterator[str]:
     """A line for each array of a model that has no values and would get none.
 
     Args:
         model: what is filled.
-        tree: its tree, as ``tree_of`` gives it.
+        tree: its arrays.
         filled: the numbers of the tree's leaves that get values.
     """
-    pairs = zip(paths_of(tree), jax.tree.leaves(tree), strict=True)
-    rest = [pair for position, pair in enumerate(pairs) if position not in filled]
+    rest = [(tree.paths[i], value) for i, value in enumerate(tree.values) if i not in filled]
     cure = "give it its values first, those of model.init for example"
     if isinstance(model, nnx.Module):
         given = nnx.Any(nnx.Param, nnx.BatchStat, nnx.RngState)
-        others = nnx.state(model, nnx.Not(given))
-        rest += zip(paths_of(others), jax.tree.leaves(others), strict=True)
+        others = FlatTree.of(nnx.state(model, nnx.Not(given)))
+        rest += zip(others.paths, others.values, strict=True)
         cure = "make the module without nnx.eval_shape, or give it its values first"
     for path, x in rest:
         if isinstance(x, jax.ShapeDtypeStruct):

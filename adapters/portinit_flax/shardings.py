@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import jax
 from flax import linen, nnx
-from flax.core.meta import AxisMetadata
 from flax.linen import spmd
 from jax.sharding import NamedSharding, Sharding
 
+from portinit_flax.tree import FlatTree
 from portinit_jax import placements as jax_placements
 from portinit_jax.placements import mesh_in_context, sharding_of
 
 
-def placements(tree: Any, given: Any = None) -> list[Sharding | None]:
+def placements(tree: Any, flat: FlatTree, given: Any = None) -> list[Sharding | None]:
     """A sharding for each leaf of a tree, or none for the default device.
 
     Args:
         tree: arrays or their structs, in boxes or not.
+        flat: the tree's leaves.
         given: as for :func:`portinit_jax.placements.placements`.
 
     Raises:
         ValueError: ``given`` is no prefix of the tree, or a spec stands without a mesh in context.
     """
-    return jax_placements.placements(tree, given, [*_own(tree)])
-
-
-def _own(tree: Any) -> Iterator[Sharding | None]:
     mesh = mesh_in_context()
-    for box in jax.tree.leaves(tree, is_leaf=_is_box):
-        leaves = jax.tree.leaves(box)
-        annotated = _annotation(box, mesh) if len(leaves) == 1 else None
-        for leaf in leaves:
-            yield sharding_of(leaf, annotated, mesh)
-
-
-def _is_box(x: Any) -> bool:
-    return isinstance(x, AxisMetadata | nnx.Variable)
+    own = [
+        sharding_of(leaf, None if box is None else _annotation(box, mesh), mesh)
+        for leaf, box in zip(flat.values, flat.boxes, strict=True)
+    ]
+    return jax_placements.placements(tree, given, own)
 
 
 def _annotation(box: Any, mesh: Any) -> NamedSharding | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen, nnx
 from flax.core.meta import AxisMetadata
 
@@ -38,48 +40,99 @@ def tree_of(model: Any) -> Any:
     return model
 
 
+@dataclass(frozen=True)
+class FlatTree:
+    """A tree, read once: its leaves in JAX's order.
+
+    Attributes:
+        paths: the leaves' paths; boxes (partitioned parameters, nnx variables) on the way are
+            passed over.
+        values: the leaves.
+        boxes: the box that holds a leaf and no other; None where there is none.
+        structure: the tree's structure.
+    """
+
+    paths: list[Path]
+    values: list[Any]
+    boxes: list[Any]
+    structure: Any
+
+    @classmethod
+    def of(cls, tree: Any) -> FlatTree:
+        """Read a tree."""
+        values, structure = jax.tree.flatten(tree)
+        paths: list[Path] = []
+        boxes: list[Any] = []
+        for keys, node in jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_box)[0]:
+            path = path_of(keys)
+            if not is_box(node):
+                paths.append(path)
+                boxes.append(None)
+                continue
+            held = jax.tree_util.tree_flatten_with_path(node)[0]
+            for inner, _ in held:
+                paths.append(path + path_of(k for k in inner if not isinstance(k, _Attribute)))
+                boxes.append(node if len(held) == 1 else None)
+        return cls(paths, values, boxes, structure)
+
+    @cached_property
+    def leaves(self) -> list[Leaf]:
+        """The parameters among the leaves.
+
+        A tree with linen's ``params`` collection gives its parameters and batch statistics only.
+        Leaves without a shape, such as the functions in an Equinox module, are no parameters.
+
+        Raises:
+            portinit.RecipeError: two leaves have the same path.
+        """
+        paths: Sequence[Path] = self.paths
+        collected = any(path[:1] == ("params",) for path in paths)
+        if collected:
+            known = [path[:1] in _COLLECTED for path in paths]
+            paths = [path[1:] for path in paths]
+        chosen = [
+            Leaf(i, path, tuple(value.shape), value.dtype, path)
+            for i, (path, value) in enumerate(zip(paths, self.values, strict=True))
+            if (not collected or known[i]) and hasattr(value, "dtype")
+        ]
+        counts = Counter([leaf.path for leaf in chosen])
+        raise_misfits(
+            "each array of a tree must have a path of its own",
+            [f"{'/'.join(path)}: {count} arrays" for path, count in counts.items() if count > 1],
+        )
+        return chosen
+
+
+_Attribute = jax.tree_util.GetAttrKey
+_COLLECTED = {(name,) for name in COLLECTIONS}
+
+
+def is_box(node: Any) -> bool:
+    """Whether Flax keeps an array, and what it notes of it, in a node of a tree."""
+    cls: Any = type(node)
+    return not _is_plain(cls) and isinstance(node, AxisMetadata | nnx.Variable)
+
+
+@lru_cache(maxsize=1024)
+def _is_plain(cls: Any) -> bool:
+    """Whether a class is one of Python's containers or of arrays that have their values or none."""
+    plain = dict, list, tuple, type(None), np.ndarray, jax.ShapeDtypeStruct, jax.Array
+    return issubclass(cls, plain) and not issubclass(cls, jax.core.Tracer)
+
+
 def leaves(tree: Any) -> tuple[list[Leaf], list[Any], Any]:
     """The parameters among a tree's leaves, all leaves, and the tree's structure.
-
-    Boxes (partitioned parameters, nnx variables) are looked through. A tree with linen's
-    ``params`` collection gives its parameters and batch statistics only. Leaves without a shape,
-    such as the functions in an Equinox module, are no parameters.
 
     Raises:
         portinit.RecipeError: two leaves have the same path.
     """
-    flat, structure = jax.tree.flatten(tree)
-    paths = list(paths_of(tree))
-    collected = any(path[:1] == ("params",) for path in paths)
-    chosen = [
-        Leaf(i, path[collected:], tuple(leaf.shape), leaf.dtype, path[collected:])
-        for i, (path, leaf) in enumerate(zip(paths, flat, strict=True))
-        if (not collected or path[0] in COLLECTIONS) and hasattr(leaf, "dtype")
-    ]
-    counts = Counter(leaf.path for leaf in chosen)
-    raise_misfits(
-        "each array of a tree must have a path of its own",
-        [f"{'/'.join(path)}: {count} arrays" for path, count in counts.items() if count > 1],
-    )
-    return chosen, flat, structure
+    flat = FlatTree.of(tree)
+    return flat.leaves, flat.values, flat.structure
 
 
-def paths_of(tree: Any) -> Iterator[Path]:
+def paths_of(tree: Any) -> list[Path]:
     """The paths of a tree's leaves, in JAX's order; boxes on the way are passed over."""
-    for keys, node in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_box)[0]:
-        path = path_of(keys)
-        if not _is_box(node):
-            yield path
-            continue
-        for inner, _ in jax.tree_util.tree_flatten_with_path(node)[0]:
-            yield path + path_of(k for k in inner if not isinstance(k, _Attribute))
-
-
-_Attribute = jax.tree_util.GetAttrKey
-
-
-def _is_box(node: Any) -> bool:
-    return isinstance(node, AxisMetadata | nnx.Variable)
+    return FlatTree.of(tree).paths
 
 
 def classes_of(model: Any) -> dict[Path, str]:
@@ -120,7 +173,7 @@ class _Walk:
     _seen: set[int] = field(default_factory=set)
 
     def visit(self, node: Any, path: Path, found: list[Path]) -> None:
-        if _is_box(node) or (hasattr(node, "dtype") and hasattr(node, "shape")):
+        if is_box(node) or (hasattr(node, "dtype") and hasattr(node, "shape")):
             found.append(path)
             return
         if id(node) in self._seen:

@@ -142,8 +142,13 @@ def torch_name(path: Sequence[str]) -> str:
     'layers.0.linear1.weight'
     """
     *modules, leaf = path
-    parts = [re.sub(r"_(\d+)$", r".\1", module) for module in modules]
-    return ".".join([*parts, _LEAVES.get(leaf, leaf)])
+    return ".".join([*map(_numbered, modules), _LEAVES.get(leaf, leaf)])
+
+
+def _numbered(module: str) -> str:
+    """A module's name with a number behind an underscore as a list's index."""
+    name, underscore, number = module.rpartition("_")
+    return f"{name}.{number}" if underscore and number.isdecimal() else module
 
 
 _ATTENTION = {"query": "in", "key": "in", "value": "in", "out": "out"}
@@ -169,18 +174,21 @@ def flax_layout(path: Sequence[str], ndim: int) -> Layout:
     return LAYOUTS["torch"]
 
 
-def signature(name: str) -> tuple[str, ...]:
-    """A name as words, split at dots and underscores, to compare spellings.
+def signature(name: str) -> str:
+    """A name with all its words between dots, to compare spellings.
 
     >>> signature("layers.0.linear1") == signature("layers_0/linear1")
     True
     """
-    first, *others = name.replace("/", ".").replace("_", ".").split(".")
+    dotted = name.replace("/", ".").replace("_", ".")
+    if ".." not in dotted:
+        return dotted
+    first, *others = dotted.split(".")
     # An underscore at the end belongs to the word: ``mean_`` is another name than ``mean``.
-    return (first, *filter(None, others[:-1]), *others[-1:])
+    return ".".join([first, *filter(None, others[:-1]), *others[-1:]])
 
 
-def signatures_of(path: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def signatures_of(path: Sequence[str]) -> Iterator[str]:
     """The names that a Flax path may be, as signatures: as it is written, and translated."""
     yield signature(".".join(path))
     *modules, leaf = path

@@ -7,7 +7,7 @@ import glob
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from portinit.arrays.layouts import LAYOUTS, Layout, Shape, as_layout
@@ -89,8 +89,9 @@ class Rule:
         if isinstance(self.layout, str):
             object.__setattr__(self, "layout", as_layout(self.layout))
         for name in ("kind", "source", "layer", "drawn_as"):
-            if not isinstance(getattr(self, name), str | None):
-                raise TypeError(f"{name} must be text, got {getattr(self, name)!r}")
+            text = getattr(self, name)
+            if text is not None and not isinstance(text, str):
+                raise TypeError(f"{name} must be text, got {text!r}")
 
     @cached_property
     def name(self) -> str | None:
@@ -122,12 +123,16 @@ class Rule:
         names = (parameter.name, *parameter.other_names)
         if parameter.kind == "parametrized" and not self._names_stored(names):
             return False
-        return any(map(self._has, names))
+        return self._has(parameter.name) or any(map(self._has, parameter.other_names))
 
     def _has(self, name: str) -> bool:
         if self.name is not None:
             return self.name == name
-        return fnmatch.fnmatchcase(name, self.pattern)
+        return self._regex.match(name) is not None
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        return re.compile(fnmatch.translate(self.pattern))
 
     def _names_stored(self, names: Iterable[str]) -> bool:
         leaves = {name.rpartition(".")[2] for name in names}
@@ -135,14 +140,17 @@ class Rule:
 
     def bound(self, parameter: Parameter) -> Rule:
         """The rule for one parameter, with all that the model tells filled in."""
-        return replace(
-            self,
-            pattern=glob.escape(parameter.name),
-            initializer=self.initializer.bound(parameter),
-            layout=self.layout or usual_layout(parameter),
-            kind=None,
-            layer=parameter.kind or self.layer,
+        name = parameter.name
+        return Rule(
+            glob.escape(name) if _SPECIAL.search(name) else name,
+            self.initializer.bound(parameter),
+            self.layout or usual_layout(parameter),
             shape=parameter.shape if self.shape is None else self.shape,
+            buffer=self.buffer,
+            source=self.source,
+            value=self.value,
+            layer=parameter.kind or self.layer,
+            drawn_as=self.drawn_as,
             other_names=parameter.other_names or self.other_names,
         )
 
@@ -178,7 +186,7 @@ class RuleIndex:
         for number, rule in self.patterns:
             if number > limit:
                 break
-            if rule.matches(parameter):
+            if rule.kind in (None, parameter.kind) and rule.matches(parameter):
                 return rule
         return found
 
