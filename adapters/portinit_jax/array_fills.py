@@ -67,7 +67,7 @@ class ArrayFill:
     @cached_property
     def values(self) -> tuple[Plan, ...]:
         """The values' plan, or those of the layers."""
-        return tuple(p.rule.initializer.planned(p.grid, self.dtype) for p in self.plans)
+        return tuple([plan.values for plan in self.plans])
 
     @cached_property
     def is_joined(self) -> bool:

@@ -6,16 +6,16 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, Shape
-from portinit.initializers.base import Initializer, Parameter
-from portinit.initializers.jax_schemes import variance_scaling
-from portinit.initializers.like_jax import like_jax
+from portinit.backends.plan import Plan
+from portinit.initializers.base import Parameter
+from portinit.recipes.matching.equal_plans import EqualPlans
 from portinit.recipes.matching.leaf import Leaf
 from portinit.recipes.matching.leaf_layouts import FoundLeaf
 from portinit.recipes.matching.matcher import Matcher
@@ -31,13 +31,23 @@ from portinit.recipes.rule import RecipeError, Rule, raise_misfits
 
 @dataclass(frozen=True)
 class LeafPlan:
-    """What one leaf gets: a parameter of the recipe or some rows of it, and how it lies."""
+    """What one leaf gets: a parameter of the recipe or some rows of it, and how it lies.
+
+    Attributes:
+        leaf: the array, or the part of it.
+        parameter: the parameter, or the rows of it.
+        rule: the parameter's rule, bound to it.
+        layout: how the leaf's axes are PyTorch's.
+        grid: the parameter's elements that the leaf holds.
+        values: what their values are; leaves with equal ones share it.
+    """
 
     leaf: Leaf
     parameter: ParameterSlice
     rule: Rule
     layout: Layout
     grid: Grid
+    values: Plan
 
     @property
     def is_cut_out(self) -> bool:
@@ -117,18 +127,39 @@ def plans_of(matcher: Matcher, recipe: Recipe) -> tuple[list[LeafPlan], list[str
     misfits += [f"{name}: no such parameter in the tree" for name in matcher.unclaimed]
     if not matcher.known.is_complete:
         misfits += unused(recipe, matcher.claimed)
-    plans = []
+    equal = EqualPlans()
+    placed: list[_Placed] = []
     for found, layout in matcher.found:
         try:
-            plans.append(_plan(found, layout, matcher, recipe))
+            placed.append(_place(found, layout, matcher, recipe, equal))
         except RecipeError as error:
             misfits += error.misfits
         except ValueError as error:
             misfits.append(f"{found.leaf.label}: {error}")
-    return plans, [*misfits, *_uncovered(plans, matcher.request), *_unsuited(plans)]
+    misfits += _uncovered(placed, matcher.request)
+    plans = []
+    for one in placed:
+        try:
+            values = equal.plan(one.rule.initializer, one.grid, dtype_name(one.leaf.dtype))
+            plans.append(LeafPlan(*one, values))
+        except (ValueError, TypeError) as error:
+            misfits.append(f"{one.leaf.label} {one.leaf.shape}: {error}")
+    return plans, misfits
 
 
-def _plan(found: FoundLeaf, layout: Layout, matcher: Matcher, recipe: Recipe) -> LeafPlan:
+class _Placed(NamedTuple):
+    """A leaf's plan without its values, which may not be defined for it."""
+
+    leaf: Leaf
+    parameter: ParameterSlice
+    rule: Rule
+    layout: Layout
+    grid: Grid
+
+
+def _place(
+    found: FoundLeaf, layout: Layout, matcher: Matcher, recipe: Recipe, equal: EqualPlans
+) -> _Placed:
     leaf, parameter, tree = found.leaf, found.parameter, matcher.tree
     rule = matcher.known.rule(parameter.name)
     whole = rule.shape if rule else None
@@ -137,9 +168,11 @@ def _plan(found: FoundLeaf, layout: Layout, matcher: Matcher, recipe: Recipe) ->
         if unstated is not None:
             raise ValueError(unstated)
     described = tree.describe(leaf.path, parameter.name, layout)
-    whole_shape = None if parameter.is_whole else whole
-    bound = _bound(found, replace(described, shape=whole_shape or described.shape), recipe)
-    if _names_axes(bound.initializer) and layout.roles == "oi":
+    asked = described
+    if whole and not parameter.is_whole:
+        asked = replace(described, shape=whole)
+    bound = _bound(found, asked, recipe)
+    if layout.roles == "oi" and equal.names_axes(bound.initializer):
         layout = replace(layout, roles="as is")  # axes are PyTorch's, on either side
     grid = Grid.whole(layout.seen(leaf.shape), layout)
     if not parameter.is_whole:
@@ -149,7 +182,7 @@ def _plan(found: FoundLeaf, layout: Layout, matcher: Matcher, recipe: Recipe) ->
                 f"{parameter} needs an array of {wanted} in PyTorch, got {described.shape}"
             )
         grid = _grid_within(grid, parameter, whole)
-    return LeafPlan(leaf, parameter, bound, layout, grid)
+    return _Placed(leaf, parameter, bound, layout, grid)
 
 
 def _grid_within(grid: Grid, parameter: ParameterSlice, whole: Shape) -> Grid:
@@ -171,16 +204,9 @@ def _bound(found: FoundLeaf, described: Parameter, recipe: Recipe) -> Rule:
     return recipe.rule_for(described)
 
 
-def _names_axes(initializer: Initializer) -> bool:
-    """Whether an initializer computes fans on axes that are named; not in JAX's own order."""
-    if isinstance(initializer, variance_scaling):
-        return initializer.names_axes
-    return not isinstance(initializer, like_jax) and any(map(_names_axes, initializer.parts()))
-
-
-def _uncovered(plans: Sequence[LeafPlan], request: MatchRequest) -> Iterator[str]:
+def _uncovered(plans: Sequence[_Placed], request: MatchRequest) -> Iterator[str]:
     """Parameters of which some elements are in no array, or in two."""
-    parts: dict[str, list[LeafPlan]] = {}
+    parts: dict[str, list[_Placed]] = {}
     for plan in plans:
         if not plan.parameter.is_whole and not request.ignores(plan.parameter.name):
             parts.setdefault(plan.parameter.name, []).append(plan)
@@ -193,11 +219,3 @@ def _uncovered(plans: Sequence[LeafPlan], request: MatchRequest) -> Iterator[str
         if (uses > 1).any() or (absent and not may_lack(rule, absent)):
             held = [plan.parameter.rows or str(plan.parameter) for plan in own]
             yield f"{name}: each of its {shape[0]} rows must be in one array, got {held}"
-
-
-def _unsuited(plans: Sequence[LeafPlan]) -> Iterator[str]:
-    for plan in plans:
-        try:
-            plan.rule.initializer.planned(plan.grid, dtype_name(plan.leaf.dtype))
-        except (ValueError, TypeError) as error:
-            yield f"{plan.leaf.label} {plan.leaf.shape}: {error}"
