@@ -33,7 +33,9 @@ def test_mypy_accepts_the_code_and_rejects_its_typos(tmp_path: Path) -> None:
     assert {int(number) for number, _ in errors} == typos(), done.stdout + done.stderr
 
 
-@pytest.mark.skipif(shutil.which("pyright") is None, reason="pyright is not installed")
+@pytest.mark.skipif(
+    None in map(shutil.which, ("pyright", "node")), reason="pyright or Node.js is not installed"
+)
 def test_pyright_accepts_the_code_and_rejects_its_typos(tmp_path: Path) -> None:
     shutil.copy(CODE, tmp_path)
     settings = {"include": [CODE.name], "extraPaths": PATHS}

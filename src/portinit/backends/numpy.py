@@ -59,9 +59,8 @@ class NumpyBackend(Backend):
     def overwrite(self, out: Any, mask: Any, plan: Plan, request: Request) -> None:
         if isinstance(plan, Full) and str(plan.value) == "0.0" and out.itemsize in _INTEGERS:
             bits = out.view(_INTEGERS[out.itemsize])
-            np.multiply(
-                bits, np.logical_not(mask, order="C"), out=bits
-            )  # without a branch for each element
+            kept = np.logical_not(mask, order="C")
+            np.multiply(bits, kept, out=bits)  # without a branch for each element
         else:
             super().overwrite(out, mask, plan, request)
 
