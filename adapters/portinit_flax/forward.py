@@ -22,9 +22,11 @@ from portinit.probes.inputs import (
     map_arrays,
 )
 from portinit.probes.outputs import output_leaves
+from portinit.recipes.matching.uses import Uses
 from portinit_flax.inputs import flax_arguments
 from portinit_flax.probing.recording import FlaxRecorder, watched
 from portinit_flax.tree import COLLECTIONS
+from portinit_flax.uses import uses
 
 _Call = Callable[..., Any]
 
@@ -63,6 +65,14 @@ class FlaxModel:
     def probed(self, values: Any) -> Any:
         """The module for ``portinit.probe``, which takes linen's variables beside it."""
         return values if isinstance(values, nnx.Module) else self.model
+
+    def uses(self) -> Uses:
+        """How the forward pass uses the arrays: see :func:`portinit_flax.uses`."""
+        args, kwargs = self.arguments
+        if isinstance(self.empty, nnx.Module):
+            return uses(self.empty, *args, **kwargs)
+        variables = self.whole(self.empty)
+        return uses(None, *args, variables=variables, call=self.call, **kwargs, **self.flags)
 
     def as_mapping(self) -> dict[str, Any] | None:
         """The example input and the flags by name; none if the model cannot be probed so."""

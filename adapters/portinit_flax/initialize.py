@@ -14,7 +14,7 @@ from portinit.recipes.matching import plans
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.tables import NameTable
-from portinit.recipes.matching.uses import Uses
+from portinit.recipes.matching.uses import TwinUses, Uses
 from portinit.recipes.recipe import require_recipe
 from portinit.recipes.rule import raise_misfits
 from portinit_flax.matching import FlaxTree
@@ -37,7 +37,7 @@ def initialize(
     shardings: Any = None,
     stacked: Mapping[str, int] | None = None,
     ignore: str | Iterable[str] = (),
-    uses: tuple[Uses, Uses] | None = None,
+    uses: TwinUses | tuple[Uses, Uses] | None = None,
 ) -> _Model:
     """Fill a Flax model's parameters and batch statistics from a recipe.
 
@@ -184,7 +184,7 @@ def precompile(
     shardings: Any = None,
     stacked: Mapping[str, int] | None = None,
     ignore: str | Iterable[str] = (),
-    uses: tuple[Uses, Uses] | None = None,
+    uses: TwinUses | tuple[Uses, Uses] | None = None,
 ) -> Compiled:
     """Compile what :func:`initialize` would run, and compute nothing.
 
@@ -237,7 +237,7 @@ def match(
     *,
     stacked: Mapping[str, int] | None = None,
     ignore: str | Iterable[str] = (),
-    uses: tuple[Uses, Uses] | None = None,
+    uses: TwinUses | tuple[Uses, Uses] | None = None,
     strict: bool = True,
 ) -> Matching:
     """Find the recipe's name and the layout for each array of a Flax model; compute nothing.

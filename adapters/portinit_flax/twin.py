@@ -12,6 +12,7 @@ from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
+from portinit.recipes.matching.uses import Uses
 from portinit_flax.forward import FlaxForward, FlaxModel, flax_model
 from portinit_flax.initialize import PreparedModel
 from portinit_flax.matching import FlaxTree, leaf_plans
@@ -41,6 +42,9 @@ class FlaxTwin:
 
     def forward(self, filled: Any) -> FlaxForward:
         return FlaxForward(self.model, filled)
+
+    def uses(self) -> Uses:
+        return self.model.uses()
 
     def paths(self, filled: Any) -> dict[str, Any]:
         found, arrays, _ = leaves(tree_of(filled))

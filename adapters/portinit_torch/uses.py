@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from portinit.probes.inputs import map_arrays
@@ -42,12 +43,16 @@ def uses(model: nn.Module, *args: Any, **kwargs: Any) -> Uses:
     flow = Dataflow({owners[0]: tensor.ndim for tensor, owners in names.values()})
     device = next((tensor.device for tensor, _ in names.values()), torch.device("cpu"))
     watch = _UseWatch(flow)
+    copies = {id(buffer): buffer.clone() for buffer in model.buffers()}  # a call may write to them
     for tensor, owners in names.values():
-        watch.known[tensor] = flow.parameter(owners[0])
+        watch.known[copies.get(id(tensor), tensor)] = flow.parameter(owners[0])
+    buffers = {
+        name: copies[id(buffer)] for name, buffer in model.named_buffers(remove_duplicate=False)
+    }
 
     def give(tensor: Any) -> Any:
         given = tensor.detach().to(device)
-        given = given.clone() if given is tensor or given.device.type != "meta" else given
+        given = given.clone() if given.device.type != "meta" else given
         watch.known[given] = INPUT
         return given
 
@@ -55,8 +60,8 @@ def uses(model: nn.Module, *args: Any, **kwargs: Any) -> Uses:
         map_arrays(torch_arguments(part, device)[0][place], give)
         for place, part in enumerate((args, kwargs))
     )
-    with _in_evaluation(model), torch.no_grad(), watch:
-        model(*positional, **named)
+    with _in_evaluation(model), torch.random.fork_rng(devices=[]), torch.no_grad(), watch:
+        functional_call(model, buffers, positional, named)
     found = flow.uses()
     return Uses(
         {

@@ -212,9 +212,18 @@ def test_an_exchange_and_a_transpose_at_once_are_put_right():
 def test_a_class_that_keeps_its_kernel_out_in_is_found_out():
     proof = prove_match(Net(), NetTwin(transposed=True), X)
     assert proof.agrees
-    assert {pair.path for pair in proof.decided} == {f"layers_{i}/kernel" for i in range(4)}
-    assert all(pair.layout.axis0 in ((0,), (-2,)) for pair in proof.decided)
+    kernels = [proof.matching.pair(f"layers_{i}/kernel") for i in range(4)]
+    assert {pair.layout_evidence for pair in kernels} == {LayoutEvidence.CONTRACTION}
+    assert all(pair.layout.axis0 in ((0,), (-2,)) for pair in kernels)
     assert proof.is_complete
+
+
+def test_layouts_that_no_forward_pass_tells_are_put_right_by_the_outputs():
+    ours, theirs, matching = two_sides(Net(), NetTwin(transposed=True), X)
+    paths = [f"layers_{i}/kernel" for i in range(4)]
+    proof = prove(ours, theirs, guessed(turned(matching, *paths)))
+    assert {pair.path for pair in proof.decided} == {*paths}
+    assert proof.matching == guessed(matching)
 
 
 def test_models_that_compute_something_else_are_no_match():

@@ -24,6 +24,7 @@ from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.packed import is_recurrent_bias
 from portinit.testing.arrays import differing
+from portinit.testing.matches import with_uses
 from portinit.testing.proof.outputs import compare_outputs
 from portinit.testing.proof.proof import prove
 from portinit.testing.proof.result import MatchProof
@@ -215,17 +216,28 @@ def fill(task: Task) -> FilledPair:
     request = MatchRequest.of(task.names, task.stacked)
     with warnings.catch_warnings(record=True) as caught:  # of pairs that are guessed
         warnings.simplefilter("always")
+        request, unknown = _with_uses(request, bound, ours, twin, task)
         bound, summed = _with_one_bias(twin, bound, key, request)
         plans, matching = twin.plans(bound, request), twin.match(bound, request)
         if task.replay is None or summed:
             portinit_torch.initialize(ours, bound, key)
         filled = twin.initialize(bound, key, request)
     guessed = dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning)
-    notes += [*summed, *twin.notes]
+    notes += [*unknown, *summed, *twin.notes]
     return FilledPair(
         ours, twin, filled, bound, plans, initializers, tuple(notes), inexact, matching,
         tuple(guessed),
     )  # fmt: skip
+
+
+def _with_uses(
+    request: MatchRequest, bound: Recipe, ours: torch.nn.Module, twin: TwinModel, task: Task
+) -> tuple[MatchRequest, list[str]]:
+    """The request with what the forward passes tell, if both can run, and why it has not."""
+    if task.torch_input is None or task.twin_input is None:
+        return request, []
+    request, reason = with_uses(request, bound, ours, task.torch_input, twin)
+    return request, [f"forward passes do not tell how parameters are used: {reason}"] * bool(reason)
 
 
 def _recipe(task: Task) -> tuple[Recipe, list[str]]:

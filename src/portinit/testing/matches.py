@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from portinit.random.keys import key
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.matching.uses import TwinUses
+from portinit.recipes.recipe import Recipe
+from portinit.recipes.rule import RecipeError
 from portinit.testing.proof.proof import prove
 from portinit.testing.proof.result import MatchProof
 from portinit.testing.proof.sides import Reference, Twin
 from portinit.testing.sides import recipe_of, torch_side
-from portinit.testing.twins import twin_of
+from portinit.testing.twins import TwinModel, twin_of
 
 
 def prove_match(
@@ -93,8 +97,42 @@ def two_sides(
 
     twin = twin_of(flax_model, inputs if flax_inputs is None else flax_inputs).copied()
     recipe, request = recipe_of(torch_side(torch_module)), MatchRequest.of(names, stacked, ignore)
+    request, _ = with_uses(request, recipe, torch_module, inputs, twin)
     matching = twin.match(recipe, request)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "[0-9]+ arrays are matched by a guess")
         filled = twin.initialize(recipe, key(0), request)
     return TorchForward(torch_module, inputs), twin.forward(filled), matching
+
+
+def with_uses(
+    request: MatchRequest, recipe: Recipe, torch_module: Any, inputs: Any, twin: TwinModel
+) -> tuple[MatchRequest, str]:
+    """A request with what both forward passes tell, where names and shapes do not tell all.
+
+    Args:
+        request: what the user states.
+        recipe: rules for the module's names.
+        torch_module: an ``nn.Module``.
+        inputs: its example input.
+        twin: its twin, with an example input.
+
+    Returns:
+        The request, and why the uses are not known; empty if they are, or are not needed.
+    """
+    try:
+        if twin.match(recipe, request).is_certain:
+            return request, ""
+    except RecipeError:
+        pass  # the forward passes may tell what names do not
+    from portinit_torch import uses
+    from portinit_torch.inputs import torch_arguments
+
+    (args, kwargs), _ = torch_arguments(inputs)
+    try:
+        theirs = twin.uses()
+        if theirs is None:
+            return request, ""
+        return replace(request, uses=TwinUses(uses(torch_module, *args, **kwargs), theirs)), ""
+    except Exception as error:  # code of the user's: the forward pass will say it again
+        return request, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

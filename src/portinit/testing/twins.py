@@ -15,6 +15,7 @@ from portinit.random.keys import Key
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
+from portinit.recipes.matching.uses import Uses
 from portinit.recipes.recipe import Recipe
 from portinit.testing.proof.sides import Twin
 
@@ -48,6 +49,9 @@ class TwinModel(Protocol):
 
         These are in the order of the leaves' positions, and outputs are in inference mode.
         """
+
+    def uses(self) -> Uses | None:
+        """How the forward pass uses the arrays, by path; None if that cannot be read off it."""
 
     def paths(self, filled: Any) -> dict[str, Any]:
         """The arrays of the filled model by path, to be written to a file."""

@@ -152,6 +152,11 @@ class Matching(Mapping[str, tuple[str, Layout]]):
         """The guessed pairs, and those of a guessed layout, which a proof has to look at first."""
         return tuple(pair for pair in self.pairs if not pair.is_sure)
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether everything fits, and names and shapes leave nothing to be told otherwise."""
+        return not self.misfits and all(pair.is_sure and not pair.others for pair in self.pairs)
+
     def exchangeable(self) -> tuple[tuple[Pair, ...], ...]:
         """Groups of guessed pairs whose parameters could be exchanged, as their shapes are equal.
 
