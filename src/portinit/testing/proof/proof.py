@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from portinit.random.keys import key as make_key
 from portinit.recipes.matching.result import Matching, Pair
 from portinit.testing.proof.first_difference import first_difference
 from portinit.testing.proof.outputs import ComparedLeaf
-from portinit.testing.proof.result import MatchProof
+from portinit.testing.proof.result import MatchProof, table_lines
 from portinit.testing.proof.search import ANYTHING, GUESSES, Pairs, Search, changed, layers_of
 from portinit.testing.proof.sides import Reference, Twin, twin_arrays
 from portinit.testing.proof.trial import Trial
@@ -59,7 +60,7 @@ class _Proof:
         self._asked = tuple(p for p in matching.pairs if p.parameter.name in self._initial)
         self._pairs: Pairs = self._asked
         self._open = {pair.path for pair in self._asked}
-        self._result = MatchProof(Matching(self._asked))
+        self._result = MatchProof(replace(matching, pairs=self._asked))
 
     def run(self) -> MatchProof:
         """All rounds."""
@@ -97,7 +98,8 @@ class _Proof:
                 self._fail(trial)
                 return False
             self._pairs, compared = found, trial.compare(found)
-            result.matching, result.decided = Matching(found), changed(self._asked, found)
+            result.matching = replace(result.matching, pairs=found)
+            result.decided = changed(self._asked, found)
         result.agrees = True
         result.gap = max(result.gap, compared.gap)
         result.excess = max(result.excess, compared.excess)
@@ -132,11 +134,6 @@ class _Proof:
         result.where = first_difference(layers_of(self._ours.layers), theirs, self._pairs)
         better = Search(trial, self._ours, self._pairs, ANYTHING).run()
         if better is not None:
-            result.hints = tuple(map(_hint, changed(self._pairs, better)))
-
-
-def _hint(pair: Pair) -> str:
-    axes = f"{[*pair.layout.axis0]} and {[*pair.layout.axis1]}"
-    return (
-        f"the outputs agree with {pair.path} = {pair.parameter}, its axes {axes} PyTorch's 0 and 1"
-    )
+            result.hints = (
+                "the outputs agree with " + table_lines(better, changed(self._pairs, better)),
+            )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from portinit.recipes.matching.result import Evidence, LayoutEvidence, Matching, Pair
+from portinit.recipes.matching.tables import Target
 
 _SHOWN = 8
 """How many pairs a line lists."""
@@ -92,8 +95,10 @@ class MatchProof:
     def _decisions(self) -> list[str]:
         if not self.decided:
             return []
-        pairs = [f"{pair.path} = {pair.parameter}, axes {_axes(pair)}" for pair in self.decided]
-        return [f"decided by comparing outputs: {_listed(pairs)}"]
+        return [
+            f"decided by comparing outputs: {_listed(map(_pairing, self.decided))}",
+            f"to state it: {table_lines(self.matching.pairs, self.decided)}",
+        ]
 
     def _open(self) -> list[str]:
         lines = []
@@ -140,8 +145,27 @@ def _pairing(pair: Pair) -> str:
     return f"{pair.path} = {pair.parameter}"
 
 
-def _axes(pair: Pair) -> str:
-    return f"{[*pair.layout.axis0]} and {[*pair.layout.axis1]}"
+def table_lines(pairs: Iterable[Pair], chosen: Iterable[Pair]) -> str:
+    """The lines of a table of names for the arrays of some pairs, as JSON writes them."""
+    positions = {pair.leaf.position for pair in chosen}
+    held: dict[int, list[Pair]] = {}
+    for pair in pairs:
+        if pair.leaf.position in positions:
+            held.setdefault(pair.leaf.position, []).append(pair)
+    return _listed(
+        f"{json.dumps('/'.join(parts[0].leaf.array or parts[0].leaf.path))}: "
+        f"{json.dumps(_target(parts))}"
+        for parts in held.values()
+    )
+
+
+def _target(parts: list[Pair]) -> Any:
+    """What a table says of an array: a parameter, or the parameters that it joins."""
+    targets = [Target.read(pair.target).to_data() for pair in parts]
+    leaf = parts[0].leaf
+    if leaf.axis is None:
+        return targets[0]
+    return {"stack" if leaf.extent is None else "concat": targets, "axis": leaf.axis}
 
 
 def _count(number: int, total: int) -> str:

@@ -185,14 +185,14 @@ class Search:
         for group in groups.values():
             if len(group) > 1:
                 yield {
-                    i: replace(self._pairs[i], layout=self._other_layouts(self._pairs[i])[0])
+                    i: _laid_out(self._pairs[i], self._other_layouts(self._pairs[i])[0])
                     for i in group
                 }
 
     def _layouts_of(self, i: int) -> Iterator[Change]:
         pair = self._pairs[i]
         for layout in self._other_layouts(pair):
-            yield {i: replace(pair, layout=layout)}
+            yield {i: _laid_out(pair, layout)}
 
     def _partners(self, i: int) -> Iterator[int]:
         """The pairs whose parameters a pair's may be exchanged with."""
@@ -244,7 +244,7 @@ class Search:
         """An exchange together with other layouts of what is exchanged."""
         for i, pair in change.items():
             for layout in self._other_layouts(pair):
-                yield {**change, i: replace(pair, layout=layout)}
+                yield {**change, i: _laid_out(pair, layout)}
 
 
 def layers_of(layers: Callable[[], Iterable[Call]]) -> list[LayerOutput]:
@@ -253,6 +253,10 @@ def layers_of(layers: Callable[[], Iterable[Call]]) -> list[LayerOutput]:
         return layer_outputs(layers())
     except Exception:
         return []
+
+
+def _laid_out(pair: Pair, layout: Layout) -> Pair:
+    return replace(pair, layout=layout, layout_evidence=LayoutEvidence.ASSUMED)
 
 
 def _owner(pair: Pair) -> str:
