@@ -192,9 +192,10 @@ def draws() -> dict[str, tuple[Any, str]]:
         "uniform, asymmetric": (pi.uniform(-0.3, 0.7), "uniform"),
         "he_uniform": (pi.he_uniform(), "uniform"),
         "normal": (pi.normal(std=0.02), "normal"),
-        "normal, with a mean": (pi.normal(mean=0.5), "normal"),
+        "normal, with a mean": (pi.normal(mean=0.5, std=0.3), "normal"),
         "kaiming_normal": (pi.kaiming_normal(), "normal"),
         "trunc_normal": (pi.trunc_normal(), "truncated_normal"),
+        "trunc_normal, with a mean": (pi.trunc_normal(0.1, 0.7, -0.3, 1.9), "truncated_normal"),
         "truncated_normal": (pi.truncated_normal(), "truncated_normal"),
         "he_normal": (pi.he_normal(), "truncated_normal"),
     }

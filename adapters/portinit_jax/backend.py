@@ -18,6 +18,7 @@ from portinit.backends.base import Backend, Request, Words, key_words
 from portinit.backends.plan import Hosted, Plan, is_hosted
 from portinit.random.keys import Key
 from portinit.sampling.transform import Transform
+from portinit_jax.counters import flat_counters
 from portinit_jax.host import make_on_host
 from portinit_jax.host_call.primitive import kernel_values
 from portinit_jax.programs import run, single
@@ -54,6 +55,10 @@ class JaxBackend(Backend):
                 "got a traced key: call it outside of jit"
             )
         return super().known_words(words)
+
+    def counters(self, request: Request) -> tuple[Any, Any]:
+        low = flat_counters(request.grid)
+        return super().counters(request) if low is None else (0, low)
 
     def cast(self, x: Any, dtype: str) -> Any:
         native = jnp.dtype(dtype)

@@ -19,8 +19,8 @@ for_gpus = pytest.mark.skipif(
     not chips.has_compiler("h100"), reason="needs an environment with jax-cuda12-plugin"
 )
 
-MOST = {"uniform": 1.1, "normal": 1.6}
-"""Of JAX's own cycles."""
+MOST = {"uniform": 1.1, "normal": 1.6, "trunc_normal, with a mean": 1.65}
+"""Of JAX's own cycles. The last scales each word twice, to ranks and about the mean."""
 
 
 def rows_of(chip: str) -> Any:
@@ -58,13 +58,10 @@ def test_no_gpu_fuses_a_product_and_a_sum(on_gpu: Any) -> None:
 
 
 @for_gpus
-def test_uniforms_and_normals_about_zero_are_one_pass_on_a_gpu(on_gpu: Any) -> None:
-    """Others are two: the words, then the values."""
-    two = {"normal, with a mean", "trunc_normal", "truncated_normal", "he_normal"}
+def test_every_draw_is_one_pass_on_a_gpu(on_gpu: Any) -> None:
     for row in on_gpu:
-        passes, temporaries = (2, 2.0) if row["draw"] in two else (1, 0.0)
-        assert row["ours"]["passes"] <= passes, row
-        assert row["ours"]["temporaries"] < temporaries + 0.02, row
+        assert row["ours"]["passes"] == 1, row
+        assert row["ours"]["temporaries"] < 0.001, row
 
 
 @for_tpus
@@ -79,7 +76,8 @@ def test_every_draw_is_one_pass_without_look_ups(found: Any) -> None:
 @for_tpus
 def test_no_draw_takes_many_more_cycles_than_jaxs(found: Any) -> None:
     for row in found:
-        most = MOST["uniform" if "uniform" in row["draw"] else "normal"]
+        kind = "uniform" if "uniform" in row["draw"] else "normal"
+        most = MOST.get(row["draw"], MOST[kind])
         assert 0.5 < row["ratio"] < most, row
 
 

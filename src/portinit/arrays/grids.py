@@ -196,7 +196,7 @@ class Grid:
         The words come in an array of at least one axis: 0-d arrays overflow with a warning in
         NumPy.
         """
-        first, distances, wide = self._progression
+        first, distances, wide = self.progression
         shape = (1,) * max(1, len(distances))
         low = xp.full(shape, signed(first, 32), dtype=xp.int32, device=device)
         high = first >> 32 if wide else 0
@@ -211,7 +211,7 @@ class Grid:
         return high, low
 
     @cached_property
-    def _progression(self) -> tuple[int, tuple[int, ...], bool]:
+    def progression(self) -> tuple[int, tuple[int, ...], bool]:
         """The first element's counter, its distance along each axis; whether one passes 2^32."""
         strides = [a.weight * self.strides[a.of] if a.weight else 0 for a in self.axes]
         along = [(axis.indices, stride) for axis, stride in zip(self.axes, strides, strict=True)]

@@ -258,19 +258,22 @@ class Backend:
         self, transform: Transform, fmt: Format, request: Request, stream: int
     ) -> Any:
         """Values in ``fmt.work``, by array operations."""
-        grid = request.grid
-        counters = grid.counters(self.xp, request.device)
-        words = random_words(self.xp, request.words, counters, fmt.bits, stream)
-        values = self.fusion_barrier(transform.apply(self.xp, words, fmt))
-        return self.xp.reshape(values, grid.array_shape)
+        words = random_words(self.xp, request.words, self.counters(request), fmt.bits, stream)
+        values = transform.apply(self.xp, words, fmt)
+        if not transform.is_bounded:  # bounds keep values apart too
+            values = self.fusion_barrier(values)
+        return self.xp.reshape(values, request.grid.array_shape)
 
     def draw_words(self, request: Request, stream: int) -> Any:
         """The 32-bit words of the request's elements, as int32."""
         words = self.kernel_values(request, None, stream)
         if words is not None:
             return words
-        counters = request.grid.counters(self.xp, request.device)
-        return random_words(self.xp, request.words, counters, 32, stream)
+        return random_words(self.xp, request.words, self.counters(request), 32, stream)
+
+    def counters(self, request: Request) -> tuple[Any, Any]:
+        """High and low words of the elements' 64-bit counters."""
+        return request.grid.counters(self.xp, request.device)
 
     def _joined(self, plan: Pieces, request: Request) -> Any:
         """The blocks computed by themselves and put together."""

@@ -14,7 +14,6 @@ from typing import Any
 from array_api_compat import is_jax_array
 
 from portinit.random.shifts import logical_shift_right
-from portinit.random.words import signed
 
 _SIGNIFICAND_BITS = {32: 23, 64: 52}
 _BIAS = {32: 127, 64: 1023}
@@ -44,8 +43,13 @@ def mulhi(a: Any, b: Any, bits: int) -> Any:
 
 def mulhi_signed(a: Any, b: Any, bits: int) -> Any:
     """The upper half of a product whose first factor is signed: floor(a * b / 2**bits)."""
-    correction = signed(b, bits) if isinstance(b, int) else b
-    return mulhi(a, b, bits) - ((a >> (bits - 1)) & correction)
+    half = bits // 2
+    mask = (1 << half) - 1
+    a_high, a_low = a >> half, a & mask
+    b_high, b_low = _halves(b, half)
+    middle = a_high * b_low + logical_shift_right(a_low * b_low, half, bits)
+    cross = a_low * b_high + (middle & mask)
+    return a_high * b_high + (middle >> half) + logical_shift_right(cross, half, bits)
 
 
 def binary_point(magnitude: float, bits: int) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from portinit.random.shifts import logical_shift_right
+from portinit.random.shifts import rotate_left
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
@@ -40,7 +40,7 @@ def threefry2x32(
     for group in range(5):
         for distance in _ROTATIONS[group % 2]:
             x = wrap(x + y)
-            y = (wrap(y << distance) | logical_shift_right(y, 32 - distance)) ^ x
+            y = rotate_left(y, distance, wrap) ^ x
         x = wrap(x + schedule[(group + 1) % 3])
         # The key's word and the number are added first: that is one sum for all elements.
         y = wrap(y + wrap(schedule[(group + 2) % 3] + (group + 1)))

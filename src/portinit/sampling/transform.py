@@ -53,8 +53,12 @@ class Transform:
         x = self.integers(xp, words, fmt.bits)
         with np.errstate(over="ignore"):  # what overflows is out of bounds
             values = xp.astype(x, getattr(xp, fmt.work)) * rounded(self.scale, fmt)
-        unbounded = math.isinf(self.low) and math.isinf(self.high)
-        return values if unbounded else xp.clip(values, self.low, self.high)
+        return xp.clip(values, self.low, self.high) if self.is_bounded else values
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether values are clipped at the end."""
+        return not (math.isinf(self.low) and math.isinf(self.high))
 
     def integers(self, xp: Any, words: Any, bits: int) -> Any:
         """The words' integers, before they are converted and multiplied."""
