@@ -65,9 +65,16 @@ def initialize(
     >>> portinit_equinox.initialize(model, recipe, portinit.key(0)).weight.shape
     (4, 3)
     """
+    return fill(model, recipe, key, MatchRequest.of(names, stacked, ignore), shardings)
+
+
+def fill(
+    model: _Model, recipe: Recipe, key: Any, request: MatchRequest, shardings: Any = None
+) -> _Model:
+    """Like :func:`initialize`, for a request as a matching takes it."""
     require_recipe(recipe)
     arrays = EquinoxArrays.of(model)
-    planned = plans.leaf_plans(arrays.tree, recipe, MatchRequest.of(names, stacked, ignore))
+    planned = plans.leaf_plans(arrays.tree, recipe, request)
     raise_misfits("every array must get values", [*arrays.without_values(planned)])
     fills = array_fills(planned, placements(model, shardings))
     filled: _Model = arrays.filled(fill_arrays(fills, key))

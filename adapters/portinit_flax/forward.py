@@ -23,10 +23,10 @@ from portinit.probes.inputs import (
 )
 from portinit.probes.outputs import output_leaves
 from portinit.recipes.matching.uses import Uses
-from portinit_flax.inputs import flax_arguments
 from portinit_flax.probing.recording import FlaxRecorder, watched
 from portinit_flax.tree import COLLECTIONS
 from portinit_flax.uses import uses
+from portinit_jax.inputs import jax_arguments
 
 _Call = Callable[..., Any]
 
@@ -183,7 +183,7 @@ def flax_model(made: Any, inputs: Any = None, target: str = "the factory") -> Fl
     Raises:
         portinit.RecipeError: it is none of these, or a linen module comes without an input.
     """
-    arguments = flax_arguments(inputs)
+    arguments = jax_arguments(inputs)
     if isinstance(made, nnx.Module):
         return _nnx(made, arguments)
     if isinstance(made, linen.Module):

@@ -11,8 +11,8 @@ from flax import linen, nnx
 
 from portinit.probes.inputs import inference_flags
 from portinit.recipes.matching.uses import Uses
-from portinit_flax.inputs import flax_arguments
 from portinit_flax.tree import leaves
+from portinit_jax.inputs import jax_arguments
 from portinit_jax.uses import uses_of
 
 
@@ -46,7 +46,7 @@ def uses(
     kernel: contraction (in, out) at depth 1
     bias: add at depth 1
     """
-    positional, named = flax_arguments(args)[0], flax_arguments(kwargs)[1]
+    positional, named = jax_arguments(args)[0], jax_arguments(kwargs)[1]
     if call is not None:
         return _uses(call, variables, positional, named)
     if isinstance(model, nnx.Module):

@@ -69,9 +69,16 @@ def initialize(
     >>> params["mlp/~/linear_0"]["w"].shape
     (3, 8)
     """
+    return fill(params, recipe, key, _request(names, stacked, ignore), shardings)
+
+
+def fill(
+    params: _Params, recipe: Recipe, key: Any, request: MatchRequest, shardings: Any = None
+) -> _Params:
+    """Like :func:`initialize`, for a request as a matching takes it."""
     require_recipe(recipe)
     arrays = HaikuArrays.of(params)
-    planned = plans.leaf_plans(arrays.tree, recipe, _request(names, stacked, ignore))
+    planned = plans.leaf_plans(arrays.tree, recipe, request)
     raise_misfits("every array must get values", [*arrays.without_values(planned)])
     fills = array_fills(planned, placements(params, shardings))
     filled: _Params = arrays.filled(fill_arrays(fills, key))

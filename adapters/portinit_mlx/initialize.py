@@ -64,9 +64,14 @@ def initialize(
     >>> layer.weight.shape
     (4, 3)
     """
+    return fill(model, recipe, key, MatchRequest.of(names, stacked, ignore))
+
+
+def fill(model: _Model, recipe: Recipe, key: Any, request: MatchRequest) -> _Model:
+    """Like :func:`initialize`, for a request as a matching takes it."""
     require_recipe(recipe)
     tree, root = MlxTree.of(model), Key(*words_of(key, NUMPY))
-    planned = plans.leaf_plans(tree, recipe, MatchRequest.of(names, stacked, ignore))
+    planned = plans.leaf_plans(tree, recipe, request)
     module: Any = model
     flat = flat_arrays(module)
     for position, array in host_arrays(planned, root):

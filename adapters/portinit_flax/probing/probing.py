@@ -24,10 +24,10 @@ from portinit.probes.result import Probe
 from portinit.random.keys import key as make_key
 from portinit.recipes.matching.tables import NameTable
 from portinit_flax.initialize import initialize
-from portinit_flax.inputs import flax_arguments
 from portinit_flax.matching import MatchRequest, leaf_plans
 from portinit_flax.probing.recording import FlaxRecorder, is_float, watched
 from portinit_flax.tree import COLLECTIONS, leaves
+from portinit_jax.inputs import jax_arguments
 
 Forward = Callable[[Any, FlaxRecorder], Any]
 """A forward pass: from the parameters and who watches to the output."""
@@ -45,7 +45,7 @@ def probe(
     limit: float,
 ) -> Probe:
     """See :func:`portinit.probe`."""
-    arguments = _with_required_flags(model, flax_arguments(inputs))
+    arguments = _with_required_flags(model, jax_arguments(inputs))
     if isinstance(model, nnx.Module):
         if variables is not None:
             raise ValueError("variables are for linen modules, got an nnx module with them")

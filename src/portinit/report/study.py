@@ -188,8 +188,8 @@ def _linen_variables(model: Any, inputs: Any, seed: int) -> Any:
     if framework_of(model) == "torch" or not hasattr(model, "apply"):
         return None
     jax = importlib.import_module("jax")
-    flax_arguments = importlib.import_module("portinit_flax.inputs").flax_arguments
-    arguments, keywords = flax_arguments(inputs)
+    jax_arguments = importlib.import_module("portinit_jax.inputs").jax_arguments
+    arguments, keywords = jax_arguments(inputs)
     flags = inference_flags(model.__call__, (arguments, keywords), required=True)
     return model.init(jax.random.key(seed), *arguments, **keywords, **flags)
 

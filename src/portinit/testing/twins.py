@@ -60,7 +60,13 @@ class TwinModel(Protocol):
         """The same model, to be filled without a change of this one."""
 
 
-_ADAPTERS = {"flax": "portinit_flax", "keras": "portinit_keras"}
+_ADAPTERS = {
+    "flax": "portinit_flax",
+    "keras": "portinit_keras",
+    "equinox": "portinit_equinox",
+    "haiku": "portinit_haiku",
+    "mlx": "portinit_mlx",
+}
 """The adapters of frameworks that have models, by the top-level module of their classes."""
 
 
@@ -76,7 +82,8 @@ def made_by(factory: Callable[[], Any]) -> Any:
 
 def framework_of(made: Any) -> str | None:
     """The framework of a model by a class that its own comes from; None if none is known."""
-    for base in type(made).__mro__:
+    model = made[0] if type(made) is tuple and made else made  # Equinox's, with its State
+    for base in type(model).__mro__:
         root = base.__module__.partition(".")[0]
         if root in _ADAPTERS:
             return root

@@ -1,4 +1,4 @@
-"""Example inputs as the arguments of a Flax model."""
+"""Example inputs as the arguments of a model in JAX."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from portinit.arrays.convert import to_numpy
 from portinit.probes.inputs import Arguments, arguments_of
 
 
-def flax_arguments(inputs: Any) -> Arguments:
-    """The arguments that an example input is for Flax: arrays of any framework become JAX's.
+def jax_arguments(inputs: Any) -> Arguments:
+    """The arguments that an example input is for JAX: arrays of any framework become JAX's.
 
     Args:
         inputs: as for :func:`portinit.probe`; none for a call without arguments.

@@ -1,0 +1,127 @@
+"""Haiku's transformed function as the twin of PyTorch's model.
+
+See :class:`portinit.testing.twins.TwinModel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import haiku as hk
+import jax
+
+from portinit import Key, Recipe, RecipeError
+from portinit.probes.inputs import INFERENCE, Arguments
+from portinit.probes.outputs import output_leaves
+from portinit.recipes.matching import plans
+from portinit.recipes.matching.plans import LeafPlan
+from portinit.recipes.matching.request import MatchRequest
+from portinit.recipes.matching.result import Matching
+from portinit_haiku.initialize import fill
+from portinit_haiku.tree import HaikuArrays
+from portinit_jax.inputs import jax_arguments
+
+
+@dataclass(frozen=True)
+class HaikuTwin:
+    """A transformed function and its example input.
+
+    Attributes:
+        apply: from params, or a pair of params and state, and arguments to the output.
+        empty: what is filled: structs of params, or of both.
+        arguments: the example input.
+    """
+
+    apply: Callable[..., Any]
+    empty: Any
+    arguments: Arguments
+    notes: tuple[str, ...] = ()
+    framework: ClassVar[str] = "Haiku"
+    adapter: ClassVar[str] = "portinit_haiku"
+
+    def plans(self, recipe: Recipe, request: MatchRequest) -> list[LeafPlan]:
+        return plans.leaf_plans(HaikuArrays.of(self.empty).tree, recipe, request)
+
+    def match(self, recipe: Recipe, request: MatchRequest) -> Matching:
+        return plans.match(HaikuArrays.of(self.empty).tree, recipe, request)
+
+    def initialize(self, recipe: Recipe, key: Key, request: MatchRequest) -> Any:
+        return fill(self.empty, recipe, key, request)
+
+    def forward(self, filled: Any) -> HaikuForward:
+        return HaikuForward(self.apply, filled, self.arguments)
+
+    def paths(self, filled: Any) -> dict[str, Any]:
+        arrays = HaikuArrays.of(filled)
+        return dict(zip(arrays.paths, arrays.values, strict=True))
+
+    def copied(self) -> Self:
+        return self  # filling it makes other dicts
+
+
+class HaikuForward:
+    """A transformed function on its example input as a function of its arrays, compiled once.
+
+    Attributes:
+        arrays: the leaves of the dicts, by their positions.
+    """
+
+    def __init__(self, apply: Callable[..., Any], filled: Any, arguments: Arguments) -> None:
+        self.arrays, self._structure = jax.tree.flatten(filled)
+        (args, kwargs), self._arguments = arguments, jax.tree.leaves(arguments[0])
+        structure = jax.tree.structure(args)
+
+        def run(filled: Any, leaves: list[Any]) -> dict[str, Any]:
+            output = apply(filled, *jax.tree.unflatten(structure, leaves), **kwargs)
+            return output_leaves(output)
+
+        self._run = jax.jit(run)
+
+    def outputs(self, arrays: Sequence[Any]) -> dict[str, Any]:
+        """The leaves of the output."""
+        filled = jax.tree.unflatten(self._structure, arrays)
+        with jax.default_matmul_precision("highest"):
+            found: dict[str, Any] = self._run(filled, self._arguments)
+        return found
+
+    def layers(self, arrays: Sequence[Any]) -> list[tuple[str, str, Any]]:
+        """None: calls inside a transformed function are not seen."""
+        return []
+
+
+def twin(made: Any, inputs: Any = None, target: str = "the factory") -> HaikuTwin:
+    """The twin that a factory made: what ``hk.transform`` or ``hk.transform_with_state`` gives.
+
+    Modes among the example input's keyword arguments, such as ``is_training=False``, are turned
+    round for ``init``, where a batch norm needs it.
+
+    Raises:
+        portinit.RecipeError: something else, or there is no input.
+    """
+    kinds = hk.Transformed | hk.TransformedWithState
+    if not isinstance(made, kinds):
+        raise RecipeError(
+            f"{target} must return what hk.transform gives, got {type(made).__name__}"
+        )
+    if inputs is None:
+        raise RecipeError(
+            f"{target} makes a transformed function, which has no parameters before it sees an "
+            "input: define example_input() beside the factory, or name one with --twin-input"
+        )
+    args, kwargs = jax_arguments(inputs)
+    modes = {name: not value for name, value in INFERENCE.items() if name in kwargs}
+    init: Callable[..., Any] = lambda key: made.init(key, *args, **{**kwargs, **modes})  # noqa: E731
+    empty = jax.eval_shape(init, jax.random.key(0))
+    if isinstance(made, hk.TransformedWithState):
+        return HaikuTwin(
+            lambda pair, *args, **kwargs: made.apply(*pair, None, *args, **kwargs)[0],
+            empty,
+            (args, kwargs),
+        )
+    return HaikuTwin(
+        lambda params, *args, **kwargs: made.apply(params, None, *args, **kwargs),
+        empty,
+        (args, kwargs),
+    )

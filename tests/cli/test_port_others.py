@@ -1,0 +1,67 @@
+"""``portinit port`` on twins in Equinox, Haiku and MLX, and the proof by three lines of Python."""
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from safetensors.numpy import load_file
+from tests.cli.twins import patches_equinox, patches_haiku, patches_mlx, patches_torch
+
+import portinit
+import portinit_torch
+from portinit.cli.commands import portinit as command_line
+from portinit.testing import prove_match
+
+TORCH = "tests.cli.twins.patches_torch:make_model"
+TWINS = {"Equinox": patches_equinox, "Haiku": patches_haiku, "MLX": patches_mlx}
+
+
+@pytest.fixture
+def by_xla() -> None:
+    """Nobody decides who makes JAX's arrays: as in a user's process."""
+
+
+def port(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "400"}).invoke(command_line, ["port", TORCH, *arguments])
+
+
+@pytest.mark.parametrize("framework", TWINS)
+def test_a_twin_is_ported_and_proved(framework: str, tmp_path: Any) -> None:
+    out = tmp_path / "weights.safetensors"
+    done = port(f"{TWINS[framework].__name__}:make_model", "--out", str(out))
+    assert done.exit_code == 0, done.output
+    assert f"18 of 18 parameters identical in PyTorch and {framework}" in done.output
+    assert "proved by random weights: 17 of 18 parameters matter" in done.output
+    ours = portinit_torch.initialize(
+        patches_torch.make_model(), portinit_torch.trace(patches_torch.make_model), portinit.key(0)
+    )
+    weight = next(x for path, x in load_file(out).items() if path in ("norm/scale", "norm/weight"))
+    assert (weight == ours.norm.weight.detach().numpy()).all()
+
+
+@pytest.mark.parametrize("framework", TWINS)
+def test_three_lines_of_python_prove_a_twin(framework: str) -> None:
+    made, inputs = TWINS[framework].make_model(), TWINS[framework].example_input()
+    proof = prove_match(patches_torch.make_model(), made, patches_torch.example_input(), inputs)
+    assert proof.agrees
+    assert [str(pair.parameter) for pair in proof.unproved] == ["attn.in_proj_bias[8:16]"]
+
+
+def test_a_model_of_equinox_takes_one_example_or_a_batch() -> None:
+    done = port("tests.cli.twins.patches_equinox:make_model")
+    assert "ran on one example at a time, under jax.vmap over axis 0" in done.output
+    done = port("tests.cli.twins.patches_equinox:make_whole")
+    assert done.exit_code == 0
+    assert "ran on its whole input" in done.output
+
+
+def test_a_twin_that_computes_something_else_is_seen() -> None:
+    done = port("tests.cli.twins.patches_equinox:make_wrong")
+    assert done.exit_code == 1
+    assert "the models compute different things" in done.output
+
+
+def test_haiku_needs_an_input() -> None:
+    made = patches_haiku.make_model()
+    with pytest.raises(portinit.RecipeError, match="no parameters before it sees an input"):
+        prove_match(patches_torch.make_model(), made, None)
