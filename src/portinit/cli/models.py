@@ -77,7 +77,7 @@ def port(
 ) -> None:
     """Give a PyTorch model and its twin in another framework the same weights, and prove it.
 
-    The twin is a model of Flax (linen or nnx) or Keras. TORCH_FACTORY and TWIN_FACTORY are
+    The twin is a model of Flax, Keras, Equinox, Haiku or MLX. TORCH_FACTORY and TWIN_FACTORY are
     module:function or file.py:function. The weights are drawn as PyTorch's constructor draws them.
     Every parameter is compared bit for bit, and the outputs in inference mode on the example
     inputs, which example_input() gives beside each factory: an array, a tuple of positional
