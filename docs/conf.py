@@ -26,7 +26,7 @@ autodoc_member_order = "groupwise"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections|flax|jax|numpy|os|pathlib|torch)\..*"),  # other projects' pages
+    ("py:.*", r"(collections|flax|jax|mlx|numpy|os|pathlib|torch)\..*"),  # other projects' pages
     ("py:.*", r"(.*[.~])?_[A-Z]\w*"),  # type variables
     ("py:class", "Names"),  # an alias, which the page says in words
     ("py:class", r"portinit\w*(\.\w+){2,}"),  # of inner modules, in signatures

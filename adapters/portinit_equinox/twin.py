@@ -22,9 +22,11 @@ from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
+from portinit.recipes.matching.uses import Uses
 from portinit_equinox.initialize import fill
 from portinit_equinox.tree import EquinoxArrays
 from portinit_jax.inputs import jax_arguments
+from portinit_jax.uses import uses_of
 
 _BATCHED = "Equinox's model ran on one example at a time, under jax.vmap over axis 0 of its inputs"
 _WHOLE = "Equinox's model ran on its whole input, which it does not take one by one"
@@ -59,6 +61,18 @@ class EquinoxTwin:
 
     def forward(self, filled: Any) -> EquinoxForward:
         return EquinoxForward(filled, self.arguments, is_batched=self.is_batched)
+
+    def uses(self) -> Uses:
+        arrays = EquinoxArrays.of(self.model)
+        labels = {leaf.position: leaf.label for leaf in arrays.tree.leaves.values()}
+        places = [i for i, value in enumerate(arrays.values) if is_array(value)]
+
+        def call(held: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+            model = arrays.filled(dict(zip(places, held, strict=True)))
+            return _outputs(model, args, kwargs, is_batched=self.is_batched)
+
+        held, names = [arrays.values[i] for i in places], [labels.get(i) for i in places]
+        return uses_of(call, held, names, *self.arguments)
 
     def paths(self, filled: Any) -> dict[str, Any]:
         arrays = EquinoxArrays.of(filled)

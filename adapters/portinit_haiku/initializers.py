@@ -52,7 +52,7 @@ def initializer(
             it. Give each argument of one module a key of its own.
         layout: how the array's axes map to PyTorch's; by default a ``w`` is a kernel,
             (..., in, out). ``"rows"`` is for the ``embeddings`` of ``hk.Embed`` and
-            :data:`portinit_haiku.CONV_TRANSPOSE` for ``hk.ConvNDTranspose``, where an initializer
+            ``portinit_haiku.CONV_TRANSPOSE`` for ``hk.ConvNDTranspose``, where an initializer
             has fans.
 
     Returns:

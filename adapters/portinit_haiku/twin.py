@@ -19,9 +19,11 @@ from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
+from portinit.recipes.matching.uses import Uses
 from portinit_haiku.initialize import fill
 from portinit_haiku.tree import HaikuArrays
 from portinit_jax.inputs import jax_arguments
+from portinit_jax.uses import uses_of
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,12 @@ class HaikuTwin:
 
     def forward(self, filled: Any) -> HaikuForward:
         return HaikuForward(self.apply, filled, self.arguments)
+
+    def uses(self) -> Uses:
+        arrays = HaikuArrays.of(self.empty)
+        labels = {leaf.position: leaf.label for leaf in arrays.tree.leaves.values()}
+        names = [labels.get(position) for position in range(len(arrays.values))]
+        return uses_of(self.apply, self.empty, names, *self.arguments)
 
     def paths(self, filled: Any) -> dict[str, Any]:
         arrays = HaikuArrays.of(filled)

@@ -52,6 +52,9 @@ class MlxTwin:
     def forward(self, filled: Any) -> MlxForward:
         return MlxForward(filled, self.arguments)
 
+    def uses(self) -> None:
+        return None  # MLX has no public graph of a computation
+
     def paths(self, filled: Any) -> dict[str, Any]:
         return {name.replace(".", "/"): to_numpy(array) for name, array in flat_arrays(filled)}
 

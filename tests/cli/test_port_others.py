@@ -2,7 +2,12 @@
 
 from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
 from tests.cli.twins import patches_equinox, patches_haiku, patches_mlx, patches_torch
@@ -53,6 +58,32 @@ def test_a_model_of_equinox_takes_one_example_or_a_batch() -> None:
     done = port("tests.cli.twins.patches_equinox:make_whole")
     assert done.exit_code == 0
     assert "ran on its whole input" in done.output
+
+
+class Two(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)
+
+    def forward(self, x: Any) -> Any:
+        return self.second(torch.tanh(self.first(x)))
+
+
+class Others(eqx.Module):
+    """Other names, in another order than that of use."""
+
+    zeta: eqx.nn.Linear
+    alpha: eqx.nn.Linear
+
+    def __call__(self, x: Any) -> Any:
+        return self.zeta(jnp.tanh(self.alpha(x)))
+
+
+def test_the_forward_pass_tells_what_names_do_not() -> None:
+    made = Others(*(eqx.nn.Linear(8, 8, key=jax.random.key(i)) for i in range(2)))
+    proof = prove_match(Two(), made, np.random.default_rng(0).normal(size=(3, 8)).astype("f"))
+    assert proof.is_complete
+    assert proof.matching["alpha/weight"][0] == "first.weight"
 
 
 def test_a_twin_that_computes_something_else_is_seen() -> None:

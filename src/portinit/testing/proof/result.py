@@ -52,7 +52,7 @@ class MatchProof:
 
     @property
     def proved(self) -> tuple[Pair, ...]:
-        """The pairs that are proved: none if the forward passes do not agree."""
+        """The pairs that are proved; none if the forward passes do not agree."""
         if not self.agrees:
             return ()
         open_pairs = {pair.path for pair in self.unproved}
@@ -71,7 +71,7 @@ class MatchProof:
 
     @property
     def suspects(self) -> tuple[Pair, ...]:
-        """Where the forward passes do not agree: the pairs and layouts that are guessed."""
+        """The pairs and layouts that are guessed, where the forward passes do not agree."""
         return () if self.agrees else self.matching.suspects
 
     @property
