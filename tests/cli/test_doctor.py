@@ -47,6 +47,29 @@ def test_it_says_which_fast_paths_are_on(findings):
     assert paths["one kernel on GPU (torch)"] == torch.cuda.is_available()
 
 
+REQUIRED = (
+    "numpy>=2.1",
+    'equinox>=0.13; extra == "equinox"',
+    "portinit[jax] ; extra == 'equinox'",
+    "dm-haiku>=0.0.14; extra == 'haiku'",
+    "mlx[cpu]>=0.29; (sys_platform != 'win32') and extra == 'mlx'",
+)
+
+
+def test_packages_are_imported_by_the_names_of_their_modules(monkeypatch):
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: REQUIRED)
+    found = {need.package: need for need in doctor.examine().needs}
+    assert {name: need.extras for name, need in found.items()} == {
+        "numpy": (),
+        "equinox": ("equinox",),
+        "dm-haiku": ("haiku",),
+        "mlx": ("mlx",),
+    }
+    assert found["mlx"].wanted == ">=0.29"
+    assert not any(need.problem for need in found.values())
+    assert found["mlx"].version == metadata.version("mlx")
+
+
 def test_it_prints_tables():
     shown = run("doctor")
     assert shown.exit_code == 0
