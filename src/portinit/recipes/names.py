@@ -57,16 +57,18 @@ class ParameterSlice:
         return cls(name, limits[0] if limits else None, tuple(limits[1:]))
 
     def __str__(self) -> str:
-        if self.elements is not None:
-            return f"{self.name}[{len(self.elements)} elements]"
         if self.is_whole:
             return self.name
+        if self.elements is not None:
+            return f"{self.name}[{len(self.elements)} elements]"
         return f"{self.name}[{', '.join(map(_text, (self.rows, *self.others)))}]"
 
     @property
     def is_whole(self) -> bool:
         """Whether it is all of the parameter, in PyTorch's order."""
-        return self.rows is None and all(r is None for r in self.others) and self.elements is None
+        if self.rows is not None or self.elements is not None:
+            return False
+        return self.others.count(None) == len(self.others)
 
     def limits(self, whole: Shape) -> tuple[range, ...]:
         """The box's coordinates along each axis of a parameter of shape ``whole``.

@@ -104,9 +104,9 @@ def unused(recipe: Recipe, names: Collection[str]) -> list[str]:
     None for a recipe that has single names only: where one fits nothing, another is missing, or
     the model is a part of the one that the recipe was bound to.
     """
-    if all(rule.name is not None for rule in recipe.rules):
-        return []
     given = [rule for rule in recipe.rules if isinstance(rule.initializer, from_file) and rule.name]
+    if not given or all(rule.name is not None for rule in recipe.rules):
+        return []
     used = used_tensors(recipe, names)
     return [
         f"{rule.name}: no such parameter in the model, and {rule.initializer} is for it"

@@ -140,18 +140,31 @@ class Rule:
 
     def bound(self, parameter: Parameter) -> Rule:
         """The rule for one parameter, with all that the model tells filled in."""
-        name = parameter.name
+        name, initializer = parameter.name, self.initializer.bound(parameter)
+        layout = self.layout or usual_layout(parameter)
+        layer = parameter.kind or self.layer
+        other_names = parameter.other_names or self.other_names
+        has_changed = (
+            self.shape is None
+            or self.kind is not None
+            or initializer is not self.initializer
+            or layout is not self.layout
+            or (layer, other_names) != (self.layer, self.other_names)
+            or self.name != name
+        )
+        if not has_changed:
+            return self
         return Rule(
             glob.escape(name) if _SPECIAL.search(name) else name,
-            self.initializer.bound(parameter),
-            self.layout or usual_layout(parameter),
+            initializer,
+            layout,
             shape=parameter.shape if self.shape is None else self.shape,
             buffer=self.buffer,
             source=self.source,
             value=self.value,
-            layer=parameter.kind or self.layer,
+            layer=layer,
             drawn_as=self.drawn_as,
-            other_names=parameter.other_names or self.other_names,
+            other_names=other_names,
         )
 
 

@@ -21,7 +21,8 @@ class NameIndex:
 
     def __init__(self, known: Iterable[str]) -> None:
         self._known = tuple(known)
-        self._exact: dict[Hashable, list[str]] = {}
+        self._exact: dict[str, list[str]] = {}
+        self._asked: dict[Path, list[str]] = {}
         for name in self._known:
             self._exact.setdefault(signature(name), []).append(name)
 
@@ -46,7 +47,14 @@ class NameIndex:
 
     def exact(self, path: Sequence[str]) -> list[str]:
         """The names that a path is, as it is written or translated."""
-        return next((self._exact[f] for f in signatures_of(path) if f in self._exact), [])
+        if not self._exact:
+            return []
+        path = tuple(path)
+        names = self._asked.get(path)
+        if names is None:
+            forms = (self._exact.get(form) for form in signatures_of(path))
+            names = self._asked[path] = next(filter(None, forms), [])
+        return names
 
 
 def _rewritten(path: Sequence[str]) -> Hashable:

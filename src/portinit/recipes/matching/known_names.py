@@ -88,10 +88,12 @@ def _slices_of(recipe: Recipe, found: Sequence[Leaf]) -> dict[str, ParameterSlic
     for rule in recipe.rules:
         for alias in rule.other_names:
             known.setdefault(alias, ParameterSlice(rule.name or rule.pattern))
-    words = {word for leaf in found for part in leaf.path for word in words_of(part)}
-    if not {"query", "q"} & words or any("in_proj" in leaf.label for leaf in found):
+    packed = [rule for rule in recipe.rules if ".in_proj_" in (rule.name or "")]
+    parts = {part for leaf in found for part in leaf.path} if packed else set()
+    words = {word for part in parts for word in words_of(part)}
+    if not {"query", "q"} & words or any("in_proj" in part for part in parts):
         return known
-    for rule in recipe.rules:
+    for rule in packed:
         module, _, leaf_name = (rule.name or "").rpartition(".in_proj_")
         if leaf_name in ("weight", "bias") and rule.shape is not None and rule.shape[0] % 3 == 0:
             rows = rule.shape[0] // 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -43,7 +43,9 @@ def layouts_of(
 ) -> dict[Path, LeafLayout]:
     """The layout of each leaf whose parameter is found."""
     layouts: dict[Path, LeafLayout] = {}
-    open_choices: list[tuple[FoundLeaf, Choice]] = []
+    choices: dict[Hashable, Choice | None] = {}
+    open_choices: dict[Hashable, tuple[Choice, Shape]] = {}
+    open_leaves: list[tuple[Path, Hashable]] = []
     for one in found:
         rule = known.rule(one.parameter.name)
         wanted = None if rule is None or rule.shape is None else rule.shape
@@ -59,39 +61,70 @@ def layouts_of(
         elif wanted is None or one.initializer is not None:
             layouts[path] = LeafLayout(tree.layout(path), LayoutEvidence.CONVENTION)
         else:
-            choice = _choice(one, rule, one.parameter.shape_in(wanted), tree, uses)
-            if choice is None:
-                layouts[path] = LeafLayout(_prior(one.leaf, tree), LayoutEvidence.CONVENTION)
+            asked = _Asked.of(one, rule, one.parameter.shape_in(wanted), tree)
+            form = asked if uses is None else path  # what equal leaves have in common
+            if form not in choices:
+                choices[form] = choice = _choice(one, asked, tree, uses)
+                if choice is not None:
+                    open_choices[form] = choice, one.leaf.shape
+            if form in open_choices:
+                open_leaves.append((path, form))
             else:
-                open_choices.append((one, choice))
-    decided = decide([(choice, one.leaf.shape) for one, choice in open_choices])
-    for (one, choice), (layout, evidence) in zip(open_choices, decided, strict=True):
+                layouts[path] = LeafLayout(asked.prior, LayoutEvidence.CONVENTION)
+    decided = dict(zip(open_choices, _decided([*open_choices.values()]), strict=True))
+    return layouts | {path: decided[form] for path, form in open_leaves}
+
+
+def _decided(choices: Sequence[tuple[Choice, Shape]]) -> Iterator[LeafLayout]:
+    for (choice, _), (layout, evidence) in zip(choices, decide(choices), strict=True):
         others = tuple(other for other in choice.layouts if other != layout)
-        layouts[one.leaf.path] = LeafLayout(layout, evidence, others)
-    return layouts
+        yield LeafLayout(layout, evidence, others)
 
 
-def _choice(
-    found: FoundLeaf, rule: Rule | None, wanted: Shape, tree: Tree, uses: TwinUses | None
-) -> Choice | None:
-    leaf = found.leaf
-    roles = rule.layout.roles if rule is not None and rule.layout is not None else "oi"
-    layouts = fitting_layouts(leaf.shape, wanted, roles)
-    if rule is not None and rule.layout is not None and not layouts:
-        layouts = _if_it_fits(rule.layout, leaf.shape, wanted)
+class _Asked(NamedTuple):
+    """All that the choice of a leaf's layout depends on, apart from how the leaf is used.
+
+    Attributes:
+        shape: the leaf's.
+        wanted: the parameter's shape in PyTorch.
+        of_rule: the layout of the parameter's rule.
+        word: the leaf's own name.
+        of_class: the class of the leaf's module.
+        prior: the layout that names speak for.
+        usual: the layout by the kind of PyTorch's layer.
+    """
+
+    shape: Shape
+    wanted: Shape
+    of_rule: Layout | None
+    word: str
+    of_class: str | None
+    prior: Layout
+    usual: Layout | None
+
+    @classmethod
+    def of(cls, found: FoundLeaf, rule: Rule | None, wanted: Shape, tree: Tree) -> _Asked:
+        leaf, of_rule = found.leaf, None if rule is None else rule.layout
+        prior, usual = _prior(leaf, tree), tree.usual_layout(leaf.path, of_rule)
+        of_class = tree.class_of(leaf.path)
+        return cls(leaf.shape, wanted, of_rule, leaf.path[-1], of_class, prior, usual)
+
+
+def _choice(found: FoundLeaf, asked: _Asked, tree: Tree, uses: TwinUses | None) -> Choice | None:
+    shape, wanted, of_rule, word, of_class, prior, usual = asked
+    roles = "oi" if of_rule is None else of_rule.roles
+    layouts = fitting_layouts(shape, wanted, roles)
+    if of_rule is not None and not layouts:
+        layouts = _if_it_fits(of_rule, shape, wanted)
     if not layouts:
         return None
-    prior = _prior(leaf, tree)
-    usual = tree.usual_layout(leaf.path, rule.layout if rule is not None else None)
-    if usual is not None and _if_it_fits(usual, leaf.shape, wanted):
+    if usual is not None and _if_it_fits(usual, shape, wanted):
         layouts = (usual, *(one for one in layouts if one != usual))
         prior = usual
-    word = leaf.path[-1]
     contracted = None if uses is None else _contracted(found, layouts, uses)
-    of_class = tree.class_of(leaf.path)
-    own = word in tree.words or len(leaf.shape) < 2
-    if own and of_class in tree.one_layout_classes and len(leaf.shape) > 1 and contracted is None:
-        layouts = tuple(one for one in layouts if same_order(one, prior, leaf.shape))
+    own = word in tree.words or len(shape) < 2
+    if own and of_class in tree.one_layout_classes and len(shape) > 1 and contracted is None:
+        layouts = tuple(one for one in layouts if same_order(one, prior, shape))
         if not layouts:
             return None
     group: Hashable = (word, roles, len(wanted) > 2, of_class)

@@ -17,7 +17,7 @@ from portinit.recipes.matching.layouts import fitting_layouts
 from portinit.recipes.matching.leaf import Leaf, Path
 from portinit.recipes.matching.leaf_layouts import FoundLeaf, LeafLayout, layouts_of
 from portinit.recipes.matching.request import MatchRequest
-from portinit.recipes.matching.result import Evidence, Pair
+from portinit.recipes.matching.result import Evidence, Pair, is_sure
 from portinit.recipes.matching.rewritten import out_of_turn, shifted
 from portinit.recipes.matching.stacked_layers import Stacks
 from portinit.recipes.matching.tables import Table, Target
@@ -128,9 +128,9 @@ class Matcher:
 
     def _take_by_name(self, leaf: Leaf, *paths: Path, is_stated: bool = False) -> None:
         """Pair a leaf with the parameter that one of its paths reads as."""
-        different = [*dict.fromkeys(paths)]
-        exact = next((path for path in different if self._index.exact(path)), None)
-        tried = different if exact is None else [exact]
+        different = dict.fromkeys(paths) if self._index else ()
+        exact = next(filter(self._index.exact, different), None)
+        tried = different if exact is None else (exact,)
         found = (self._index.find(path) for path in tried)
         names, evidence = next((one for one in found if one[0]), ([], Evidence.NAME))
         if evidence is Evidence.REWRITTEN:
@@ -260,12 +260,16 @@ class Matcher:
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
         """The pairs of leaves and parameters, with their evidence."""
-        return tuple(
-            Pair(found.leaf, found.parameter, layout, found.evidence, evidence, others, found.note)
-            for found, (layout, evidence, others) in (
-                (found, self.layouts[path]) for path, found in self._found.items()
-            )
-        )
+        return tuple([_pair(found, self.layouts[path]) for path, found in self._found.items()])
+
+    @property
+    def guesses(self) -> list[Pair]:
+        """The pairs that are guessed, or whose layout is."""
+        return [
+            _pair(found, self.layouts[path])
+            for path, found in self._found.items()
+            if not is_sure(found.evidence, self.layouts[path].evidence)
+        ]
 
     @property
     def unmatched(self) -> list[Leaf]:
@@ -333,3 +337,8 @@ class Matcher:
             return line
         more = ", ..." if len(likely) > _CANDIDATES else ""
         return f"{line}; of its size {leaf.shape}: {', '.join(likely[:_CANDIDATES])}{more}"
+
+
+def _pair(found: FoundLeaf, at: LeafLayout) -> Pair:
+    evidence = found.evidence, at.evidence
+    return Pair(found.leaf, found.parameter, at.layout, *evidence, at.others, found.note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -84,7 +84,7 @@ def leaf_plans(tree: Tree, recipe: Recipe, request: MatchRequest) -> list[LeafPl
     matcher = Matcher(tree, recipe, request)
     plans, misfits = plans_of(matcher, recipe)
     raise_misfits("the tree and the recipe must fit", misfits)
-    warn_of_guesses(matcher.pairs, tree.adapter)
+    warn_of_guesses(matcher.guesses, tree.adapter)
     return plans
 
 
@@ -103,9 +103,8 @@ def match(tree: Tree, recipe: Recipe, request: MatchRequest, *, strict: bool = T
     return Matching(matcher.pairs, left, tuple(matcher.unclaimed), tuple(misfits))
 
 
-def warn_of_guesses(pairs: Iterable[Pair], adapter: str) -> None:
+def warn_of_guesses(guessed: Sequence[Pair], adapter: str) -> None:
     """Warn of the pairs and the layouts that are guessed."""
-    guessed = [pair for pair in pairs if not pair.is_sure]
     if guessed:
         lines = [*map(str, guessed[:_SHOWN])]
         more = [f"and {len(guessed) - _SHOWN} more"] if len(guessed) > _SHOWN else []

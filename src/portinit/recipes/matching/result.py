@@ -57,6 +57,11 @@ class LayoutEvidence(IntEnum):
     """The shape fits more than one layout, and nothing tells them apart."""
 
 
+def is_sure(evidence: Evidence, layout_evidence: LayoutEvidence) -> bool:
+    """Whether evidence of these kinds makes a pair and its layout no guess."""
+    return evidence <= Evidence.REWRITTEN and layout_evidence <= LayoutEvidence.CONVENTION
+
+
 @dataclass(frozen=True)
 class Pair:
     """An array and the parameter, or the part of one, that it holds.
@@ -99,10 +104,7 @@ class Pair:
     @property
     def is_sure(self) -> bool:
         """Whether neither the pair nor its layout is a guess."""
-        return (
-            self.evidence <= Evidence.REWRITTEN
-            and self.layout_evidence <= LayoutEvidence.CONVENTION
-        )
+        return is_sure(self.evidence, self.layout_evidence)
 
     def __str__(self) -> str:
         words = f"{self.evidence.name.lower()}; layout by {self.layout_evidence.name.lower()}"

@@ -72,7 +72,7 @@ class Stacks:
 
     def _split_one(self, leaf: Leaf, split: Split) -> bool:
         """Add a leaf or its parts; whether the table, ``stacked`` or its name has decided."""
-        stated = self._table.target(leaf.label)
+        stated = self._table.target(leaf.label) if self._table else None
         if stated is not None and stated[0].parts:
             self._join(leaf, stated[0], split)
             return True

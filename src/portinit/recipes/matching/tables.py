@@ -381,6 +381,8 @@ class Table:
 
     def target(self, path: str) -> tuple[Target, tuple[str, ...]] | None:
         """What the table says of a path: a target, and what of the path lies below it."""
+        if not self._entries:
+            return None
         self._asked.append(path)
         if path in self._entries:
             return self._entries[path], ()

@@ -15,6 +15,9 @@ from portinit.recipes.recipe import Recipe
 
 _ATTENTION = frozenset({"query", "key", "value", "out"})
 
+_TOLD_BY = {"embedding": "embedding", "scale": "norm", "negative_slope": "prelu"}
+"""The kinds of layers that have a leaf of these names."""
+
 _VECTORS = frozenset({"bias", "b", "beta", "offset", "scale", "gamma", "mean", "var"})
 """Leaves that have one axis in a layer, so that a further one is of several layers or heads."""
 
@@ -60,6 +63,7 @@ class Tree:
         self._classes = classes or {}
         self._order = order
         self._kinds: dict[Path, str | None] = {}
+        self._fan_ins: dict[Path, int | None] = {}
 
     def with_leaves(self, found: Iterable[Leaf]) -> Self:
         """The tree with other leaves, those of its arrays that hold several parameters split."""
@@ -120,7 +124,15 @@ class Tree:
 
     def sibling(self, path: Path, name: str) -> Leaf | None:
         """Another leaf of the module that owns a leaf."""
-        return self.leaves.get((*path[:-1], name))
+        return self._modules[path[:-1]].get(name)
+
+    @cached_property
+    def _modules(self) -> dict[Path, dict[str, Leaf]]:
+        """The leaves by their modules and names."""
+        modules: dict[Path, dict[str, Leaf]] = {}
+        for path, leaf in self.leaves.items():
+            modules.setdefault(path[:-1], {})[path[-1] if path else ""] = leaf
+        return modules
 
     def kind(self, path: Path) -> str | None:
         """The kind of layer that owns a leaf, as far as classes, names and shapes tell."""
@@ -130,16 +142,13 @@ class Tree:
         return self._kinds[module]
 
     def _kind(self, path: Path) -> str | None:
-        owner = path[-2] if len(path) > 1 else ""
-        kernel = self.sibling(path, "kernel")
         if self.is_parametrized(path):
             return "parametrized"
-        if self.sibling(path, "embedding"):
-            return "embedding"
-        if self.sibling(path, "scale"):
-            return "norm"
-        if self.sibling(path, "negative_slope"):
-            return "prelu"
+        held = self._modules[path[:-1]]
+        told = next((kind for word, kind in _TOLD_BY.items() if word in held), None)
+        if told is not None:
+            return told
+        kernel, owner = held.get("kernel"), path[-2] if len(path) > 1 else ""
         if kernel is None:
             return None
         if self.state_size(path) is not None:
@@ -160,7 +169,7 @@ class Tree:
         """How a leaf's axes map to PyTorch's, as far as names, classes and siblings tell."""
         shape = self.leaves[path].shape
         named = flax_layout(path, len(shape))
-        if path[-1] not in ("kernel", "bias") or len(shape) < 2 or named != _usual(path):
+        if len(shape) < 2 or path[-1] not in ("kernel", "bias") or named != _usual(path):
             return named
         kernel = self.sibling(path, "kernel")
         kind = self.kind(path)
@@ -193,6 +202,12 @@ class Tree:
         return {block: tuple(layers) for block, layers in names.items()}
 
     def _fan_in(self, path: Path) -> int | None:
+        module = path[:-1]
+        if module not in self._fan_ins:
+            self._fan_ins[module] = self._kernel_fan_in(path)
+        return self._fan_ins[module]
+
+    def _kernel_fan_in(self, path: Path) -> int | None:
         if self.kind(path) == "recurrent":
             return self.state_size(path)
         kernel = self.sibling(path, self.kernel)
