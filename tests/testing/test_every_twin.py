@@ -117,7 +117,7 @@ def test_each_other_layout_of_a_square_is_caught(name: str):
 def port(name: str, matching: Matching) -> tuple[porting.Port, str]:
     """The port of a twin with a stated table, and what it prints."""
     case = TWINS[name]
-    inputs = dict(zip(("torch_input", "flax_input"), case.inputs, strict=True))
+    inputs = dict(zip(("torch_input", "twin_input"), case.inputs, strict=True))
     names = {**case.names, **matching.as_table()}
     done = porting.port(porting.Task(case.torch_model, case.flax_model, names=names, **inputs))
     console = Console(record=True, width=200)

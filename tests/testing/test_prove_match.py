@@ -195,6 +195,36 @@ def test_guesses_are_put_right_by_the_outputs(changes: dict[str, str]):
     assert 'to state it: "' in str(proof)
 
 
+class Parallel(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha, self.beta, self.gamma = (nn.Linear(6, 6) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b, c = (torch.tanh(layer(x)) for layer in (self.alpha, self.beta, self.gamma))
+        return a + 2 * b + 3 * c
+
+
+class ParallelTwin(linen.Module):
+    @linen.compact
+    def __call__(self, x: Any) -> Any:
+        c, b, a = (linen.Dense(6, name=name)(x) for name in ("one", "two", "three"))
+        return 2 * jnp.tanh(b) + 3 * jnp.tanh(c) + jnp.tanh(a)
+
+
+def test_layers_in_parallel_that_factors_alone_tell_apart_are_put_right():
+    proof = prove_match(Parallel(), ParallelTwin(), X)
+    assert proof.is_complete
+    found = {pair.path: str(pair.parameter) for pair in proof.matching.pairs}
+    names = {"one": "gamma", "two": "beta", "three": "alpha"}
+    leaves = {"kernel": "weight", "bias": "bias"}
+    assert found == {
+        f"{path}/{leaf}": f"{name}.{word}"
+        for path, name in names.items()
+        for leaf, word in leaves.items()
+    }
+
+
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_assumed_layouts_are_put_right_by_the_outputs(count: int):
     ours, theirs, matching = two_sides(Net(), NetTwin(), X)
@@ -269,6 +299,13 @@ def test_what_no_output_depends_on_is_listed():
     assert unproved == {"key/bias", "unused/kernel", "unused/bias"}
     assert "no output depends on these, and they are not proved: key/bias = key.bias" in str(proof)
     assert {pair.path for pair in proof.doubtful} == {"unused/kernel"}  # it may be transposed
+
+
+def test_what_no_output_depends_on_may_be_told_by_its_module():
+    ours, theirs, matching = two_sides(Attention(), AttentionTwin(), X)
+    proof = prove(ours, theirs, restated(matching, {}, evidence=Evidence.WORDS))
+    assert "key/bias" in {pair.path for pair in proof.unproved}
+    assert {pair.path for pair in proof.doubtful} == {"unused/kernel", "unused/bias"}
 
 
 def test_an_exchange_that_no_output_shows_is_not_proved():

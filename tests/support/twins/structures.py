@@ -189,9 +189,7 @@ X = floats(24, 6)
 TWINS = {
     "mixture of experts": TwinCase(Mixture, LinenMixture, X),
     "scanned layers": TwinCase(Deep, LinenScanned, X),
-    "named as in haiku": TwinCase(
-        Mlp, HaikuMlp, X, names={"linear": "fc1", "linear_1": "fc2", "linear_2": "fc3"}
-    ),
+    "named as in haiku": TwinCase(Mlp, HaikuMlp, X),
     "named as in equinox": TwinCase(Mlp, EquinoxMlp, X),
     "kernels out by in": TwinCase(Mlp, OutInMlp, X),
 }

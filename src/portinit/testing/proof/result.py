@@ -61,12 +61,19 @@ class MatchProof:
 
     @property
     def doubtful(self) -> tuple[Pair, ...]:
-        """The pairs of which neither a forward pass nor their names tell that they are right."""
+        """The pairs that neither outputs, nor names, nor what their modules hold tell right."""
         if not self.agrees:
             return self.matching.pairs
-        told = {pair.path for pair in self.proved}
+        proved = {pair.path for pair in self.proved}
+        by_module: dict[str, list[Pair]] = {}
+        for pair in self.matching.pairs:
+            by_module.setdefault(_module(pair), []).append(pair)
         return tuple(
-            pair for pair in self.matching.pairs if pair.path not in told and not _is_told(pair)
+            pair
+            for pair in self.matching.pairs
+            if pair.path not in proved
+            and not _is_told(pair)
+            and not _is_told_by_its_module(pair, by_module[_module(pair)], proved)
         )
 
     @property
@@ -135,9 +142,30 @@ class MatchProof:
 
 
 def _is_told(pair: Pair) -> bool:
-    """Whether names and shapes alone leave nothing to guess."""
+    """Whether its name and shape leave nothing to guess."""
     return pair.evidence in (Evidence.NAME, Evidence.REWRITTEN) and (
         pair.layout_evidence <= LayoutEvidence.CLASS or not pair.others
+    )
+
+
+def _module(pair: Pair) -> str:
+    """The path of the module that holds a pair's array."""
+    return "/".join(pair.leaf.path[:-1])
+
+
+def _is_told_by_its_module(pair: Pair, module: list[Pair], proved: set[str]) -> bool:
+    """Whether all else of a pair's module is proved, and is of one module of PyTorch's with it.
+
+    So the bias of attention's keys goes with their kernel.
+    """
+    owners = {(p.parameter.name.rpartition(".")[0], p.parameter.rows) for p in module}
+    others = [one for one in module if one is not pair]
+    is_clear = pair.layout_evidence <= LayoutEvidence.CLASS or not pair.others
+    return (
+        is_clear
+        and len(owners) == 1
+        and bool(others)
+        and all(one.path in proved and one.shape != pair.shape for one in others)
     )
 
 

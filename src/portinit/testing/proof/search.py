@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, product
+from itertools import chain, combinations, product
 
 from portinit.arrays.layouts import Layout
 from portinit.recipes.matching.layouts import fitting_layouts, same_order
@@ -57,7 +58,8 @@ class Search:
 
     The layers of PyTorch whose outputs are found in Flax too are counted. A change that raises the
     count is kept; the changes that concern the first layers not found are tried first. So a model
-    is put right from its input to its output, and the effort is linear in its depth.
+    is put right from its input to its output, and the effort is linear in its depth. Where no
+    change raises the count, the one that brings the outputs nearest is kept.
 
     Args:
         trial: both models with random weights.
@@ -88,8 +90,10 @@ class Search:
 
     def run(self) -> Pairs | None:
         """The pairs under which the outputs agree; None if the effort ends before."""
-        best = self._found(self._pairs)
+        best, gap = self._found(self._pairs), self._trial.compare(self._pairs).gap
+        gap = math.inf if math.isnan(gap) else gap
         while True:
+            nearer: Pairs | None = None
             for change in self._changes(best):
                 pairs = self._changed(change)
                 comparison = self._compare(pairs)
@@ -99,11 +103,13 @@ class Search:
                     return pairs
                 found = self._found(pairs)
                 if sum(found) > sum(best):
-                    self._take(pairs)
-                    best = found
+                    best, gap, nearer = found, comparison.gap, pairs
                     break
-            else:
+                if sum(found) == sum(best) and comparison.gap < gap:
+                    gap, nearer = comparison.gap, pairs
+            if nearer is None:
                 return None
+            self._take(nearer)
 
     def _compare(self, pairs: Pairs) -> Comparison | None:
         if self._left <= 0:
@@ -128,7 +134,12 @@ class Search:
         names = {one.name for one, is_found in zip(self._reference, found, strict=True) if is_found}
         open_numbers = [i for i, pair in enumerate(self._pairs) if _owner(pair) not in names]
         tried: set[tuple[tuple[int, str, Layout], ...]] = set()
-        for change in self._candidates(open_numbers, self._by_first_use(open_numbers)):
+        others = [i for i, pair in enumerate(self._pairs) if _owner(pair) in names]
+        candidates = chain(
+            self._candidates(open_numbers, self._by_first_use(open_numbers)),
+            self._exchanges(others),  # layers in parallel, each with another's weights
+        )
+        for change in candidates:
             mark = tuple((i, str(p.parameter), p.layout) for i, p in sorted(change.items()))
             if change and mark not in tried:
                 tried.add(mark)
@@ -140,8 +151,7 @@ class Search:
         yield from self._layouts_alike(every, lambda pair: _numbered(pair.path)[0])
         for i in order:
             yield from self._layouts_of(i)
-            for couples in (*self._series(i), *self._modules(i), *self._singles(i)):
-                yield self._exchange(couples)
+            yield from self._exchanges([i])
         for i in order:
             for couples in (*self._series(i), *self._singles(i)):
                 yield from self._with_other_layouts(self._exchange(couples))
@@ -150,6 +160,11 @@ class Search:
                 if _owner(self._pairs[i]) == _owner(self._pairs[j]):
                     for first, second in product(kind(i), kind(j)):
                         yield self._exchange(second, self._exchange(first))
+
+    def _exchanges(self, numbers: Sequence[int]) -> Iterator[Change]:
+        for i in numbers:
+            for couples in chain(self._series(i), self._modules(i), self._singles(i)):
+                yield self._exchange(couples)
 
     def _by_first_use(self, numbers: Sequence[int]) -> list[int]:
         """The numbers of pairs by the first use of their layers, without those of later layers."""
