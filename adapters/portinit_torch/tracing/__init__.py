@@ -2,7 +2,8 @@
 
 In reading order; each module imports only those above it:
 
-1. ``modes``: fake tensors, dispatch modes, and the ways out of them; all that is private in torch
+1. ``modes``: fake tensors and the ways out of them; ``reads``, ``patches``: how a trace hears of
+   all that a constructor does to them
 2. ``calls``: an operation's arguments by name
 3. ``marks``: when a generator is set
 4. ``storage``, ``witness``: values that stand in for random ones where a constructor reads them

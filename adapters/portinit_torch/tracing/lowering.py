@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from portinit_torch.tracing.operations import FILLS, MAKERS, node_of
 from portinit_torch.tracing.operations.result import Result
 from portinit_torch.tracing.questions import read_scalar
 from portinit_torch.tracing.recorder import CONCRETE, Recorder
-from portinit_torch.tracing.witness import Call
+from portinit_torch.tracing.witness import Call, Given
 
 _EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
 
@@ -79,12 +80,31 @@ _MOVES_STATISTICS = {"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm
 
 def _move_statistics(recorder: Recorder, name: str, call: Call, named: Named) -> None:
     """Batch normalisation moves its running statistics in training, and no schema says so."""
-    if not named.get("training"):
+    moved = [named[name] for name in _STATISTICS if named[name] is not None]
+    if not named.get("training") or not moved:
         return
-    for statistic in ("running_mean", "running_var"):
-        tensor = named[statistic]
-        if tensor is not None:
-            recorder.write(tensor, recorder.add(f"aten.{name}.{statistic}", call.nodes, tensor))
+    known = _moved_for_real(call) if all(node.is_known for node in call.nodes) else None
+    for position, (statistic, tensor) in enumerate(zip(_STATISTICS, moved, strict=True)):
+        node = recorder.add(f"aten.{name}.{statistic}", call.nodes, tensor)
+        if known is not None:
+            node.concrete = known[position]
+        recorder.write(tensor, node)
+
+
+_STATISTICS = ("running_mean", "running_var")
+
+
+def _moved_for_real(call: Call) -> list[Tensor]:
+    """The running statistics after a call on known values."""
+    given = arguments_of(call.func, call.args, call.kwargs)
+    slots = [given[name] for name in _STATISTICS]
+    moved = on_real_tensors(lambda: [slot.node.concrete.clone() for slot in slots])
+    places = [position for position, x in enumerate(call.args) if any(x is s for s in slots)]
+    args = list(call.args)
+    for place, tensor in zip(places, moved, strict=True):
+        args[place] = Given(tensor)
+    on_real_tensors(lambda: replace(call, args=tuple(args)).results(lambda node: node.concrete))
+    return moved
 
 
 def _decided_by_values(recorder: Recorder, name: str, call: Call, args: Any) -> Any:

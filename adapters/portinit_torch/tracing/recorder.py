@@ -26,7 +26,6 @@ from portinit_torch.tracing.modes import (
     TraceError,
     fake_tensor,
     on_real_tensors,
-    recording,
     source_line,
     torch_line,
 )
@@ -40,6 +39,7 @@ from portinit_torch.tracing.nodes import (
     order_of,
     written_into,
 )
+from portinit_torch.tracing.patches import recording
 from portinit_torch.tracing.witness import Blank, Call, Slot, Witness
 
 CONCRETE = 1 << 20

@@ -49,6 +49,13 @@ class Blank:
         return torch.empty_strided(self.shape, self.stride, dtype=self.dtype)
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A real tensor in the place of a tensor argument: the call may write it."""
+
+    tensor: Tensor
+
+
 @dataclass(frozen=True)
 class Call:
     """A call of torch, with nodes in the place of its tensors, and which of its results it is."""
@@ -73,6 +80,8 @@ class Call:
         def real(x: Any) -> Any:
             if isinstance(x, Blank):
                 return x.tensor()
+            if isinstance(x, Given):
+                return x.tensor
             if isinstance(x, torch.Generator):  # the default one is set in its place
                 return None
             return value_of(x.node).clone() if isinstance(x, Slot) else x
