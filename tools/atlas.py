@@ -6,25 +6,30 @@
 
 Each architecture is built small, in a process of its own with limits of time and memory, which is
 forked after the libraries are imported. Its result is a line of the raw file; a run goes on where
-an earlier one ended. The JSON and the page are made of all lines.
+an earlier one ended. The JSON and the page are made of all lines, and dated.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import datetime as dt
 import json
 import multiprocessing
 import os
+import platform
 import random
 import resource
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tools.atlas_look import look_at
-from tools.atlas_models import architectures
+from tools.atlas_models import architectures, family_of
+from tools.atlas_page import page, to_data, to_text
 
 WAIT = 8
 """How many times its limit of processor time a process may take by the clock."""
@@ -80,6 +85,24 @@ def warm_up() -> None:
         import transformers.modeling_utils  # noqa: F401
 
 
+def header() -> dict[str, Any]:
+    """When and with what the atlas is made."""
+    names = ("torch", "transformers", "timm", "torchvision", "numpy", "mkl")
+    versions = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name).partition("+")[0]
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    return {"date": today, "processor": processor(), "versions": versions}
+
+
+def processor() -> str:
+    """The instruction set that PyTorch uses, which decides MKL's last bits."""
+    import torch
+
+    return f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}"
+
+
 def read(raw: Path) -> dict[str, dict[str, Any]]:
     """The results of a raw file by name, the last of each."""
     lines = raw.read_text().splitlines() if raw.exists() else []
@@ -96,6 +119,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120, help="of processor time for each")
     parser.add_argument("--gigabytes", type=float, default=8, help="of address space for each")
     parser.add_argument("--again", nargs="*", default=[], help="states that are looked at anew")
+    parser.add_argument("--out", type=Path, help="the JSON of all results")
+    parser.add_argument("--page", type=Path, help="the page, in Markdown")
     parser.add_argument("--raw", type=Path, default=Path("atlas.jsonl"), help="a result a line")
     given = parser.parse_args()
     warm_up()
@@ -112,6 +137,12 @@ def main() -> None:
         with given.raw.open("a") as file:
             file.write(json.dumps(result) + "\n")
         print(f"{result['state']:10} {name} {result.get('why', '')}", flush=True)
+    if given.out:
+        results = [r | {"family": family_of(r["name"], r["library"])} for r in done.values()]
+        data = to_data(results, header())
+        given.out.write_text(to_text(data))
+        if given.page:
+            given.page.write_text(page(data))
     wrong = [name for name in names if done[name]["state"] == "wrong"]
     if wrong:
         sys.exit("values were wrong in silence: " + ", ".join(wrong))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import re
 import time
 import warnings
@@ -148,7 +149,8 @@ def by_depth(tensors: Mapping[str, Any], deeper: Build | None) -> list[dict[str,
         if not tensor.is_floating_point() or not float(tensor.detach().float().std()) > 0:
             continue
         ratio = float(other.detach().float().std() / tensor.detach().float().std())
-        if not 0.88 < ratio < 1.14:
+        noise = 6 / math.sqrt(tensor.numel())  # of the ratio's logarithm
+        if abs(math.log(ratio)) > max(0.1, noise) if ratio > 0 else True:
             found.setdefault(_without_numbers(name), []).append(ratio)
     return [
         {"name": name, "ratio": round(sum(ratios) / len(ratios), 2), "count": len(ratios)}

@@ -49,6 +49,13 @@ def architectures() -> dict[str, str]:
     return {name: library for library, names in lists.items() for name in names()}
 
 
+def family_of(name: str, library: str) -> str:
+    """What an architecture's kin have in common: its configuration's name, or its module's."""
+    if library == "transformers":
+        return _transformers()[name].removesuffix("Config")
+    return name.removeprefix("torchvision.")
+
+
 def sizes(name: str, library: str) -> Iterator[Size]:
     """Ways to build an architecture, the smallest first.
 

@@ -144,7 +144,7 @@ class RecordOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _exported() -> Iterator[Any]:
     """torch.utils.dlpack.to_dlpack, which hands out memory that fake tensors do not have."""
-    export = torch.utils.dlpack.to_dlpack
+    export = torch._C._to_dlpack
 
     def to_dlpack(tensor: Tensor) -> Any:
         return tensor.__dlpack__() if isinstance(tensor, FakeTensor) else export(tensor)
