@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,23 +44,28 @@ def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
 
 def mutated(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     """The arguments that the operation writes."""
-    schema = func._schema.arguments
     found = []
-    for position, argument in enumerate(schema):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            value = args[position] if position < len(args) else kwargs.get(argument.name)
-            found += tensors_in(value, {})
+    for position, name in _written(func):
+        value = args[position] if position < len(args) else kwargs.get(name)
+        found += tensors_in(value, {})
     return found
+
+
+@functools.cache
+def _written(func: Any) -> tuple[tuple[int, str], ...]:
+    arguments = enumerate(func._schema.arguments)
+    return tuple((i, a.name) for i, a in arguments if a.alias_info and a.alias_info.is_write)
 
 
 def arguments_of(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     """An operation's arguments by the names in its schema, defaults included."""
-    named = {}
-    for position, argument in enumerate(func._schema.arguments):
-        if position < len(args):
-            named[argument.name] = args[position]
-        elif argument.name in kwargs:
-            named[argument.name] = kwargs[argument.name]
-        else:
-            named[argument.name] = argument.default_value if argument.has_default_value() else None
-    return named
+    names, defaults = _parameters(func)
+    named = defaults | dict(zip(names, args, strict=False))
+    return named | kwargs if kwargs else named
+
+
+@functools.cache
+def _parameters(func: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    arguments = func._schema.arguments
+    defaults = {a.name: a.default_value if a.has_default_value() else None for a in arguments}
+    return tuple(defaults), defaults

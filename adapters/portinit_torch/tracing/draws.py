@@ -17,6 +17,7 @@ from portinit_torch.tracing.recorder import Recorder
 from portinit_torch.tracing.witness import Call
 
 
+@functools.cache
 def is_draw(func: Any) -> bool:
     """Whether an operation takes from a random stream, for some arguments at least."""
     if torch.Tag.nondeterministic_seeded in func.tags:
@@ -131,12 +132,19 @@ class _Draw:
         return self.recorder.add("cast", (less,), self.target)
 
     def multinomial(self) -> RecordedNode | None:
-        """Without replacement: the largest quotients of the weights and as many exponentials."""
+        """Places by their weights.
+
+        With replacement one uniform number each, by inversion; without it, and for one place, the
+        largest quotients of the weights and as many exponentials.
+        """
         weights, count = self.named["self"], self.named["num_samples"]
         plain = weights.is_contiguous() and weights.dtype in (torch.float32, torch.float64)
-        again = self.named.get("replacement") and count != 1
-        if again or not plain or not _samples_by_inversion():
+        if not plain or not _samples_by_inversion():
             return None
+        if self.named.get("replacement") and count != 1:
+            return self.recorder.add(
+                "chosen", (self.recorder.read(weights), self.uniform("float64")), self.target
+            )
         recorder, at = self.recorder, self.recorder.read(weights)
         waits = _Draw(recorder, self.call, self.named, weights).inverted(
             "exponential", {"lambd": 1.0}

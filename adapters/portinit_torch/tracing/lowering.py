@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,10 @@ from portinit_torch.tracing.operations import FILLS, MAKERS, node_of
 from portinit_torch.tracing.operations.result import Result
 from portinit_torch.tracing.questions import read_scalar
 from portinit_torch.tracing.recorder import CONCRETE, Recorder
-from portinit_torch.tracing.witness import Call, Given
+from portinit_torch.tracing.witness import Call, RealTensor
+
+_FILLS_IN_PLACE = {"zero_", "fill_"}
+"""What changes neither shapes nor storages: fake tensors need not see it, which takes long."""
 
 _EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
 
@@ -38,7 +42,7 @@ def lower(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     only_written = [kwargs["out"]] if isinstance(kwargs.get("out"), Tensor) else []
     call = recorder.call(func, args, kwargs, only_written)
     try:
-        out = func(*args, **kwargs)
+        out = args[0] if name in _FILLS_IN_PLACE else func(*args, **kwargs)
     except DECIDED_BY_VALUES:
         return _decided_by_values(recorder, name, call, args)
     except UNSUPPORTED as error:
@@ -102,7 +106,7 @@ def _moved_for_real(call: Call) -> list[Tensor]:
     places = [position for position, x in enumerate(call.args) if any(x is s for s in slots)]
     args = list(call.args)
     for place, tensor in zip(places, moved, strict=True):
-        args[place] = Given(tensor)
+        args[place] = RealTensor(tensor)
     on_real_tensors(lambda: replace(call, args=tuple(args)).results(lambda node: node.concrete))
     return moved
 
@@ -168,6 +172,7 @@ def _real_values(
     return values if len(values) == len(targets) else nothing
 
 
+@functools.cache
 def _is_alias(func: Any) -> bool:
     """A view: its result has an argument's storage, and nothing is written."""
     returns = func._schema.returns

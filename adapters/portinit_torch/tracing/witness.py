@@ -50,7 +50,7 @@ class Blank:
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class RealTensor:
     """A real tensor in the place of a tensor argument: the call may write it."""
 
     tensor: Tensor
@@ -80,7 +80,7 @@ class Call:
         def real(x: Any) -> Any:
             if isinstance(x, Blank):
                 return x.tensor()
-            if isinstance(x, Given):
+            if isinstance(x, RealTensor):
                 return x.tensor
             if isinstance(x, torch.Generator):  # the default one is set in its place
                 return None

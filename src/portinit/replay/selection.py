@@ -134,6 +134,19 @@ def _running(function: np.ufunc) -> Callable[..., Array]:
     return apply
 
 
+def _chosen(a: Attributes, weights: Array, uniform: Array) -> Array:
+    """Places drawn with replacement: where a number falls among the sums of the weights."""
+    rows = weights.reshape(-1, weights.shape[-1])
+    sums = np.cumsum(rows, axis=1)  # one after another, in the weights' dtype, as PyTorch
+    sums /= sums[:, -1:]
+    sums[:, -1] = 1
+    numbers = uniform.reshape(len(rows), -1)
+    found = [
+        np.searchsorted(row.astype(np.float64), x) for row, x in zip(sums, numbers, strict=True)
+    ]
+    return np.asarray(found).reshape(uniform.shape)
+
+
 SELECTION: dict[str, Callable[..., Array]] = {
     "index": _index,
     "index_put": _index_put,
@@ -146,6 +159,7 @@ SELECTION: dict[str, Callable[..., Array]] = {
     "argsort": _order,
     "sort": _sorted,
     "first": _first,
+    "chosen": _chosen,
     "argmax": _extreme_place(np.argmax),
     "argmin": _extreme_place(np.argmin),
     "roll": lambda a, x: np.roll(x, a["shifts"], tuple(a["axes"])),

@@ -48,6 +48,21 @@ def named(*lost: str) -> Callable[[Build], Build]:
 
 
 @exact
+def statistics_of_known_values() -> nn.Module:
+    norm = nn.BatchNorm1d(3)
+    norm(torch.arange(24.0).reshape(8, 3))
+    norm(torch.ones(8, 3))
+    return nn.Sequential(norm, nn.Linear(3, 2))
+
+
+@exact
+def storages_are_told_apart() -> nn.Module:
+    layers = nn.Linear(3, 3), nn.Linear(3, 3)
+    places = {layer.weight.untyped_storage().data_ptr() for layer in (*layers, layers[0])}
+    return nn.Linear(len(places), 3)
+
+
+@exact
 def skipped() -> nn.Module:
     first = nn.utils.skip_init(nn.Linear, 3, 3)
     nn.init.ones_(first.weight), nn.init.zeros_(first.bias)
@@ -91,6 +106,21 @@ def a_throw_away_model_on_meta() -> nn.Module:
 @exact
 def whole_model_on_another_device_is_read_as_the_cpus() -> nn.Module:
     return nn.Linear(4, 3, device=None)
+
+
+@named("x")
+def exported_by_dlpack() -> nn.Module:
+    model = nn.Linear(3, 3)
+    weight = torch.utils.dlpack.from_dlpack(torch.utils.dlpack.to_dlpack(model.weight.detach()))
+    model.register_buffer("x", weight.clone())
+    return model
+
+
+@named("x")
+def read_by_dlpack() -> nn.Module:
+    model = nn.Linear(3, 3)
+    model.register_buffer("x", torch.tensor(np.from_dlpack(model.weight.detach()).sum()))
+    return model
 
 
 @named("b")
@@ -322,7 +352,7 @@ def batch_normalisation_in_training() -> nn.Module:
     return nn.Sequential(norm, nn.Linear(3, 3))
 
 
-@named("0.running_mean", "0.running_var")
+@exact
 def batch_normalisation_of_known_values() -> nn.Module:
     norm = nn.BatchNorm1d(3, momentum=None)
     norm(torch.ones(5, 3))
@@ -635,6 +665,24 @@ OUTSIDE = torch.zeros(3)
 def written_to_a_file() -> nn.Module:
     model = nn.Linear(3, 3)
     torch.save(model.state_dict(), io.BytesIO())
+    return model
+
+
+@stopped("a storage is read or written")
+def a_storage_that_is_read_within_a_try() -> nn.Module:
+    model = nn.Linear(3, 3)
+    try:
+        first = model.weight.untyped_storage()[0]
+    except NotImplementedError:
+        first = 0
+    model.register_buffer("first", torch.tensor(first > 127))
+    return model
+
+
+@stopped("a storage is read or written")
+def a_storage_that_is_filled() -> nn.Module:
+    model = nn.Linear(3, 3)
+    model.weight.data.untyped_storage().fill_(0)
     return model
 
 
