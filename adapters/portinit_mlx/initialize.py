@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from mlx.utils import tree_unflatten
+import mlx.core as mx
 
 from portinit import Key, Recipe
 from portinit.backends.numpy import NUMPY
@@ -72,12 +72,23 @@ def fill(model: _Model, recipe: Recipe, key: Any, request: MatchRequest) -> _Mod
     require_recipe(recipe)
     tree, root = MlxTree.of(model), Key(*words_of(key, NUMPY))
     planned = plans.leaf_plans(tree, recipe, request)
-    module: Any = model
-    flat = flat_arrays(module)
+    flat = flat_arrays(model)
     for position, array in host_arrays(planned, root):
         name, held = flat[position]
-        module.update(tree_unflatten([(name, from_numpy(array, held.dtype))]))
+        _put(model, name.split("."), from_numpy(array, held.dtype))
     return model
+
+
+def _put(model: Any, path: Sequence[str], array: mx.array) -> None:
+    """Put an array in the place of one of a module's, as ``Module.update`` does.
+
+    That takes lists as wholes, which would be made anew for each array.
+    """
+    *above, last = path
+    holder = model
+    for word in above:
+        holder = holder[int(word) if isinstance(holder, list) else word]
+    holder[int(last) if isinstance(holder, list) else last] = array
 
 
 def match(

@@ -125,7 +125,7 @@ _RECURRENT = (
 """The arrays of MLX's recurrent layers: PyTorch's side, and the gate where it is of one."""
 
 
-def flat_arrays(model: nn.Module) -> list[tuple[str, mx.array]]:
+def flat_arrays(model: Any) -> list[tuple[str, mx.array]]:
     """A module's arrays by their names, in the order of definition."""
     return [*tree_flatten(model.parameters())]
 

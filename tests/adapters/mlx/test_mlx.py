@@ -134,6 +134,20 @@ def test_nothing_is_written_where_something_does_not_fit(recipe: Recipe) -> None
     assert same_bits(np.asarray(model.weight), before)
 
 
+class Lists(nn.Module):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.scales = [mx.ones(3), {"inner": mx.ones(2)}]
+        self.layers = [nn.Linear(2, 2)]
+
+
+def test_arrays_in_lists_and_dicts_are_filled_where_they_are() -> None:
+    model = portinit_mlx.initialize(Lists(), Recipe([("*", portinit.normal())]), KEY)
+    inner = portinit.normal()(KEY.fold_in("scales.1.inner"), (2,))
+    assert same_bits(np.asarray(model.scales[1]["inner"]), inner)
+    assert same_bits(np.asarray(model.scales[0]), portinit.normal()(KEY.fold_in("scales.0"), (3,)))
+
+
 def test_quantized_layers_are_refused() -> None:
     model = nn.Sequential(nn.Linear(64, 64))
     nn.quantize(model)
