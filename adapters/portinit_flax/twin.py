@@ -34,8 +34,8 @@ class FlaxTwin:
     def plans(self, recipe: Recipe, request: MatchRequest) -> list[LeafPlan]:
         return leaf_plans(self.model.empty, recipe, request)
 
-    def match(self, recipe: Recipe, request: MatchRequest) -> Matching:
-        return plans.match(FlaxTree.of(self.model.empty), recipe, request)
+    def match(self, recipe: Recipe, request: MatchRequest, *, strict: bool = True) -> Matching:
+        return plans.match(FlaxTree.of(self.model.empty), recipe, request, strict=strict)
 
     def initialize(self, recipe: Recipe, key: Key, request: MatchRequest) -> Any:
         return PreparedModel.of(self.model.empty, recipe, request, None).fill(key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 
 import click
 
-from portinit import Layout
 from portinit.cli.user_code import running
-from portinit.recipes.serialization import layout_from_data
+from portinit.recipes.matching.tables import NAMES_FORM, Names
+from portinit.recipes.rule import RecipeError
 
 FACTORY = "module:function or file.py:function"
 
@@ -94,40 +93,16 @@ def example_input(module: ModuleType, target: str | None) -> Any:
     return given
 
 
-def load_names(path: str | None) -> dict[str, str | tuple[str, Layout | str]]:
-    """A table of names from a JSON file: from Flax paths to names, or to [name, layout]."""
+def load_names(path: str | None) -> Names:
+    """A table of names from a JSON file, with what else the file says."""
     if path is None:
-        return {}
-    form = 'a JSON object from Flax paths to PyTorch names, {"Dense_0/kernel": "fc.weight"}'
+        return Names()
     try:
-        table = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Names.from_json(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         reason = error.strerror or str(error)
         raise click.BadParameter(
-            f"{path}: {reason}; --names takes a file with {form}", param_hint="--names"
+            f"{path}: {reason}; --names takes a file with {NAMES_FORM}", param_hint="--names"
         ) from error
-    except ValueError as error:
-        raise click.BadParameter(
-            f"{path} must be {form}, got what is no JSON: {error}", param_hint="--names"
-        ) from error
-    if not isinstance(table, dict):
-        kind = "a list" if isinstance(table, list) else f"{table!r:.40}"
-        raise click.BadParameter(f"{path} must be {form}, got {kind}", param_hint="--names")
-    return {key: _target(path, key, value) for key, value in table.items()}
-
-
-def _target(path: str, key: str, value: Any) -> str | tuple[str, Layout | str]:
-    """One line of a table: a name, or a name and a layout."""
-    if isinstance(value, str):
-        return value
-    try:
-        name, layout = value
-        if not isinstance(value, list) or not isinstance(name, str):
-            raise ValueError(f"got {value!r}")
-        return name, layout_from_data(layout)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise click.BadParameter(
-            f'{path}: {key} must have a PyTorch name, "fc.weight", or a name and a layout, '
-            f'["fc.weight", "torch"]: {error}',
-            param_hint="--names",
-        ) from error
+    except (RecipeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{path}: {error}", param_hint="--names") from error

@@ -10,6 +10,7 @@ import click
 
 from portinit.checkpoints.files import atomic
 from portinit.checkpoints.folder import save_file
+from portinit.recipes.rule import SHOWN, RecipeError
 
 
 def writable(context: click.Context, option: click.Parameter, value: str | None) -> Path | None:
@@ -22,6 +23,18 @@ def writable(context: click.Context, option: click.Parameter, value: str | None)
     if path.is_dir():
         raise click.BadParameter(f"{path} must be a file, got a folder")
     return path
+
+
+MISFITS = Path("portinit-misfits.txt")
+"""Where all misfits go if they are more than a screen."""
+
+
+def told(error: RecipeError) -> str:
+    """The text of an error; all of its misfits are written to a file if the text has not all."""
+    if len(error.misfits) <= SHOWN:
+        return str(error)
+    write_atomically(MISFITS, "\n".join([*error.misfits, ""]).encode())
+    return f"{error}: {MISFITS} lists all {len(error.misfits)}"
 
 
 def write_atomically(path: Path, data: bytes) -> None:

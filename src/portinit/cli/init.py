@@ -18,9 +18,10 @@ from portinit.arrays.dtypes import FORMATS as DTYPES
 from portinit.checkpoints.write import FORMATS, parse_size
 from portinit.cli.app import CONSOLE, portinit
 from portinit.cli.factories import example_input, load, load_names
-from portinit.cli.models import SEED
+from portinit.cli.models import SEED, axes
 from portinit.cli.named_recipes import load_recipe
 from portinit.cli.user_code import running
+from portinit.recipes.matching.tables import Names
 
 
 def _size(context: click.Context, option: click.Parameter, value: str) -> int:
@@ -51,6 +52,10 @@ def _size(context: click.Context, option: click.Parameter, value: str) -> int:
     metavar="FILE",
     help="For Flax: a JSON table from paths to PyTorch names, or to [name, layout].",
 )
+@click.option("--stacked", multiple=True, metavar="PATH=AXIS", callback=axes, help=(
+    "For Flax: a path whose arrays hold all layers, and the axis of the layers."))  # fmt: skip
+@click.option("--ignore", multiple=True, metavar="PATTERN", help=(
+    "For Flax: PyTorch names that the model need not have, such as pooler.*"))  # fmt: skip
 @click.option("--flax-input", help="Factory of a linen module's example input.")
 @click.option("--overwrite", is_flag=True, help="Remove another checkpoint from the folder.")
 def init(
@@ -61,6 +66,8 @@ def init(
     replay: bool,
     dtype: str | None,
     names: str | None,
+    stacked: dict[str, int] | None,
+    ignore: tuple[str, ...],
     flax_input: str | None,
     **options: Any,
 ) -> None:
@@ -72,7 +79,8 @@ def init(
     """
     try:
         chosen = load_recipe(recipe)
-        tensors, metadata = _tensors(chosen, model, dtype, names, flax_input)
+        table = load_names(names).with_more(ignore, stacked)
+        tensors, metadata = _tensors(chosen, model, dtype, table, flax_input)
         source = checkpoints.Replay(chosen, seed) if replay else key(seed)
         with _bar() as progress:
             checkpoints.write(tensors, source, out, metadata=metadata, progress=progress, **options)
@@ -83,7 +91,7 @@ def init(
 
 
 def _tensors(
-    recipe: Recipe, model: str | None, dtype: str | None, names: str | None, flax_input: str | None
+    recipe: Recipe, model: str | None, dtype: str | None, names: Names, flax_input: str | None
 ) -> tuple[list[checkpoints.TensorSpec], dict[str, str]]:
     """The values to write, and the text for the files' headers."""
     if model is None:
@@ -108,7 +116,7 @@ def _tensors(
 
     tree = flax_model(factory, model, example_input(module, flax_input)).empty
     adapter = importlib.import_module("portinit_flax")
-    return adapter.checkpoint_tensors(tree, recipe, dtype, load_names(names)), {"format": "flax"}
+    return adapter.checkpoint_tensors(tree, recipe, dtype, names), {"format": "flax"}
 
 
 def _is_torch(model: Any) -> bool:

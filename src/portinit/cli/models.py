@@ -11,17 +11,18 @@ from click.core import ParameterSource
 from portinit import RecipeError
 from portinit.cli.app import CONSOLE, portinit
 from portinit.cli.factories import example_input, load, load_names
-from portinit.cli.files import writable, write_tensors
+from portinit.cli.files import told, writable, write_tensors
 from portinit.cli.named_recipes import READY_RECIPES, load_recipe
 from portinit.cli.tables import print_port
 
 if TYPE_CHECKING:
     from portinit.cli.porting import Port, Task
+    from portinit.recipes.matching.tables import Names
 
 SEED = click.IntRange(0, 2**64 - 1)
 
 
-def _axes(
+def axes(
     context: click.Context, option: click.Parameter, given: tuple[str, ...]
 ) -> dict[str, int] | None:
     """A click callback: ``layers`` or ``layers=1`` to the axis that a stack's layers lie along."""
@@ -50,9 +51,11 @@ def _axes(
               help="The seed of the key that the weights are drawn with.")  # fmt: skip
 @click.option("--names", metavar="FILE", help=(
     "JSON table from Flax paths to PyTorch names, or to [name, layout], for those that differ; "
-    "* stands for a layer's number."))  # fmt: skip
-@click.option("--stacked", multiple=True, metavar="PATH=AXIS", callback=_axes, help=(
+    "portinit match --write makes one."))  # fmt: skip
+@click.option("--stacked", multiple=True, metavar="PATH=AXIS", callback=axes, help=(
     "A Flax path whose arrays hold all layers, and the axis that they lie along."))  # fmt: skip
+@click.option("--ignore", multiple=True, metavar="PATTERN", help=(
+    "PyTorch names that the twin need not have, such as pooler.*"))  # fmt: skip
 @click.option("--torch-input", metavar="FACTORY",
               help="Factory of PyTorch's example input.")  # fmt: skip
 @click.option("--twin-input", "--flax-input", metavar="FACTORY",
@@ -86,10 +89,11 @@ def port(
     if recipe is not None and trace:
         raise click.UsageError("--trace and --recipe exclude each other: give one of them")
     _check_seeds(options["replay"])
-    task = _task(torch_factory, twin_factory, recipe, **options)
+    task = task_of(torch_factory, twin_factory, recipe, **options)
     done = _port(task, tolerance)
     print_port(CONSOLE, "", done, verbose)
     if not done.same:
+        CONSOLE.print(_advice(task), style="dim", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1)
     if out is not None:
         _save(done, out, task, recipe)
@@ -108,23 +112,25 @@ def _check_seeds(replay: int | None) -> None:
         )
 
 
-def _task(
+def task_of(
     torch_factory: str,
     twin_factory: str,
     recipe: str | None,
     *,
     seed: int = 0,
     replay: int | None = None,
-    names: str | None = None,
+    names: str | Names | None = None,
     stacked: dict[str, int] | None = None,
+    ignore: tuple[str, ...] = (),
     torch_input: str | None = None,
     twin_input: str | None = None,
     channels_last: bool = False,
 ) -> Task:
+    """What to port, as the options say it."""
     from portinit.cli import porting  # both frameworks: seconds to import
 
     chosen = None if recipe is None else load_recipe(recipe)
-    table = load_names(names)
+    table = load_names(names) if isinstance(names, str | None) else names
     (make_torch, torch_module), (make_twin, twin_module) = load(torch_factory), load(twin_factory)
     ours = example_input(torch_module, torch_input)
     theirs = None if channels_last else example_input(twin_module, twin_input)
@@ -135,7 +141,7 @@ def _task(
         )
     return porting.Task(
         make_torch, make_twin, torch_factory, twin_factory, chosen, seed, replay, table, stacked,
-        ours, porting.channels_last(ours) if channels_last else theirs,
+        ignore, ours, porting.channels_last(ours) if channels_last else theirs,
     )  # fmt: skip
 
 
@@ -146,7 +152,15 @@ def _port(task: Task, tolerance: float | None = None) -> Port:
         try:
             return porting.port(task, tolerance)
         except RecipeError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(f"{told(error)}\n{_advice(task)}") from error
+
+
+def _advice(task: Task) -> str:
+    """What to type when models do not fit."""
+    return (
+        f"To see all pairs and to write a table of names: portinit match {task.torch_name} "
+        f"{task.twin_name} --write names.json; then give port --names names.json"
+    )
 
 
 def _save(done: Port, path: Path, task: Task, recipe: str | None) -> None:
@@ -190,7 +204,7 @@ def demo(seed: int, verbose: bool) -> None:
     failed = []
     for name in _TWINS:
         ours, theirs = (f"portinit_examples.{name}_{side}:make_model" for side in _SIDES)
-        done = _port(_task(ours, theirs, None, seed=seed))
+        done = _port(task_of(ours, theirs, None, seed=seed))
         print_port(CONSOLE, name, done, verbose)
         if not done.same:
             failed.append(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,7 @@ class Task:
         replay: instead of a key's, the weights that ``torch.manual_seed(replay)`` gives.
         names: as for ``portinit_flax.initialize``.
         stacked: as for ``portinit_flax.initialize``.
+        ignore: as for ``portinit_flax.initialize``.
         torch_input: PyTorch's example input: an array, a tuple of positional arguments, or a
             mapping of keyword arguments; none if there is none.
         twin_input: the twin's.
@@ -68,8 +70,14 @@ class Task:
     replay: int | None = None
     names: Names | None = None
     stacked: Mapping[str, int] | None = None
+    ignore: tuple[str, ...] = ()
     torch_input: Any = None
     twin_input: Any = None
+
+    @property
+    def request(self) -> MatchRequest:
+        """What is asked of the matching."""
+        return MatchRequest.of(self.names, self.stacked, self.ignore)
 
 
 @dataclass(frozen=True)
@@ -163,8 +171,7 @@ def port(task: Task, tolerance: float | None = None) -> Port:
     _compare_outputs(done, task, tolerance)
     proof = _prove(pair, task, tolerance)
     if proof.decided:
-        names = {**(task.names or {}), **proof.matching.as_table()}
-        done = compare(fill(replace(task, names=names)))
+        done = compare(fill(replace(task, names=proof.matching.as_table())))
         _compare_outputs(done, task, tolerance)
     _add(done, proof)
     return done
@@ -213,7 +220,7 @@ def fill(task: Task) -> FilledPair:
         bound = bound.with_values(chosen.replay(task.replay))
         inexact = chosen.inexact()
     twin = twin_model(task.twin_factory, task.twin_name, task.twin_input)
-    request = MatchRequest.of(task.names, task.stacked)
+    request = task.request
     with warnings.catch_warnings(record=True) as caught:  # of pairs that are guessed
         warnings.simplefilter("always")
         request, unknown = _with_uses(request, bound, ours, twin, task)
@@ -228,6 +235,20 @@ def fill(task: Task) -> FilledPair:
         ours, twin, filled, bound, plans, initializers, tuple(notes), inexact, matching,
         tuple(guessed),
     )  # fmt: skip
+
+
+def match(task: Task) -> Matching:
+    """How the two models correspond, whether they fit or not; nothing is drawn."""
+    with running(task.torch_name):
+        ours = torch_model(task.torch_factory, task.torch_name, task.twin_name)
+    bound = portinit_torch.bind(ours, _recipe(task)[0])
+    twin = twin_model(task.twin_factory, task.twin_name, task.twin_input)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pairs that are guessed: they are listed
+        with contextlib.suppress(RecipeError):  # what it says is listed too
+            bound, _ = _with_one_bias(twin, bound, portinit.key(0), task.request)
+        request, _ = _with_uses(task.request, bound, ours, twin, task)
+        return twin.match(bound, request, strict=False)
 
 
 def _with_uses(
@@ -290,7 +311,7 @@ def _rows(pair: FilledPair) -> list[ParameterRow]:
     places = {name: place for place, name in enumerate(pair.recipe.names)}
     arrays = pair.twin.forward(pair.filled).arrays
     rows = []
-    for plan in pair.plans:
+    for plan in (one for one in pair.plans if not one.is_extra):
         leaf, name = plan.leaf, plan.parameter.name
         array = leaf.part_of(to_numpy(arrays[leaf.position]))
         ours, theirs = in_torchs_order(plan.parameter, state[name], array, plan.layout)

@@ -12,11 +12,13 @@ from rich.table import Table
 
 from portinit import Recipe
 from portinit.recipes.display import in_shape, rounded, table_of
+from portinit.recipes.matching.result import LayoutEvidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from portinit.cli.porting import ParameterRow, Port
+    from portinit.recipes.matching.result import Matching, Pair
 
 
 def print_port(console: Console, title: str, done: Port, verbose: bool) -> None:
@@ -74,6 +76,49 @@ def _rows(rows: Sequence[ParameterRow], twin: str) -> Table:
         call = escape(rounded(row.initializer))
         table.add_row(escape(row.name), escape(row.path), in_shape(row.shape), call, verdict)
     return table
+
+
+SCREEN = 20
+"""How many lines of a matching are printed unless all are asked for."""
+
+
+def print_pairs(console: Console, matching: Matching, *, verbose: bool) -> bool:
+    """How two models correspond: misfits, guesses, and what is certain; whether all fits."""
+    misfits, suspects = matching.misfits, matching.suspects
+    mark = "[yellow]![/]" if suspects else "[green]✓[/]"
+    mark = "[red]✗[/]" if misfits else mark
+    counts = f"{len(matching)} pairs, {len(suspects)} of them guessed"
+    misfit = f"; {len(misfits)} do not fit" if misfits else ""
+    console.print(f"{mark} {counts}{misfit}", highlight=False)
+    limit = len(misfits) if verbose else SCREEN // 2
+    for line in misfits[:limit]:
+        console.print(f"  {line}", style="red", highlight=False, markup=False, soft_wrap=True)
+    if len(misfits) > limit:
+        console.print(f"  and {len(misfits) - limit} more that do not fit", style="red")
+    guessed = {pair.path for pair in suspects}
+    pairs = [*suspects, *(pair for pair in matching.pairs if pair.path not in guessed)]
+    room = len(pairs) if verbose else SCREEN - min(limit, len(misfits))
+    if pairs:
+        table = _table("", ["Flax", "PyTorch", "shape", "because"])
+        for pair in pairs[:room]:
+            texts = (pair.path, str(pair.parameter), in_shape(pair.shape), why(pair))
+            table.add_row(*map(escape, texts), style="yellow" if pair.path in guessed else None)
+        _print_table(console, table)
+    if len(pairs) > room:
+        console.print(f"and {len(pairs) - room} more pairs: --verbose lists them", style="dim")
+    return not misfits
+
+
+def why(pair: Pair) -> str:
+    """What a pair rests on, with its certainty where that is not certain."""
+    evidence, layout = pair.evidence, pair.layout_evidence
+    words = evidence.name.lower()
+    if evidence.certainty not in ("stated", "certain"):
+        words += f" ({evidence.certainty}?)"
+    if len(pair.shape) > 1:
+        words += f"; layout by {layout.name.lower()}"
+        words += "?" if layout is LayoutEvidence.ASSUMED else ""
+    return words
 
 
 def print_recipe(console: Console, title: str, recipe: Recipe) -> None:

@@ -13,12 +13,15 @@ from functools import cached_property
 from portinit.arrays.layouts import LAYOUTS, Layout, Shape, as_layout
 from portinit.initializers.base import Initializer, Parameter
 
+SHOWN = 20
+"""How many misfits the text of an error lists: a screen."""
+
 
 class RecipeError(ValueError):
     """A recipe and a model, or a recipe and its data, do not fit.
 
     Attributes:
-        misfits: a line for each of them.
+        misfits: a line for each of them; the error's text has the first 20.
 
     Args:
         message: the error's first line.
@@ -30,7 +33,10 @@ class RecipeError(ValueError):
     """
 
     def __init__(self, message: str, misfits: Sequence[str] = ()) -> None:
-        super().__init__("\n  ".join([message, *misfits]))
+        shown, more = [*misfits[:SHOWN]], len(misfits) - SHOWN
+        if more > 0:
+            shown.append(f"and {more} more")
+        super().__init__("\n  ".join([message, *shown]))
         self.misfits = tuple(misfits)
 
 

@@ -38,8 +38,8 @@ class TwinModel(Protocol):
     def plans(self, recipe: Recipe, request: MatchRequest) -> list[LeafPlan]:
         """What each array gets; a RecipeError lists all that does not fit."""
 
-    def match(self, recipe: Recipe, request: MatchRequest) -> Matching:
-        """The pairs of arrays and parameters; a RecipeError lists all that does not fit."""
+    def match(self, recipe: Recipe, request: MatchRequest, *, strict: bool = True) -> Matching:
+        """The pairs of arrays and parameters; a RecipeError lists what does not fit, if strict."""
 
     def initialize(self, recipe: Recipe, key: Key, request: MatchRequest) -> Any:
         """The model filled, as the adapter's ``initialize`` returns it."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 
 from portinit.recipes.matching.tables import Target, path_pattern
+from portinit.recipes.names import ParameterSlice
 
 _NUMBER = re.compile(r"\d+")
 
@@ -43,6 +44,28 @@ def compact(table: Mapping[str, Target], others: Collection[str] = ()) -> dict[s
         key, value = (path, target) if line is None else (line.path, line.target)
         lines[key] = value
     return lines
+
+
+def series(target: Target) -> Target:
+    """A stack whose parts are the layers of a list, said in one name."""
+    first = target.parts[0]
+    if not target.is_stack or first.parameter is None or not first.parameter.is_whole:
+        return target
+    for pattern in _with_one_star(first.parameter.name):
+        series = replace(
+            target, parts=(Target(ParameterSlice(pattern), first.layout),), is_series=True
+        )
+        if series.with_layers(len(target.parts)) == replace(target, is_series=False):
+            return series
+    return target
+
+
+def _with_one_star(name: str) -> Iterator[str]:
+    """A name with a ``*`` in the place of one of its words that are 0."""
+    words = name.split(".")
+    for i, word in enumerate(words):
+        if word == "0":
+            yield ".".join([*words[:i], "*", *words[i + 1 :]])
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,7 @@ from portinit.arrays.layouts import Shape
 from portinit.initializers.assigned import assign
 from portinit.initializers.base import Initializer
 from portinit.initializers.basic import constant, ones, zeros
-from portinit.recipes.matching.compact import compact
+from portinit.recipes.matching.compact import compact, series
 from portinit.recipes.matching.elements import Elements, Vector
 from portinit.recipes.matching.recognition import recognise
 from portinit.recipes.matching.tables import Names, Target, some_elements
@@ -222,7 +222,7 @@ class _Describer:
                 parts.append(part)
             else:
                 if is_stack or sum(part.initializer is not None for part in parts) < 2:
-                    return _series(Target(parts=tuple(parts), axis=axis, is_stack=is_stack))
+                    return series(Target(parts=tuple(parts), axis=axis, is_stack=is_stack))
         return None
 
     def pieces(self, numbers: Vector, owners: Vector, places: Vector) -> Target | None:
@@ -261,25 +261,3 @@ def _constant(values: Array) -> Initializer | None:
     if (values == first).all():
         return {0.0: zeros, 1.0: ones}.get(float(first)) or constant(float(first))
     return assign(values) if values.size <= _LARGEST_CONSTANT else None
-
-
-def _series(target: Target) -> Target:
-    """A stack whose parts are the layers of a list, said in one name."""
-    first = target.parts[0]
-    if not target.is_stack or first.parameter is None or not first.parameter.is_whole:
-        return target
-    for pattern in _with_one_star(first.parameter.name):
-        series = replace(
-            target, parts=(Target(ParameterSlice(pattern), first.layout),), is_series=True
-        )
-        if series.with_layers(len(target.parts)) == replace(target, is_series=False):
-            return series
-    return target
-
-
-def _with_one_star(name: str) -> Iterator[str]:
-    """A name with a ``*`` in the place of one of its words that are 0."""
-    words = name.split(".")
-    for i, word in enumerate(words):
-        if word == "0":
-            yield ".".join([*words[:i], "*", *words[i + 1 :]])

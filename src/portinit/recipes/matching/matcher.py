@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from portinit.arrays.layouts import LAYOUTS, Layout
+from portinit.arrays.layouts import LAYOUTS, Layout, Shape
 from portinit.initializers.assigned import Given
 from portinit.initializers.base import Initializer
 from portinit.recipes.matching.alignment import Item, align
@@ -260,7 +260,13 @@ class Matcher:
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
         """The pairs of leaves and parameters, with their evidence."""
-        return tuple([_pair(found, self.layouts[path]) for path, found in self._found.items()])
+        return tuple(
+            [
+                _pair(found, self.layouts[path])
+                for path, found in self._found.items()
+                if found.initializer is None
+            ]
+        )
 
     @property
     def guesses(self) -> list[Pair]:
@@ -268,8 +274,18 @@ class Matcher:
         return [
             _pair(found, self.layouts[path])
             for path, found in self._found.items()
-            if not is_sure(found.evidence, self.layouts[path].evidence)
+            if found.initializer is None
+            and not is_sure(found.evidence, self.layouts[path].evidence)
         ]
+
+    @property
+    def extras(self) -> tuple[tuple[Leaf, Initializer], ...]:
+        """The leaves that the table gives an initializer of their own."""
+        return tuple(
+            (found.leaf, found.initializer)
+            for found in self._found.values()
+            if found.initializer is not None
+        )
 
     @property
     def unmatched(self) -> list[Leaf]:
@@ -279,7 +295,8 @@ class Matcher:
     @cached_property
     def claimed(self) -> frozenset[str]:
         """The parameters that leaves hold, whole or in part."""
-        return frozenset(found.parameter.name for found in self._found.values())
+        held = (found for found in self._found.values() if found.initializer is None)
+        return frozenset(found.parameter.name for found in held)
 
     @cached_property
     def unclaimed(self) -> list[str]:
@@ -328,15 +345,47 @@ class Matcher:
         line = f"{leaf.label}: the recipe has no such name"
         size, words = math.prod(leaf.shape), path_words(leaf.path, leaf=True)
         likely = [
-            name
+            (name, rule.shape)
             for name, rule in self.known.rules()
             if name not in self.claimed and rule.shape is not None and math.prod(rule.shape) == size
         ]
-        likely.sort(key=lambda name: -likeness(words, path_words(name.split("."), leaf=True)))
-        if not likely:
-            return line
-        more = ", ..." if len(likely) > _CANDIDATES else ""
-        return f"{line}; of its size {leaf.shape}: {', '.join(likely[:_CANDIDATES])}{more}"
+        likely.sort(key=lambda one: -likeness(words, path_words(one[0].split("."), leaf=True)))
+        return line + _candidates(f"PyTorch names left over of its size {leaf.shape}", likely)
+
+    def without_arrays(self) -> Iterator[str]:
+        """A line for each parameter that no leaf holds, with the leaves left over of its size."""
+        for name in self.unclaimed:
+            rule = self.known.rule(name)
+            shape = None if rule is None else rule.shape
+            words = path_words(name.split("."), leaf=True)
+            likely = [
+                leaf
+                for leaf in self.unmatched
+                if shape is not None and math.prod(leaf.shape) == math.prod(shape)
+            ]
+            likely.sort(key=lambda leaf: -likeness(words, path_words(leaf.path, leaf=True)))
+            found = [(leaf.label, leaf.shape) for leaf in likely]
+            line = f"{name}: no such parameter in the tree"
+            yield line + _candidates(f"arrays left over of its size {shape}", found)
+
+    def headline(self, misfits: Sequence[str]) -> str:
+        """How much does not fit, in a line."""
+        alone = len(self.unmatched) + len(self.unclaimed)
+        others = len(misfits) - alone
+        if alone <= 0:
+            return f"the tree and the recipe must fit; {len(misfits)} do not fit:"
+        verb = "parameter has" if alone == 1 else "parameters have"
+        line = f"{alone} {verb} no counterpart on the other side"
+        return f"{line}, and {others} more do not fit:" if others > 0 else f"{line}:"
+
+
+def _candidates(what: str, likely: Sequence[tuple[str, Shape]]) -> str:
+    """The end of a misfit's line: what could be its counterpart."""
+    if not likely:
+        return ""
+    names = [f"{name} {shape}" for name, shape in likely[:_CANDIDATES]]
+    more = f" and {len(likely) - _CANDIDATES} more" if len(likely) > _CANDIDATES else ""
+    return f"; {what}: {', '.join(names)}{more}"
 
 
 def _pair(found: FoundLeaf, at: LeafLayout) -> Pair:

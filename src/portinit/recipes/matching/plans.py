@@ -26,7 +26,7 @@ from portinit.recipes.names import ParameterSlice, times_held
 from portinit.recipes.packed import may_lack
 from portinit.recipes.pretrained import unused
 from portinit.recipes.recipe import Recipe, require_recipe
-from portinit.recipes.rule import RecipeError, Rule, raise_misfits
+from portinit.recipes.rule import RecipeError, Rule
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class LeafPlan:
         layout: how the leaf's axes are PyTorch's.
         grid: the parameter's elements that the leaf holds.
         values: what their values are; leaves with equal ones share it.
+        is_extra: whether it is no parameter of PyTorch's, but has an initializer of its own.
     """
 
     leaf: Leaf
@@ -48,6 +49,7 @@ class LeafPlan:
     layout: Layout
     grid: Grid
     values: Plan
+    is_extra: bool = False
 
     @property
     def is_cut_out(self) -> bool:
@@ -83,7 +85,8 @@ def leaf_plans(tree: Tree, recipe: Recipe, request: MatchRequest) -> list[LeafPl
     """
     matcher = Matcher(tree, recipe, request)
     plans, misfits = plans_of(matcher, recipe)
-    raise_misfits("the tree and the recipe must fit", misfits)
+    if misfits:
+        raise RecipeError(matcher.headline(misfits), misfits)
     warn_of_guesses(matcher.guesses, tree.adapter)
     return plans
 
@@ -97,10 +100,17 @@ def match(tree: Tree, recipe: Recipe, request: MatchRequest, *, strict: bool = T
     require_recipe(recipe)
     matcher = Matcher(tree, recipe, request)
     misfits = plans_of(matcher, recipe)[1]
-    if strict:
-        raise_misfits("the tree and the recipe must fit", misfits)
+    if strict and misfits:
+        raise RecipeError(matcher.headline(misfits), misfits)
     left = tuple(leaf.label for leaf in matcher.unmatched)
-    return Matching(matcher.pairs, left, tuple(matcher.unclaimed), tuple(misfits))
+    return Matching(
+        matcher.pairs,
+        left,
+        tuple(matcher.unclaimed),
+        tuple(misfits),
+        matcher.extras,
+        request.ignore,
+    )
 
 
 def warn_of_guesses(guessed: Sequence[Pair], adapter: str) -> None:
@@ -123,7 +133,7 @@ _SHOWN = 20
 def plans_of(matcher: Matcher, recipe: Recipe) -> tuple[list[LeafPlan], list[str]]:
     """A plan for each leaf that has a rule, and a line for all that does not fit."""
     misfits = [*matcher.misfits_of_names, *matcher.without_partners()]
-    misfits += [f"{name}: no such parameter in the tree" for name in matcher.unclaimed]
+    misfits += matcher.without_arrays()
     if not matcher.known.is_complete:
         misfits += unused(recipe, matcher.claimed)
     equal = EqualPlans()
@@ -140,7 +150,7 @@ def plans_of(matcher: Matcher, recipe: Recipe) -> tuple[list[LeafPlan], list[str
     for one in placed:
         try:
             values = equal.plan(one.rule.initializer, one.grid, dtype_name(one.leaf.dtype))
-            plans.append(LeafPlan(*one, values))
+            plans.append(LeafPlan(*one[:-1], values, one.is_extra))
         except (ValueError, TypeError) as error:
             misfits.append(f"{one.leaf.label} {one.leaf.shape}: {error}")
     return plans, misfits
@@ -154,6 +164,7 @@ class _Placed(NamedTuple):
     rule: Rule
     layout: Layout
     grid: Grid
+    is_extra: bool
 
 
 def _place(
@@ -181,7 +192,7 @@ def _place(
                 f"{parameter} needs an array of {wanted} in PyTorch, got {described.shape}"
             )
         grid = _grid_within(grid, parameter, whole)
-    return _Placed(leaf, parameter, bound, layout, grid)
+    return _Placed(leaf, parameter, bound, layout, grid, found.initializer is not None)
 
 
 def _grid_within(grid: Grid, parameter: ParameterSlice, whole: Shape) -> Grid:

@@ -8,7 +8,10 @@ from enum import IntEnum
 from typing import Any
 
 from portinit.arrays.layouts import Layout, Shape
+from portinit.initializers.base import Initializer
+from portinit.recipes.matching.compact import compact, series
 from portinit.recipes.matching.leaf import Leaf
+from portinit.recipes.matching.tables import Names, Target
 from portinit.recipes.names import ParameterSlice
 
 
@@ -95,11 +98,11 @@ class Pair:
         return self.leaf.shape
 
     @property
-    def target(self) -> str | tuple[str, Layout]:
+    def target(self) -> Target:
         """The parameter as a table states it, with the layout unless the shape tells it."""
-        if self.layout_evidence <= LayoutEvidence.SHAPE:
-            return str(self.parameter)
-        return str(self.parameter), self.layout
+        is_told = self.layout_evidence == LayoutEvidence.SHAPE or not self.shape
+        told = is_told and self.parameter.elements is None
+        return Target(self.parameter, None if told else self.layout)
 
     @property
     def is_sure(self) -> bool:
@@ -124,12 +127,16 @@ class Matching(Mapping[str, tuple[str, Layout]]):
         leftover_paths: arrays that hold no parameter.
         leftover_names: parameters that no array holds.
         misfits: a line for all that stands in the way of filling the model; none if all fits.
+        extras: arrays, and parts of them, that the table gives an initializer of their own.
+        ignored: patterns of PyTorch's names that the tree need not have.
     """
 
     pairs: tuple[Pair, ...]
     leftover_paths: tuple[str, ...] = ()
     leftover_names: tuple[str, ...] = ()
     misfits: tuple[str, ...] = ()
+    extras: tuple[tuple[Leaf, Initializer], ...] = ()
+    ignored: tuple[str, ...] = ()
     _by_path: Mapping[str, Pair] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -170,24 +177,23 @@ class Matching(Mapping[str, tuple[str, Layout]]):
                 groups.setdefault((pair.shape, pair.layout), []).append(pair)
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
-    def as_table(self) -> dict[str, Any]:
+    def as_table(self) -> Names:
         """A table for ``names=`` that states every pair, with the layouts that are no certainty.
 
-        An array that holds several parameters is stated as they are joined.
+        An array that holds several parameters is stated as they are joined, and lines that differ
+        in numbers only are one. ``to_json()`` writes the file that ``--names`` takes.
         """
-        table: dict[str, Any] = {}
-        joined: dict[int, list[Pair]] = {}
+        held: dict[int, list[tuple[Leaf, Target]]] = {}
         for pair in self.pairs:
-            if pair.leaf.axis is None:
-                table[pair.path] = pair.target
-            else:
-                joined.setdefault(pair.leaf.position, []).append(pair)
-        for pairs in joined.values():
-            leaf = pairs[0].leaf
-            pairs.sort(key=lambda pair: pair.leaf.layer)
-            how = "stack" if leaf.extent is None else "concat"
-            table["/".join(leaf.array)] = {how: [p.target for p in pairs], "axis": leaf.axis}
-        return table
+            held.setdefault(pair.leaf.position, []).append((pair.leaf, pair.target))
+        for leaf, initializer in self.extras:
+            target = Target(initializer=initializer)
+            held.setdefault(leaf.position, []).append((leaf, target))
+        table = {}
+        for _, parts in sorted(held.items()):
+            leaf = parts[0][0]
+            table["/".join(leaf.array or leaf.path)] = _joined(parts)
+        return Names(compact(table, self.leftover_paths), self.ignored)
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.pairs), *self.misfits])
@@ -195,3 +201,17 @@ class Matching(Mapping[str, tuple[str, Layout]]):
     def __repr__(self) -> str:
         counts = f"{len(self.pairs)} pairs, {len(self.suspects)} of them guessed"
         return f"<Matching of {counts}; {len(self.misfits)} misfits>"
+
+
+def _joined(parts: list[tuple[Leaf, Target]]) -> Target:
+    """What a table says of an array by its parts."""
+    leaf, target = parts[0]
+    if leaf.is_whole:
+        return target
+    parts = sorted(parts, key=lambda part: part[0].layer)
+    targets = tuple(target for _, target in parts)
+    if leaf.axis is not None:
+        is_stack = leaf.extent is None
+        return series(Target(parts=targets, axis=leaf.axis, is_stack=is_stack))
+    places = [one.places for one, _ in parts if one.places is not None]
+    return Target(parts=targets, places=tuple(places))

@@ -270,7 +270,7 @@ class Names(Mapping[str, Any]):
             ) from error
         if not isinstance(data, dict):
             kind = "a list" if isinstance(data, list) else f"{data!r:.40}"
-            raise RecipeError(f"a table of names must be {_FORM}, got {kind}")
+            raise RecipeError(f"a table of names must be {NAMES_FORM}, got {kind}")
         if not _has_more(data):
             return cls(data).require_readable()
         ignore, stacked = data.get("ignore", []), data.get("stacked", {})
@@ -282,6 +282,10 @@ class Names(Mapping[str, Any]):
                 f'"stacked" must be an object from paths to axes, got {stacked!r:.80}'
             )
         return cls(data["names"], tuple(ignore), stacked).require_readable()
+
+    def with_more(self, ignore: Sequence[str], stacked: Mapping[str, int] | None) -> Names:
+        """The table with more patterns to ignore, and more stacked paths."""
+        return Names(self.entries, (*self.ignore, *ignore), {**self.stacked, **(stacked or {})})
 
     def require_readable(self) -> Names:
         """This table, or a RecipeError that lists the lines that cannot be read."""
@@ -300,7 +304,8 @@ class Names(Mapping[str, Any]):
         return "{" + ",\n".join(parts) + "}\n"
 
 
-_FORM = 'a JSON object from Flax paths to PyTorch names, {"Dense_0/kernel": "fc.weight"}'
+NAMES_FORM = 'a JSON object from Flax paths to PyTorch names, {"Dense_0/kernel": "fc.weight"}'
+"""The form of a table of names, as messages say it."""
 
 
 def _has_more(data: dict[str, Any]) -> bool:
