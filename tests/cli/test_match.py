@@ -40,7 +40,8 @@ def test_port_takes_the_table_that_match_writes(name, folder):
     assert f"portinit port {' '.join(pair)} --names table.json" in said
     channels = [option for option in options if option == "--channels-last"]
     ported = run("port", *pair, *channels, "--names", "table.json")
-    assert f"✓ {count} of {count} parameters identical in PyTorch and Flax" in ported
+    assert f" of {count} parameters identical in PyTorch and Flax" in ported
+    assert "differ" not in ported
     again = run("match", *pair, *channels, "--names", "table.json")
     assert "0 of them guessed" in again
 

@@ -589,7 +589,7 @@ def test_names_missing_on_either_side_are_listed_together():
     for line in ("b/kernel", "c/bias", "d.weight", "e.bias"):
         assert line in text
     assert "a/kernel" not in text
-    assert "4 do not fit" in text
+    assert "4 parameters have no counterpart on the other side" in text
 
 
 def test_every_kind_of_misfit_of_names_is_listed_together():
