@@ -245,9 +245,9 @@ def match(task: Task) -> Matching:
     twin = twin_model(task.twin_factory, task.twin_name, task.twin_input)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pairs that are guessed: they are listed
-        with contextlib.suppress(RecipeError):  # what it says is listed too
-            bound, _ = _with_one_bias(twin, bound, portinit.key(0), task.request)
         request, _ = _with_uses(task.request, bound, ours, twin, task)
+        with contextlib.suppress(RecipeError):  # what it says is listed too
+            bound, _ = _with_one_bias(twin, bound, portinit.key(0), request)
         return twin.match(bound, request, strict=False)
 
 
