@@ -53,8 +53,8 @@ class EquinoxTwin:
     def plans(self, recipe: Recipe, request: MatchRequest) -> list[LeafPlan]:
         return plans.leaf_plans(EquinoxArrays.of(self.model).tree, recipe, request)
 
-    def match(self, recipe: Recipe, request: MatchRequest) -> Matching:
-        return plans.match(EquinoxArrays.of(self.model).tree, recipe, request)
+    def match(self, recipe: Recipe, request: MatchRequest, *, strict: bool = True) -> Matching:
+        return plans.match(EquinoxArrays.of(self.model).tree, recipe, request, strict=strict)
 
     def initialize(self, recipe: Recipe, key: Key, request: MatchRequest) -> Any:
         return fill(self.model, recipe, key, request)

@@ -46,8 +46,8 @@ class HaikuTwin:
     def plans(self, recipe: Recipe, request: MatchRequest) -> list[LeafPlan]:
         return plans.leaf_plans(HaikuArrays.of(self.empty).tree, recipe, request)
 
-    def match(self, recipe: Recipe, request: MatchRequest) -> Matching:
-        return plans.match(HaikuArrays.of(self.empty).tree, recipe, request)
+    def match(self, recipe: Recipe, request: MatchRequest, *, strict: bool = True) -> Matching:
+        return plans.match(HaikuArrays.of(self.empty).tree, recipe, request, strict=strict)
 
     def initialize(self, recipe: Recipe, key: Key, request: MatchRequest) -> Any:
         return fill(self.empty, recipe, key, request)

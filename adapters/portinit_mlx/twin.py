@@ -43,8 +43,8 @@ class MlxTwin:
     def plans(self, recipe: Recipe, request: MatchRequest) -> list[LeafPlan]:
         return plans.leaf_plans(MlxTree.of(self.model), recipe, request)
 
-    def match(self, recipe: Recipe, request: MatchRequest) -> Matching:
-        return plans.match(MlxTree.of(self.model), recipe, request)
+    def match(self, recipe: Recipe, request: MatchRequest, *, strict: bool = True) -> Matching:
+        return plans.match(MlxTree.of(self.model), recipe, request, strict=strict)
 
     def initialize(self, recipe: Recipe, key: Key, request: MatchRequest) -> Any:
         return self.model if self.dry else fill(self.model, recipe, key, request)
