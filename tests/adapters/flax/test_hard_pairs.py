@@ -549,3 +549,34 @@ def test_two_towers_of_one_shape() -> None:
             part.bias = None
     tree = {name: {"p": zeros(8, 8), "o": zeros(8, 8)} for name in ("left", "right")}
     assert prove(model, X, tree, call)["right/p"][0] == "b.0.weight"
+
+
+def test_a_name_whose_shape_is_another_is_tried_elsewhere() -> None:
+    class Twin(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return nn.Dense(3, name="body")(jnp.tanh(nn.Dense(5, name="head")(x)))
+
+    model = Torch(
+        lambda self, x: self.head(torch.tanh(self.body(x))), head=Linear(5, 3), body=Linear(8, 5)
+    )
+    matching = prove_linen(model, Twin(), X)
+    assert matching["head/kernel"][0] == "body.weight"
+    assert matching.pair("head/kernel").note == "head.weight, its own name, has another shape"
+    assert matching.pair("head/kernel") in matching.suspects
+    wide = Torch(lambda self, x: self.head(x), head=Linear(8, 4))
+    tree = {"head": {"kernel": zeros(8, 3), "bias": zeros(3)}}
+    with pytest.raises(RecipeError, match=r"head.weight: the recipe has \(4, 8\), got \(3, 8\)"):
+        portinit_flax.match(tree, portinit_torch.bind(wide, DRAWN))
+
+
+def test_a_lost_prefix_leaves_a_pair_certain_if_the_turns_agree() -> None:
+    class Twin(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return nn.Dense(8, name="fc_two")(jnp.tanh(nn.Dense(8, name="fc_one")(x)))
+
+    inner = Torch(chain("fc_one", "fc_two"), fc_one=Linear(8, 8), fc_two=Linear(8, 8))
+    inner.run = lambda self, x: self.fc_two(torch.tanh(self.fc_one(x)))
+    matching = prove_linen(Torch(lambda self, x: self.model(x), model=inner), Twin(), X)
+    assert not matching.suspects

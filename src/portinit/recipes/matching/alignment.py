@@ -354,7 +354,7 @@ def _in_turn(lefts: list[_Node], rights: list[_Node], *, ordered: bool, last: bo
     if len(lefts) > 1:
         return _choose(lefts, rights, ordered=ordered, last=last)
     a, b = lefts[0], rights[0]
-    evidence = Evidence.REWRITTEN if _same_words(a, b) else Evidence.USE
+    evidence = Evidence.REWRITTEN if _same_but_for_prefix(a, b) else Evidence.USE
     return [_Pair(a, b, evidence)] if _may_pair(a, b) else []
 
 
@@ -529,6 +529,13 @@ def _end(node: _Node) -> tuple[str, ...]:
 
 def _same_words(a: _Node, b: _Node) -> bool:
     return a.words(0) == b.words(0) and a.numbers == b.numbers
+
+
+def _same_but_for_prefix(a: _Node, b: _Node) -> bool:
+    """Whether one path is the end of the other, of two words at least, with the same numbers."""
+    shorter, longer = sorted((a.words(0), b.words(0)), key=len)
+    is_end = len(shorter) > 1 and longer[-len(shorter) :] == shorter
+    return a.numbers == b.numbers and (is_end or shorter == longer)
 
 
 def _same_end(a: _Node, b: _Node) -> bool:

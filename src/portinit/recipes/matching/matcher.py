@@ -60,6 +60,7 @@ class Matcher:
         self._found: dict[Path, FoundLeaf] = {}
         self._unmatched: list[Leaf] = []
         self._rewritten: dict[Path, str] = {}
+        self._misnamed: dict[Path, str] = {}
         self._claims: dict[str, list[str]] = {}
         self._run()
 
@@ -81,6 +82,8 @@ class Matcher:
             self._take_rewritten()
         if self._unmatched and self.known.is_complete:
             self._align()
+        if self._misnamed:
+            self._take_misnamed()
         for leaf in () if self.known.is_complete else self._unmatched:
             self._take(leaf, self._translated(leaf), Evidence.NAME)
         self._found = {path: self._found[path] for path in self.tree.leaves if path in self._found}
@@ -138,7 +141,10 @@ class Matcher:
             if fits and not is_stated:
                 self._rewritten[leaf.path] = names[0]  # others may speak against it
             names = names if fits and is_stated else []
-        if len(names) == 1:
+        if len(names) == 1 and evidence is Evidence.NAME and self._is_misfit(leaf, names[0]):
+            self._misnamed[leaf.path] = names[0]  # others may fit
+            self._unmatched.append(leaf)
+        elif len(names) == 1:
             self._take(leaf, ParameterSlice(names[0]), evidence)
         elif names:
             self._misfits.append(f"{leaf.label}: could be any of {', '.join(names)}")
@@ -163,6 +169,25 @@ class Matcher:
         for leaf in left:
             if leaf.path in pairs and leaf.path not in doubtful:
                 self._take(leaf, ParameterSlice(pairs[leaf.path]), Evidence.REWRITTEN)
+            else:
+                self._unmatched.append(leaf)
+
+    def _is_misfit(self, leaf: Leaf, name: str) -> bool:
+        """Whether a leaf cannot hold the parameter of its own name, as its size is another."""
+        shape = self.known.shape(name)
+        return (
+            self.known.is_complete
+            and shape is not None
+            and math.prod(shape) != math.prod(leaf.shape)
+        )
+
+    def _take_misnamed(self) -> None:
+        """Take the leaves that fit no parameter by their names, for the misfit to be said."""
+        left, self._unmatched = self._unmatched, []
+        for leaf in left:
+            name = self._misnamed.get(leaf.path)
+            if name is not None and str(self.known.slices[name]) not in self._claims:
+                self._take(leaf, ParameterSlice(name), Evidence.NAME)
             else:
                 self._unmatched.append(leaf)
 
@@ -225,7 +250,11 @@ class Matcher:
         for pair in align(left, right, known, ordered=ordered):
             leaf, name = every[pair.left], names[pair.right]
             if leaf.path not in self._found and self._fits(leaf, name):
-                self._take(leaf, ParameterSlice(name), pair.evidence, note=pair.note)
+                evidence, note = pair.evidence, pair.note
+                if leaf.path in self._misnamed:
+                    evidence = max(evidence, Evidence.STRUCTURE)
+                    note = f"{self._misnamed[leaf.path]}, its own name, has another shape"
+                self._take(leaf, ParameterSlice(name), evidence, note=note)
         self._unmatched = [leaf for leaf in self._unmatched if leaf.path not in self._found]
 
     def _takes_part(self, name: str) -> bool:
