@@ -5,6 +5,7 @@ See :class:`portinit.testing.twins.TwinModel`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -13,7 +14,7 @@ import haiku as hk
 import jax
 
 from portinit import Key, Recipe, RecipeError
-from portinit.probes.inputs import INFERENCE, Arguments
+from portinit.probes.inputs import INFERENCE, Arguments, inference_flags
 from portinit.probes.outputs import output_leaves
 from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
@@ -102,8 +103,9 @@ class HaikuForward:
 def twin(made: Any, inputs: Any = None, target: str = "the factory") -> HaikuTwin:
     """The twin that a factory made: what ``hk.transform`` or ``hk.transform_with_state`` gives.
 
-    Modes among the example input's keyword arguments, such as ``is_training=False``, are turned
-    round for ``init``, where a batch norm needs it.
+    It runs in inference mode, ``is_training=False`` for example, where its arguments have such a
+    mode that the example input leaves open; and in training mode for ``init``, where a batch norm
+    makes its state.
 
     Raises:
         portinit.RecipeError: something else, or there is no input.
@@ -119,17 +121,26 @@ def twin(made: Any, inputs: Any = None, target: str = "the factory") -> HaikuTwi
             "input: define example_input() beside the factory, or name one with --twin-input"
         )
     args, kwargs = jax_arguments(inputs)
-    modes = {name: not value for name, value in INFERENCE.items() if name in kwargs}
-    init: Callable[..., Any] = lambda key: made.init(key, *args, **{**kwargs, **modes})  # noqa: E731
+    flags = inference_flags(made.init, ((None, *args), kwargs))
+    notes = tuple(f"Haiku ran with {name}={value}" for name, value in flags.items())
+    kwargs |= flags
+    training = {name: not value for name, value in INFERENCE.items() if name in kwargs}
+
+    def init(key: Any) -> Any:
+        return made.init(key, *args, **{**kwargs, **training})
+
     empty = jax.eval_shape(init, jax.random.key(0))
-    if isinstance(made, hk.TransformedWithState):
-        return HaikuTwin(
-            lambda pair, *args, **kwargs: made.apply(*pair, None, *args, **kwargs)[0],
-            empty,
-            (args, kwargs),
-        )
-    return HaikuTwin(
-        lambda params, *args, **kwargs: made.apply(params, None, *args, **kwargs),
-        empty,
-        (args, kwargs),
-    )
+    return HaikuTwin(_forward_of(made), empty, (args, kwargs), notes)
+
+
+def _forward_of(made: hk.Transformed | hk.TransformedWithState) -> Callable[..., Any]:
+    """A function of params, or of params and state, and arguments, that draws nothing."""
+    takes_a_key = "rng" in inspect.signature(made.apply).parameters  # not without_apply_rng's
+    no_key = (None,) * takes_a_key
+
+    def forward(filled: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(made, hk.TransformedWithState):
+            return made.apply(*filled, *no_key, *args, **kwargs)[0]
+        return made.apply(filled, *no_key, *args, **kwargs)
+
+    return forward

@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ import portinit
 import portinit_torch
 from portinit.cli.commands import portinit as command_line
 from portinit.testing import prove_match
+from portinit.testing.twins import twin_of
 
 TORCH = "tests.cli.twins.patches_torch:make_model"
 TWINS = {"Equinox": patches_equinox, "Haiku": patches_haiku, "MLX": patches_mlx}
@@ -90,6 +92,26 @@ def test_a_twin_that_computes_something_else_is_seen() -> None:
     done = port("tests.cli.twins.patches_equinox:make_wrong")
     assert done.exit_code == 1
     assert "the models compute different things" in done.output
+
+
+def plain(x: Any) -> Any:
+    return hk.Linear(8, name="second")(jnp.tanh(hk.Linear(8, name="first")(x)))
+
+
+@pytest.mark.parametrize("made", [hk.transform(plain), hk.without_apply_rng(hk.transform(plain))])
+def test_a_transformed_function_may_take_a_key_or_none(made: Any) -> None:
+    proof = prove_match(Two(), made, np.random.default_rng(0).normal(size=(3, 8)).astype("f"))
+    assert proof.is_complete
+
+
+@pytest.mark.parametrize("stated", [False, True])
+def test_a_mode_of_haikus_may_be_stated(stated: bool) -> None:
+    images = patches_haiku.example_input()
+    inputs = {"images": images, "is_training": False} if stated else images
+    twin = twin_of(patches_haiku.make_model(), inputs)
+    assert twin.notes == (() if stated else ("Haiku ran with is_training=False",))
+    ours = patches_torch.make_model(), patches_haiku.make_model(), patches_torch.example_input()
+    assert prove_match(*ours, inputs).agrees
 
 
 def test_haiku_needs_an_input() -> None:

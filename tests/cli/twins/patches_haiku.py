@@ -22,5 +22,4 @@ def make_model() -> Any:
 
 
 def example_input() -> Any:
-    images = patches_torch.example_input().permute(0, 2, 3, 1)
-    return {"images": images, "is_training": False}
+    return patches_torch.example_input().permute(0, 2, 3, 1)
