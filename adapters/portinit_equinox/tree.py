@@ -109,7 +109,8 @@ class EquinoxArrays:
     def of(cls, model: Any) -> EquinoxArrays:
         """The arrays of a pytree, or of a pair of one and its State."""
         _require_pytree(model)
-        has_state = isinstance(model, tuple) and isinstance(model[-1], eqx.nn.State)
+        is_pair = isinstance(model, tuple) and len(model) == 2
+        has_state = is_pair and isinstance(model[1], eqx.nn.State)
         module = model[0] if has_state else model
         flat, structure = jax.tree_util.tree_flatten_with_path(model)
         statistics, counts = _of_norms(model, structure, module)

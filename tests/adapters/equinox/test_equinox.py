@@ -265,6 +265,54 @@ def test_a_square_linear_layer_lies_as_its_class_says(linear: str) -> None:
     assert near(made(jnp.asarray(x.numpy())), ours(x))
 
 
+class Normed(eqx.Module):
+    fc: eqx.nn.Linear
+    bn: eqx.nn.BatchNorm
+
+    def __init__(self, key: Any) -> None:
+        self.fc = eqx.nn.Linear(3, 4, key=key)
+        self.bn = eqx.nn.BatchNorm(4, "batch", mode="ema")
+
+
+class NormedTorch(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.bn = torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)
+
+
+STATISTICS = {"bn.running_mean": np.arange(4.0), "bn.running_var": np.arange(4.0) + 2}
+
+
+def test_statistics_lie_in_the_state_or_in_the_module() -> None:
+    values = portinit_torch.trace(NormedTorch).with_values(STATISTICS)
+    alone = portinit_equinox.initialize(Normed(JAX_KEY), values, KEY)
+    pair = eqx.nn.make_with_state(Normed)(JAX_KEY)
+    model, state = portinit_equinox.initialize(pair, values, KEY)
+    for found in (alone.bn.ema_state_index.init, state.get(model.bn.ema_state_index)):
+        assert same_bits(found[1], np.arange(2, 6, dtype="float32"))
+    assert pair[1].get(pair[0].bn.ema_state_index) is not None  # the given state is still good
+
+
+def test_statistics_of_stacked_layers_lie_in_a_stacked_state() -> None:
+    build = lambda: torch.nn.ModuleDict(  # noqa: E731
+        {"layers": torch.nn.ModuleList([NormedTorch() for _ in range(3)])}
+    )
+    traced = portinit_torch.trace(build).with_values(
+        {f"layers.{i}.bn.running_mean": np.arange(4.0) + i for i in range(3)}
+    )
+    stack = eqx.filter_vmap(lambda key: eqx.nn.make_with_state(Normed)(key))
+    layers, state = eqx.filter_eval_shape(stack, jax.random.split(JAX_KEY, 3))
+    model, state = portinit_equinox.initialize(({"layers": layers}, state), traced, KEY)
+    means = state.get(model["layers"].bn.ema_state_index)[0]
+    assert same_bits(means, np.arange(4, dtype="float32") + np.arange(3, dtype="float32")[:, None])
+
+
+def test_a_partitioned_model_is_filled() -> None:
+    params, static = eqx.partition(Normed(JAX_KEY), eqx.is_array)
+    made = portinit_equinox.initialize(params, portinit.recipes.torch_defaults(), KEY)
+    assert eqx.combine(made, static).fc(jnp.ones(3)).shape == (4,)
+
+
 class Norms(eqx.Module):
     """Spectral norm's vectors, which no name of PyTorch's is for, lie in a State."""
 
