@@ -68,7 +68,7 @@ SHAPE = (4096, 4096)
 DTYPES = ("float32", "bfloat16")
 
 _COMPILERS = {"tpu": "libtpu", "cuda": "jax_cuda12_plugin"}
-_MULTIPLY_ADD = re.compile(
+MULTIPLY_ADD = re.compile(
     r"\b(?:fma|mad)\.r[nzmp]\."
     r"|\b(?:mul|add|sub)(?:\.ftz|\.sat)*\.b?f\d"  # Without a rounding, PTX's assembler may fuse it.
 )
@@ -175,7 +175,7 @@ def _witness(program: Any, seconds: float, ptx: str | None = None) -> Witness:
         passes=sizes.count(max(sizes, default=0)),
         custom=text.count("kind=kCustom"),
         lookups=len(re.findall(r" gather\(", text)),
-        multiply_adds=None if ptx is None else len(_MULTIPLY_ADD.findall(ptx)),
+        multiply_adds=None if ptx is None else len(MULTIPLY_ADD.findall(ptx)),
         collectives=sum(len(re.findall(rf" {name}(?:-start)?\(", text)) for name in _COLLECTIVES),
         temporaries=memory.temp_size_in_bytes / memory.output_size_in_bytes,
         seconds=seconds,
