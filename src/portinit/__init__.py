@@ -27,6 +27,7 @@ from portinit.initializers.combinators import where as where
 from portinit.initializers.fans import jax_fans as jax_fans
 from portinit.initializers.fans import torch_fans as torch_fans
 from portinit.initializers.gains import calculate_gain as calculate_gain
+from portinit.initializers.hadamard import hadamard as hadamard
 from portinit.initializers.jax_schemes import glorot_normal as glorot_normal
 from portinit.initializers.jax_schemes import glorot_uniform as glorot_uniform
 from portinit.initializers.jax_schemes import he_normal as he_normal
@@ -39,11 +40,19 @@ from portinit.initializers.matrices import delta_orthogonal as delta_orthogonal
 from portinit.initializers.matrices import dirac as dirac
 from portinit.initializers.matrices import eye as eye
 from portinit.initializers.matrices import orthogonal as orthogonal
+from portinit.initializers.sine import siren as siren
+from portinit.initializers.sine import spectral as spectral
 from portinit.initializers.sparse import sparse as sparse
+from portinit.initializers.state_space import hippo as hippo
+from portinit.initializers.state_space import mamba_a_log as mamba_a_log
+from portinit.initializers.state_space import mamba_dt_bias as mamba_dt_bias
+from portinit.initializers.state_space import progression as progression
 from portinit.initializers.torch_schemes import kaiming_normal as kaiming_normal
 from portinit.initializers.torch_schemes import kaiming_uniform as kaiming_uniform
 from portinit.initializers.torch_schemes import xavier_normal as xavier_normal
 from portinit.initializers.torch_schemes import xavier_uniform as xavier_uniform
+from portinit.initializers.upsampling import bilinear_upsampling as bilinear_upsampling
+from portinit.initializers.upsampling import icnr as icnr
 from portinit.random.flax_keys import linen_key as linen_key
 from portinit.random.flax_keys import linen_keys as linen_keys
 from portinit.random.flax_keys import nnx_key as nnx_key
@@ -72,6 +81,7 @@ __all__ = [
     "RecipeError",
     "Rule",
     "assign",
+    "bilinear_upsampling",
     "blocks",
     "calculate_gain",
     "constant",
@@ -82,8 +92,11 @@ __all__ = [
     "from_safetensors",
     "glorot_normal",
     "glorot_uniform",
+    "hadamard",
     "he_normal",
     "he_uniform",
+    "hippo",
+    "icnr",
     "jax_fans",
     "kaiming_normal",
     "kaiming_uniform",
@@ -94,6 +107,8 @@ __all__ = [
     "like_jax",
     "linen_key",
     "linen_keys",
+    "mamba_a_log",
+    "mamba_dt_bias",
     "nnx_key",
     "nnx_keys",
     "normal",
@@ -102,10 +117,13 @@ __all__ = [
     "orthogonal",
     "pretrained",
     "probe",
+    "progression",
     "recipes",
     "recurrent",
     "scaled",
+    "siren",
     "sparse",
+    "spectral",
     "sum_biases",
     "torch_fans",
     "trunc_normal",

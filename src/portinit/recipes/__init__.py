@@ -11,3 +11,14 @@ from portinit.recipes.ready_recurrent import gru as gru
 from portinit.recipes.ready_recurrent import irnn as irnn
 from portinit.recipes.ready_recurrent import lstm as lstm
 from portinit.recipes.ready_recurrent import rnn as rnn
+from portinit.recipes.ready_schemes import adaln_zero as adaln_zero
+from portinit.recipes.ready_schemes import class_prior as class_prior
+from portinit.recipes.ready_schemes import deepnorm as deepnorm
+from portinit.recipes.ready_schemes import fixup as fixup
+from portinit.recipes.ready_schemes import gpt_neox as gpt_neox
+from portinit.recipes.ready_schemes import layer_scale as layer_scale
+from portinit.recipes.ready_schemes import lora as lora
+from portinit.recipes.ready_schemes import mup as mup
+from portinit.recipes.ready_schemes import rezero as rezero
+from portinit.recipes.ready_schemes import switch_router as switch_router
+from portinit.recipes.ready_schemes import t_fixup as t_fixup

@@ -1,0 +1,268 @@
+"""Schemes of papers, against their formulas written out another way, or the authors' libraries."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.optimize
+import scipy.stats
+import torch
+from torch import nn
+
+import portinit
+import portinit_torch
+from portinit import recipes
+
+KEY = portinit.key(3)
+
+
+def torchs(initializer: portinit.Initializer, shape: tuple[int, ...], dtype: str = "float32"):
+    return initializer(KEY, shape, dtype, layout="torch")
+
+
+@pytest.mark.parametrize(
+    ("initializer", "shape", "bound"),
+    [
+        (portinit.siren(), (64, 96), math.sqrt(6 / 96) / 30),
+        (portinit.siren(omega=5.0), (64, 96), math.sqrt(6 / 96) / 5),
+        (portinit.siren(first=True), (64, 3), 1 / 3),
+    ],
+    ids=str,
+)
+def test_siren(initializer, shape, bound) -> None:
+    """By the bounds and the variance of Sitzmann et al., and sines that keep their spread."""
+    values = torchs(initializer, shape, "float64")
+    assert abs(values).max() <= bound
+    assert values.std() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+
+
+def test_a_siren_keeps_its_activations() -> None:
+    """For x from N(0, v), sin(x) has the variance (1 - exp(-2v)) / 2, and the layer doubles it."""
+    fixed = scipy.optimize.brentq(lambda v: 1 - math.exp(-2 * v) - v, 0.1, 2)
+    x = np.random.default_rng(0).uniform(-1, 1, (2000, 256))
+    for number in range(12):
+        weight = portinit.siren()(KEY.fold_in(str(number)), (256, 256), "float64", layout="torch")
+        before = 30 * x @ weight.T
+        x = np.sin(before)
+    assert before.var() == pytest.approx(fixed, rel=0.05)
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (1024, 128), (128, 1024)])
+def test_spectral_norms(shape) -> None:
+    """By SciPy's singular values: sqrt(fan_out / fan_in) up to the constant of random matrices."""
+    outputs, inputs = shape
+    norm = scipy.linalg.svdvals(torchs(portinit.spectral(), shape))[0]
+    small, large = sorted(shape)
+    asymptotic = 1 + math.sqrt(small / large)  # Bai and Yin, 1988
+    assert norm == pytest.approx(math.sqrt(outputs / inputs) * asymptotic, rel=0.05)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_hippo_keeps_legendre_coefficients(size) -> None:
+    """d/dt c = (A c + B f) / t for f = 1 and for f = t, whose coefficients are known."""
+    a = torchs(portinit.hippo(), (size, size), "float64")
+    n = np.arange(size)
+    b = np.sqrt(2 * n + 1)
+    constant = np.where(n == 0, 1.0, 0.0)  # of f = 1 at all times: c does not change
+    np.testing.assert_allclose(a @ constant + b, 0, atol=1e-12)
+    # f(t) = t has c(t) = t g, with g the coefficients of x on [0, 1]: 1/2 and 1/(2 sqrt(3)).
+    line = np.where(n == 0, 0.5, np.where(n == 1, 1 / (2 * math.sqrt(3)), 0.0))
+    if size > 1:
+        np.testing.assert_allclose(a @ line + b, line, atol=1e-12)
+
+
+def test_mambas_parameters() -> None:
+    """By torch: softplus of the bias is log-uniform, A_log is log(1..n)."""
+    bias = torch.from_numpy(torchs(portinit.mamba_dt_bias(0.01, 0.5), (20000,), "float64"))
+    step = nn.functional.softplus(bias).numpy()
+    assert step.min() >= 0.01 * (1 - 1e-9)
+    assert step.max() <= 0.5 * (1 + 1e-9)
+    uniform = (np.log(step) - math.log(0.01)) / (math.log(0.5) - math.log(0.01))
+    assert scipy.stats.kstest(uniform, "uniform").pvalue > 1e-3
+    floored = torchs(portinit.mamba_dt_bias(1e-3, 0.1, floor=0.05), (64,), "float64")
+    assert np.log1p(np.exp(floored)).min() == pytest.approx(0.05)
+    a_log = torchs(portinit.mamba_a_log(), (3, 16))
+    expected = torch.arange(1, 17, dtype=torch.float64).log().float().expand(3, 16)
+    assert np.array_equal(a_log, expected.numpy())
+
+
+def test_s4ds_imaginary_part() -> None:
+    values = torchs(portinit.progression(0, math.pi), (2, 5))
+    assert np.array_equal(values, np.tile((math.pi * np.arange(5)).astype(np.float32), (2, 1)))
+
+
+@pytest.mark.parametrize("outputs", [3, 8, 20])
+@pytest.mark.parametrize("inputs", [2, 8])
+def test_zero_is_scipys_hadamard(outputs, inputs) -> None:
+    weight = torchs(portinit.hadamard(), (outputs, inputs), "float64")
+    if outputs <= inputs:
+        assert np.array_equal(weight, np.eye(outputs, inputs))
+        return
+    size = 1 << math.ceil(math.log2(outputs))
+    expected = scipy.linalg.hadamard(size)[:outputs, :inputs] / math.sqrt(size)
+    np.testing.assert_allclose(weight, expected, rtol=1e-15)
+    convolution = torchs(portinit.hadamard(), (outputs, inputs, 3, 5), "float64")
+    assert np.array_equal(convolution[:, :, 1, 2], weight)
+    assert np.count_nonzero(convolution) == np.count_nonzero(weight)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_icnr_starts_as_nearest_neighbours(scale) -> None:
+    """By PyTorch: convolution and pixel shuffle equal the convolution and nearest upsampling."""
+    init = portinit.icnr(portinit.kaiming_normal(), scale)
+    weight = torch.from_numpy(torchs(init, (5 * scale**2, 4, 3, 3)))
+    image = torch.randn(2, 4, 6, 7, generator=torch.Generator().manual_seed(0))
+    ours = nn.functional.pixel_shuffle(nn.functional.conv2d(image, weight), scale)
+    one = torch.from_numpy(torchs(portinit.kaiming_normal(), (5, 4, 3, 3)))
+    small = nn.functional.conv2d(image, one)
+    torch.testing.assert_close(ours, small.repeat_interleave(scale, 2).repeat_interleave(scale, 3))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_bilinear_upsampling_interpolates(factor, groups) -> None:
+    """By PyTorch's own interpolation, away from the border."""
+    size = 2 * factor - factor % 2
+    layer = nn.ConvTranspose2d(3, 3, size, factor, (size - factor) // 2, bias=False, groups=groups)
+    portinit_torch.fill_(layer.weight, portinit.bilinear_upsampling(), key=KEY)
+    image = torch.randn(1, 3, 8, 9, generator=torch.Generator().manual_seed(1))
+    ours = layer(image).detach()
+    theirs = nn.functional.interpolate(image, scale_factor=factor, mode="bilinear")
+    assert ours.shape[2:] == theirs.shape[2:]
+    inner = (..., slice(factor, -factor), slice(factor, -factor))
+    torch.testing.assert_close(ours[inner], theirs[inner], atol=1e-5, rtol=1e-5)
+
+
+EVERYWHERE = [
+    (portinit.siren(), (12, 8)),
+    (portinit.spectral(), (12, 8)),
+    (portinit.hippo(), (8, 8)),
+    (portinit.progression(1, 1, log=True), (3, 8)),
+    (portinit.mamba_dt_bias(), (40,)),
+    (portinit.hadamard(), (3, 3, 4, 12)),
+    (portinit.hadamard(), (4, 12)),
+    (portinit.icnr(portinit.normal(), 2), (3, 3, 2, 8)),
+    (portinit.bilinear_upsampling(), (4, 4, 2, 2)),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("initializer", "shape"), EVERYWHERE, ids=str)
+def test_the_same_bits_in_every_framework(initializer, shape, dtype) -> None:
+    wanted = np.asarray(initializer(KEY, shape, dtype)).tobytes()
+    in_jax = initializer(KEY, shape, getattr(jnp, dtype), xp=jnp)
+    assert np.asarray(in_jax).tobytes() == wanted
+    in_torch = initializer(KEY, shape, getattr(torch, dtype), xp=torch)
+    assert in_torch.contiguous().view(torch.uint8).numpy().tobytes() == wanted
+    text = portinit.Recipe([("*", initializer)]).to_json()
+    assert portinit.Recipe.from_json(text).rules[0].initializer == initializer
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: portinit.siren(omega=0), "omega must be a finite number above 0, got 0"),
+        (lambda: portinit.spectral(scale=-1), "scale must be a finite number, 0 or more"),
+        (lambda: portinit.icnr(portinit.normal, 2), "needs a portinit initializer"),
+        (lambda: torchs(portinit.icnr(portinit.normal(), 2), (6, 1, 3, 3)), "4 must divide axis 0"),
+        (lambda: torchs(portinit.hippo(), (2, 3)), "needs a square shape"),
+        (lambda: torchs(portinit.progression(0, 1, log=True), (3,)), "need numbers above 0"),
+        (lambda: portinit.mamba_dt_bias(0.1, 0.01), "0 < dt_min <= dt_max"),
+        (lambda: recipes.class_prior(1.0), "must be between 0 and 1"),
+        (lambda: recipes.deepnorm(), "got 0 of both"),
+        (lambda: recipes.fixup(0), "blocks must be 1 or more"),
+    ],
+)
+def test_errors(make, message) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()
+
+
+def std_of(recipe: portinit.Recipe, name: str, shape=(8, 8), kind: str | None = None) -> float:
+    rule = recipe.find(portinit.Parameter(name, shape, kind))
+    assert rule is not None
+    return rule.initializer.distribution_of(shape, layout="torch").std
+
+
+def test_gpt_neox() -> None:
+    recipe = recipes.gpt_neox(layers=44, width=6144)
+    name = "layers.0.attention.query_key_value.weight"
+    assert std_of(recipe, name) ** 2 == pytest.approx(2 / (6144 + 4 * 6144))  # their form
+    out = std_of(recipe, "layers.0.mlp.dense_4h_to_h.weight")
+    assert out == pytest.approx(2 / 44 / 6144**0.5)
+
+
+def test_deepnorm_and_t_fixup() -> None:
+    xavier = math.sqrt(2 / 16)
+    both = recipes.deepnorm(encoder_layers=6, decoder_layers=12)
+    expected = 0.87 * (6**4 * 12) ** (-1 / 16)
+    assert std_of(both, "encoder.1.fc1.weight", kind="linear") == pytest.approx(expected * xavier)
+    expected = (12 * 12) ** (-1 / 4)
+    assert std_of(both, "decoder.1.v_proj.weight", kind="linear") == pytest.approx(
+        expected * xavier
+    )
+    assert std_of(both, "decoder.1.q_proj.weight", kind="linear") == pytest.approx(xavier)
+    alone = recipes.deepnorm(decoder_layers=18)
+    assert std_of(alone, "0.out_proj.weight") == pytest.approx((8 * 18) ** (-1 / 4) * xavier)
+    fixed = recipes.t_fixup(width=64, encoder_layers=6, decoder_layers=6)
+    assert std_of(fixed, "decoder.1.fc2.weight") == pytest.approx(54 ** (-1 / 4) * xavier)
+    table = std_of(fixed, "encoder.embed.weight", kind="embedding")
+    assert table == pytest.approx(64**-0.5 * 0.67 * 6 ** (-1 / 4))
+
+
+def test_fixup_branches() -> None:
+    """By the authors' code: std = sqrt(2 / (out * k * k)) * L ** -0.5 for branches of two."""
+    recipe = recipes.fixup(blocks=27)
+    shape = (32, 16, 3, 3)
+    std = std_of(recipe, "layer2.0.conv1.weight", shape, "conv")
+    assert std == pytest.approx(math.sqrt(2 / (32 * 9)) * 27**-0.5)
+    assert std_of(recipe, "layer2.0.conv2.weight", shape, "conv") == 0
+    assert std_of(recipe, "fc.weight") == 0
+
+
+def test_class_prior() -> None:
+    bias = float(recipes.class_prior(0.01)(KEY, (1,), "float64")[0])
+    assert torch.sigmoid(torch.tensor(bias, dtype=torch.float64)).item() == pytest.approx(0.01)
+
+
+class MLP(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, width)
+        self.hidden = nn.Linear(width, 4 * width)
+        self.norm = nn.LayerNorm(4 * width)
+        self.out = nn.Linear(4 * width, 10)
+
+
+def test_mup_of_a_model() -> None:
+    """By table 3 of Yang et al.: variances 1, 1/fan_in and 1/fan_in^2, relative to the base."""
+    wide, base = (portinit_torch.trace(lambda n=n: MLP(n)) for n in (256, 32))
+    recipe = recipes.mup(wide, base)
+    found = {rule.name: rule for rule in recipe.rules}
+    widths = 256 / 32
+    expected = {"embed.weight": 1, "hidden.weight": widths**-0.5, "out.weight": 1 / widths}
+    expected |= {"hidden.bias": 1, "out.bias": 1}
+    for rule in base.rules:
+        if rule.name in expected:
+            std = rule.initializer.distribution_of(rule.shape, layout="torch").std
+            own = found[rule.name]
+            got = own.initializer.distribution_of(own.shape, layout="torch").std
+            assert got == pytest.approx(std * expected[rule.name]), rule.name
+    model = portinit_torch.initialize(MLP(256), recipe, KEY)
+    assert model.out.weight.std().item() == pytest.approx(1 / math.sqrt(3 * 128) / 8, rel=0.1)
+    with pytest.raises(portinit.RecipeError, match="got nothing of this name"):
+        recipes.mup(wide, portinit_torch.trace(lambda: nn.Linear(2, 2)))
+
+
+def test_rules_for_parts_of_a_model() -> None:
+    lora = recipes.lora() + recipes.torch_defaults()
+    assert std_of(lora, "q.lora_B.weight") == 0
+    down = nn.Parameter(torch.empty(4, 64))
+    nn.init.kaiming_uniform_(down, a=math.sqrt(5))
+    assert std_of(lora, "q.lora_A.weight", (4, 64)) == pytest.approx(1 / 8 / math.sqrt(3))
+    router = std_of(recipes.switch_router(), "router.weight", (4, 250))
+    assert router == pytest.approx(math.sqrt(0.1 / 250), rel=1e-6)
+    assert std_of(recipes.adaln_zero(), "final_layer.linear.weight") == 0
+    assert std_of(recipes.rezero(), "blocks.0.resweight", (1,)) == 0
