@@ -164,6 +164,7 @@ def test_the_same_bits_in_every_framework(initializer, shape, dtype) -> None:
     ("make", "message"),
     [
         (lambda: portinit.siren(omega=0), "omega must be a finite number above 0, got 0"),
+        (lambda: portinit.siren(first="yes"), "first must be True or False, got 'yes'"),
         (lambda: portinit.spectral(scale=-1), "scale must be a finite number, 0 or more"),
         (lambda: portinit.icnr(portinit.normal, 2), "needs a portinit initializer"),
         (lambda: torchs(portinit.icnr(portinit.normal(), 2), (6, 1, 3, 3)), "4 must divide axis 0"),

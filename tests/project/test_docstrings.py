@@ -44,6 +44,8 @@ RESULTS = {
     "portinit_jax.initializers.Scaled",
     "portinit_jax.initializers.Scaling",
     "portinit_jax.initializers.Typed",
+    "portinit.testing.MatchProof",
+    "portinit_torch.InexactWarning",
     "portinit_torch.TraceError",
 }
 """What a user gets and does not make; the function that gives it has the example."""

@@ -48,6 +48,13 @@ def as_int(name: str, value: Any) -> int:
         raise TypeError(f"{name} must be an integer, got {_described(value)}") from None
 
 
+def as_bool(name: str, value: Any) -> bool:
+    """True or False; a TypeError for anything else."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, got {_described(value)}")
+
+
 def set_floats(instance: Any, *names: str) -> None:
     """Replace attributes of a frozen dataclass by their :func:`as_float`, in ``__post_init__``."""
     for name in names:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from portinit.arrays.grids import Grid
 from portinit.initializers.base import Random
 from portinit.initializers.fans import check_non_empty, torch_fans
-from portinit.initializers.numbers import set_floats
+from portinit.initializers.numbers import as_bool, set_floats
 from portinit.sampling.distributions import Distribution, Normal, Uniform
 
 
@@ -40,6 +40,7 @@ class siren(Random):
 
     def __post_init__(self) -> None:
         set_floats(self, "omega")
+        object.__setattr__(self, "first", as_bool("first", self.first))
         if not (math.isfinite(self.omega) and self.omega > 0):
             raise ValueError(f"omega must be a finite number above 0, got {self.omega}")
 

@@ -17,7 +17,7 @@ from portinit.backends.plan import Hosted, Plan, independent_draws
 from portinit.initializers.assigned import times
 from portinit.initializers.base import Initializer
 from portinit.initializers.matrices import require_dimensions
-from portinit.initializers.numbers import set_floats
+from portinit.initializers.numbers import as_bool, set_floats
 from portinit.sampling.distributions import Uniform
 
 Array = np.ndarray[Any, Any]
@@ -84,6 +84,7 @@ class progression(Initializer):
 
     def __post_init__(self) -> None:
         set_floats(self, "first", "step")
+        object.__setattr__(self, "log", as_bool("log", self.log))
         if not (math.isfinite(self.first) and math.isfinite(self.step)):
             raise ValueError(f"first and step must be finite, got {self.first} and {self.step}")
 
