@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 import portinit
 from portinit import Initializer, Layout
+from portinit.arrays.convert import to_numpy
+from portinit.arrays.grids import Grid
+from portinit.arrays.layouts import as_layout, as_shape
 from portinit.backends.numpy import NUMPY
 from portinit.backends.registry import words_of
 
@@ -25,9 +29,9 @@ def as_seed(seed: Any) -> Any:
     """
     if seed is None or isinstance(seed, dict | keras.random.SeedGenerator):
         return seed  # a dict is a generator's configuration
-    if isinstance(seed, int) and not isinstance(seed, bool):
-        portinit.key(seed)
-        return seed
+    if isinstance(seed, int | np.integer) and not isinstance(seed, bool):
+        portinit.key(int(seed))
+        return int(seed)
     try:
         high, low = words_of(seed, NUMPY)
     except TypeError:
@@ -53,15 +57,29 @@ def draw(
     dtype: Any,
     layout: Layout | str | None = None,
 ) -> Any:
-    """A tensor of Keras's backend: JAX and torch draw it themselves, others take NumPy's."""
-    name = keras.backend.standardize_dtype(dtype)
+    """A tensor of Keras's backend with an initializer's values."""
+    chosen = initializer.default_layout if layout is None else layout
+    grid = Grid.whole(as_shape(shape), as_layout(chosen))
+    return draw_grid(initializer, key, grid, keras.backend.standardize_dtype(dtype))
+
+
+def draw_grid(initializer: Initializer, key: Any, grid: Grid, dtype: str) -> Any:
+    """Like :func:`draw`; JAX and PyTorch draw it themselves, other backends take NumPy's."""
     framework = keras.backend.backend()
     if framework == "jax":
-        jnp = importlib.import_module("jax.numpy")
-        return initializer(key, shape, name, xp=jnp, layout=layout)
+        return initializer.evaluate(key, grid, dtype, xp=importlib.import_module("jax.numpy"))
     if framework == "torch":
+        device = keras.ops.zeros(()).device  # the one that Keras uses now
         torch = importlib.import_module("torch")
-        device = keras.ops.zeros(()).device  # the one that Keras is using now
-        return initializer(key, shape, name, xp=torch, device=device, layout=layout)
-    values = initializer(key, shape, name, layout=layout)
-    return keras.ops.convert_to_tensor(values, name)
+        return initializer.evaluate(key, grid, dtype, xp=torch, device=device)
+    return to_tensor(initializer.evaluate(key, grid, dtype, xp=np), dtype)
+
+
+def to_array(tensor: Any) -> np.ndarray[Any, Any]:
+    """A variable or a tensor of Keras's backend in NumPy, bits kept."""
+    return to_numpy(getattr(tensor, "value", tensor))
+
+
+def to_tensor(values: np.ndarray[Any, Any], dtype: str) -> Any:
+    """A tensor of Keras's backend with NumPy's values."""
+    return keras.ops.convert_to_tensor(values, dtype)

@@ -69,6 +69,7 @@ def _candidates(shape: Shape, wanted: Shape) -> Iterator[Layout]:
         yield from _cut(ndim)
     yield from _with_ones(shape, wanted)
     yield from _patches(shape, wanted)
+    yield from _depthwise(shape, wanted)
 
 
 def _permuted(ndim: int) -> Iterator[Layout]:
@@ -110,6 +111,13 @@ def _patches(shape: Shape, wanted: Shape) -> Iterator[Layout]:
         n = len(space)
         yield Layout((n + 1,), (n,), view=(*space, channels, out))
         yield Layout((n + 1,), (0,), view=(channels, *space, out))
+
+
+def _depthwise(shape: Shape, wanted: Shape) -> Iterator[Layout]:
+    """A depthwise kernel, (..., channels, multiplier), whose channels are PyTorch's groups."""
+    if len(shape) == len(wanted) > 2 and wanted[1] == 1:
+        n = len(shape) - 2
+        yield Layout((n, n + 1), (n + 2,), view=(*shape, 1))
 
 
 @dataclass(frozen=True)
