@@ -17,7 +17,7 @@ from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.layouts import Shape
 from portinit.backends.base import Words
 from portinit.backends.plan import Plan, is_hosted
-from portinit.initializers.base import Initializer
+from portinit.recipes.matching.assembly import assembled, part_values
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.rule import raise_misfits
 from portinit_jax.backend import BACKEND
@@ -101,33 +101,9 @@ class ArrayFill:
 
     def joined(self, root: Any) -> Any:
         """The array, put together from its parts."""
-        leaf = self.plans[0].leaf
         xp = jnp if isinstance(root, jax.core.Tracer) else np
-        parts = [_part(plan, root, xp) for plan in self.plans]
-        if leaf.places is not None:
-            return place(_scattered(self.plans, parts, self.shape, xp), self.sharding)
-        if leaf.axis is None:
-            return place(parts[0], self.sharding)
-        join = xp.stack if leaf.extent is None else xp.concatenate
-        return place(join(parts, leaf.axis), self.sharding)
-
-
-def _part(plan: LeafPlan, root: Any, xp: Any) -> Any:
-    key = fold_in(root, plan.key_name)
-    initializer: Initializer = plan.rule.initializer
-    values = initializer.evaluate(key, plan.grid, plan.leaf.dtype, xp=xp)
-    if plan.is_cut_out:
-        return plan.cut_out(values, xp)
-    return values.reshape(plan.leaf.shape)
-
-
-def _scattered(plans: Sequence[LeafPlan], parts: Sequence[Any], shape: Shape, xp: Any) -> Any:
-    """An array of parts that lie anywhere in it."""
-    where = np.concatenate(
-        [plan.leaf.places.numbers for plan in plans if plan.leaf.places is not None]
-    )
-    values = xp.concatenate([part.reshape(-1) for part in parts])
-    return xp.take(values, np.argsort(where), axis=0).reshape(shape)
+        parts = [part_values(plan, fold_in(root, plan.key_name), xp) for plan in self.plans]
+        return place(assembled(self.plans, parts, xp), self.sharding)
 
 
 def array_fills(plans: Sequence[LeafPlan], shardings: Sequence[Sharding | None]) -> list[ArrayFill]:

@@ -90,6 +90,20 @@ def test_a_package_that_breaks_on_import_is_named(monkeypatch):
     assert "safetensors does not work" in result.output
 
 
+def test_keras_without_its_backend_is_no_fault(monkeypatch):
+    real = doctor.importlib.import_module
+
+    def without(name, *rest):
+        if name == "keras":
+            raise ModuleNotFoundError("No module named 'tensorflow'")
+        return real(name, *rest)
+
+    monkeypatch.setattr(doctor.importlib, "import_module", without)
+    need = doctor._need("keras", ">=3.5", ("keras",))
+    assert need.problem is None
+    assert "without its backend (No module named 'tensorflow'): set KERAS_BACKEND" in need.state
+
+
 def test_a_missing_extra_is_no_fault(monkeypatch):
     real = metadata.version
 

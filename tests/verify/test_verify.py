@@ -156,7 +156,7 @@ from importlib.abc import MetaPathFinder
 
 class Absent(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "jax", "cupy", "scipy"}:
+        if name.partition(".")[0] in {"torch", "jax", "cupy", "scipy", "equinox", "haiku"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())

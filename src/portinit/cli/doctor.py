@@ -113,10 +113,18 @@ def _need(package: str, wanted: str, extras: tuple[str, ...]) -> Need:
         return Need(package, wanted, extras, version)
     try:
         importlib.import_module(_MODULES.get(package, package))
+    except ModuleNotFoundError as error:
+        if package == "keras":  # which looks for its backend when it is imported
+            without = f"{version}, without its backend ({error}): set KERAS_BACKEND"
+            return Need(package, wanted, extras, without)
+        return Need(package, wanted, extras, version, _cannot(version, error))
     except Exception as error:  # whatever an installation that broke may raise
-        reason = f"{version}, cannot be imported: {type(error).__name__}: {error}"
-        return Need(package, wanted, extras, version, reason)
+        return Need(package, wanted, extras, version, _cannot(version, error))
     return Need(package, wanted, extras, version)
+
+
+def _cannot(version: str, error: Exception) -> str:
+    return f"{version}, cannot be imported: {type(error).__name__}: {error}"
 
 
 def _devices() -> list[Any]:

@@ -8,7 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-FRAMEWORKS = ("numpy", "array_api_strict", "torch", "jax", "cupy", "mlx.core", "equinox", "haiku")
+FRAMEWORKS = (
+    "numpy",
+    "array_api_strict",
+    "torch",
+    "jax",
+    "cupy",
+    "keras",
+    "mlx.core",
+    "equinox",
+    "haiku",
+)
 """The modules of the frameworks."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from portinit.verify import jax_modes, models, torch_modes
+from portinit.verify import jax_modes, keras_modes, models, torch_modes
 from portinit.verify.arrays import Array, to_numpy
 from portinit.verify.cases import LAYOUTS, Cell, key
 from portinit.verify.devices import Device
@@ -70,6 +70,7 @@ def _eagerly(device: Device, cells: Sequence[Cell]) -> Iterable[Drawn]:
 _NARROW = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2"})
 _LACKING = {
     ("array_api_strict", "cpu"): _NARROW | {"float16"},
+    ("keras", "cpu"): _NARROW - {"bfloat16"} | {"float64", "complex64", "complex128"},
     ("cupy", "cuda"): _NARROW,
     ("torch", "mps"): frozenset({"float64", "complex128", "float8_e4m3fn", "float8_e5m2"}),
     ("mlx.core", "cpu"): frozenset({"complex128", "float8_e4m3fn", "float8_e5m2"}),
@@ -148,6 +149,14 @@ RUNNERS = (
         refuses=jax_modes.in_another_mesh,
     ),
     Runner("cupy", "eager", _eagerly),
+    Runner(
+        "keras",
+        "variable",
+        keras_modes.variables,
+        _few,
+        _fewest,
+        refuses=keras_modes.no_backend,
+    ),
     Runner("mlx.core", "eager", _eagerly),
     Runner("equinox", "initialize", models.equinox, of_kinds("float32"), _fewest, together=True),
     Runner("haiku", "initialize", models.haiku, of_kinds("float32"), _fewest, together=True),

@@ -1,12 +1,13 @@
-"""From what each leaf gets to whole arrays in NumPy, one at a time."""
+"""From what each leaf gets to whole arrays: parts that are drawn, and put together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from portinit.arrays.layouts import Shape
 from portinit.random.keys import Key
 from portinit.recipes.matching.plans import LeafPlan
 
@@ -28,17 +29,36 @@ def host_arrays(plans: Iterable[LeafPlan], key: Key) -> Iterator[tuple[int, _Arr
         parts.setdefault(plan.leaf.position, []).append(plan)
     for position, own in parts.items():
         own.sort(key=lambda plan: plan.leaf.layer)
-        yield position, _joined([_part(plan, key) for plan in own], own[0])
+        arrays = [part_values(plan, key.fold_in(plan.key_name), np) for plan in own]
+        yield position, assembled(own, arrays, np)
 
 
-def _part(plan: LeafPlan, key: Key) -> _Array:
-    child, initializer = key.fold_in(plan.key_name), plan.rule.initializer
-    values: _Array = initializer.evaluate(child, plan.grid, plan.leaf.dtype, xp=np)
-    return values.reshape(plan.leaf.shape)
+def part_values(plan: LeafPlan, key: Any, xp: Any) -> Any:
+    """The values of a leaf, in its shape, drawn with the parameter's own key."""
+    values = plan.rule.initializer.evaluate(key, plan.grid, plan.leaf.dtype, xp=xp)
+    return plan.cut_out(values, xp) if plan.is_cut_out else values.reshape(plan.leaf.shape)
 
 
-def _joined(arrays: list[_Array], first: LeafPlan) -> _Array:
-    leaf = first.leaf
+def assembled(plans: Sequence[LeafPlan], parts: Sequence[Any], xp: Any) -> Any:
+    """The array whose parts the plans are for: one alone, layers, slices, or any elements.
+
+    Args:
+        plans: in the order of the parts' numbers.
+        parts: their values.
+        xp: the namespace of these, NumPy or JAX.
+    """
+    leaf = plans[0].leaf
+    if leaf.places is not None:
+        return _scattered(plans, parts, leaf.whole or (), xp)
     if leaf.axis is None:
-        return arrays[0]
-    return (np.stack if leaf.extent is None else np.concatenate)(arrays, leaf.axis)
+        return parts[0]
+    return (xp.stack if leaf.extent is None else xp.concatenate)(parts, axis=leaf.axis)
+
+
+def _scattered(plans: Sequence[LeafPlan], parts: Sequence[Any], shape: Shape, xp: Any) -> Any:
+    """An array of parts that lie anywhere in it."""
+    where = np.concatenate(
+        [plan.leaf.places.numbers for plan in plans if plan.leaf.places is not None]
+    )
+    values = xp.concatenate([part.reshape(-1) for part in parts])
+    return xp.take(values, np.argsort(where), axis=0).reshape(shape)
