@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, TypeVar
-
-import numpy as np
 
 from portinit import Recipe
 from portinit.backends.numpy import NUMPY
 from portinit.backends.registry import words_of
 from portinit.random.keys import Key
 from portinit.recipes.matching import plans
+from portinit.recipes.matching.assembly import host_arrays
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
@@ -73,8 +72,11 @@ def fill(model: _Model, recipe: Recipe, key: Any, request: MatchRequest) -> _Mod
     require_recipe(recipe)
     root = Key(*words_of(key, NUMPY))
     held = Variables.of(model)
-    found = leaf_plans(held, recipe, request)
-    for variable, own in _by_variable(held, found):
+    parts: dict[int, list[LeafPlan]] = {}
+    for plan in leaf_plans(held, recipe, request):
+        parts.setdefault(plan.leaf.position, []).append(plan)
+    for position, own in parts.items():
+        variable = held.variables[position]
         variable.assign(_values(own, root, tuple(variable.shape)))
     return model
 
@@ -129,29 +131,12 @@ def leaf_plans(held: Variables, recipe: Recipe, request: MatchRequest) -> list[L
     return plans.leaf_plans(held.tree, recipe, with_gates(held.tree, recipe, request))
 
 
-def _by_variable(
-    held: Variables, found: Iterable[LeafPlan]
-) -> Iterator[tuple[Any, list[LeafPlan]]]:
-    parts: dict[int, list[LeafPlan]] = {}
-    for plan in found:
-        parts.setdefault(plan.leaf.position, []).append(plan)
-    for position, own in parts.items():
-        yield held.variables[position], sorted(own, key=lambda plan: plan.leaf.layer)
-
-
 def _values(own: list[LeafPlan], root: Key, shape: tuple[int, ...]) -> Any:
     """A variable's values: drawn by its backend, or put together from parts in NumPy."""
     first = own[0]
-    if first.leaf.axis is None and first.grid.array_shape == shape:
+    drawn_whole = first.leaf.is_whole and not first.is_cut_out
+    if drawn_whole and first.grid.array_shape == shape:
         key, dtype = root.fold_in(first.key_name), first.leaf.dtype
         return draw_grid(first.rule.initializer, key, first.grid, dtype)
-    parts = [
-        plan.rule.initializer.evaluate(
-            root.fold_in(plan.key_name), plan.grid, plan.leaf.dtype, xp=np
-        ).reshape(plan.leaf.shape)
-        for plan in own
-    ]
-    if first.leaf.axis is None:
-        return to_tensor(parts[0].reshape(shape), first.leaf.dtype)
-    join = np.stack if first.leaf.extent is None else np.concatenate
-    return to_tensor(join(parts, first.leaf.axis).reshape(shape), first.leaf.dtype)
+    ((_, values),) = host_arrays(own, root)
+    return to_tensor(values.reshape(shape), first.leaf.dtype)

@@ -19,9 +19,6 @@ import portinit_keras as pk
 
 values = keras.ops.convert_to_numpy
 
-pytestmark = pytest.mark.filterwarnings(  # Keras's own
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
 
 RANDOM: dict[str, Callable[[Any, int], Any]] = {
     "GlorotUniform": lambda home, seed: home.GlorotUniform(seed=seed),

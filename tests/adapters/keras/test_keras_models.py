@@ -21,10 +21,6 @@ RANDOM = Recipe([("*running_var", portinit.uniform(1.0, 2.0)), ("*", portinit.no
 
 values = keras.ops.convert_to_numpy
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"  # Keras's
-)
-
 
 class TorchBlock(nn.Module):
     def __init__(self) -> None:
@@ -282,6 +278,16 @@ def test_a_table_of_names() -> None:
     names = {"dense": "1", "dense_1": "0"}
     filled(ours, theirs, names=names)
     assert same_bits(theirs.layers[0].kernel.value, to_numpy(ours[1].weight).T)
+
+
+def test_a_table_puts_parts_together() -> None:
+    ours = nn.ModuleDict({name: nn.Linear(3, 2, bias=False) for name in "abcd"})
+    dense = layers.Dense(4, use_bias=False, name="fc")
+    theirs = keras.Sequential([keras.Input((6,)), dense])
+    rows = [{"concat": [f"{x}.weight", f"{y}.weight"], "axis": 1} for x, y in ("ab", "cd")]
+    filled(ours, theirs, names={"fc/kernel": {"concat": rows, "axis": 0}})
+    a, b, c, d = (to_numpy(ours[name].weight).T for name in "abcd")
+    assert same_bits(dense.kernel.value, np.block([[a, b], [c, d]]))
 
 
 def test_the_outputs_prove_a_matching_and_the_model_keeps_its_weights() -> None:
