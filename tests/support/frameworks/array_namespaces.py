@@ -1,4 +1,4 @@
-"""Arrays without models: NumPy, and array-api-strict, which stands for any other namespace."""
+"""Arrays without models: NumPy, array-api-strict for any other namespace, and dask."""
 
 from typing import Any
 
@@ -23,3 +23,15 @@ class Strict(Framework):
         import array_api_strict
 
         return initializer(key, shape, dtype, xp=array_api_strict, layout=layout)
+
+
+class Dask(Framework):
+    name = "dask"
+    needs = ("dask",)
+    dtypes = ("float32",)
+    models = False
+
+    def draw(self, initializer: Any, key: Any, shape: Any, dtype: str, layout: Any) -> Any:
+        import array_api_compat.dask.array as xp
+
+        return initializer(key, shape, dtype, xp=xp, layout=layout)
