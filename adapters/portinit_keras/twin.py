@@ -19,7 +19,7 @@ from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit_keras.cells import with_gates
-from portinit_keras.drawing import to_array, to_tensor
+from portinit_keras.drawing import is_traced, to_array, to_tensor
 from portinit_keras.initialize import fill, leaf_plans
 from portinit_keras.tree import Variables, layers_of
 
@@ -90,7 +90,10 @@ class KerasForward:
         return {name: to_array(leaf) for name, leaf in output_leaves(output).items()}
 
     def layers(self, arrays: Sequence[Any]) -> list[tuple[str, str, Any]]:
-        """The path, the class and the output of each call of a layer that has no other in it."""
+        """The path, the class and the output of each call of a layer that has no other in it.
+
+        Calls inside of what JAX compiles, such as a recurrent layer's loop, are not seen.
+        """
         calls: list[tuple[str, str, Any]] = []
         inner = list(layers_of(self._model))
         watched = [
@@ -126,7 +129,7 @@ def _recorded(call: Any, path: str, kind: str, calls: list[tuple[str, str, Any]]
     def recorded(*args: Any, **kwargs: Any) -> Any:
         output = call(*args, **kwargs)
         first = [*output_leaves(output).values()][:1]
-        calls.extend((path, kind, to_array(leaf)) for leaf in first)
+        calls.extend((path, kind, to_array(leaf)) for leaf in first if not is_traced(leaf))
         return output
 
     return recorded
