@@ -46,15 +46,18 @@ class KerasTwin:
     def plans(self, recipe: Recipe, request: MatchRequest) -> list[LeafPlan]:
         return leaf_plans(Variables.of(self.model), recipe, request)
 
-    def match(self, recipe: Recipe, request: MatchRequest) -> Matching:
+    def match(self, recipe: Recipe, request: MatchRequest, *, strict: bool = True) -> Matching:
         tree = Variables.of(self.model).tree
-        return plans.match(tree, recipe, with_gates(tree, recipe, request))
+        return plans.match(tree, recipe, with_gates(tree, recipe, request), strict=strict)
 
     def initialize(self, recipe: Recipe, key: Key, request: MatchRequest) -> Any:
         return self.model if self.dry else fill(self.model, recipe, key, request)
 
     def forward(self, filled: Any) -> KerasForward:
         return KerasForward(filled, self.arguments)
+
+    def uses(self) -> None:
+        """Keras's operations are not traced on any backend."""
 
     def paths(self, filled: Any) -> dict[str, Any]:
         held = Variables.of(filled)
