@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from portinit.arrays.layouts import LAYOUTS, Layout, Shape
+from portinit.arrays.layouts import LAYOUTS, Layout
 from portinit.initializers.assigned import Given
 from portinit.initializers.base import Initializer
 from portinit.recipes.matching.alignment import Item, align
 from portinit.recipes.matching.by_name import NameIndex
+from portinit.recipes.matching.candidates import Candidates, Named
 from portinit.recipes.matching.known_names import KnownNames
 from portinit.recipes.matching.layouts import fitting_layouts
 from portinit.recipes.matching.leaf import Leaf, Path
@@ -22,7 +23,7 @@ from portinit.recipes.matching.rewritten import out_of_turn, shifted
 from portinit.recipes.matching.stacked_layers import Stacks
 from portinit.recipes.matching.tables import Table, Target
 from portinit.recipes.matching.tree import Tree
-from portinit.recipes.matching.words import likeness, path_words, role_of
+from portinit.recipes.matching.words import role_of
 from portinit.recipes.names import ParameterSlice, torch_name
 from portinit.recipes.packed import may_lack
 from portinit.recipes.pretrained import used_tensors
@@ -368,34 +369,27 @@ class Matcher:
 
     def without_partners(self) -> Iterator[str]:
         """A line for each leaf whose parameter is not found, with those of its size."""
-        return map(self._no_partner, self.unmatched)
-
-    def _no_partner(self, leaf: Leaf) -> str:
-        line = f"{leaf.label}: the recipe has no such name"
-        size, words = math.prod(leaf.shape), path_words(leaf.path, leaf=True)
-        likely = [
-            (name, rule.shape)
+        left = Candidates(
+            (name.split("."), name, rule.shape)
             for name, rule in self.known.rules()
-            if name not in self.claimed and rule.shape is not None and math.prod(rule.shape) == size
-        ]
-        likely.sort(key=lambda one: -likeness(words, path_words(one[0].split("."), leaf=True)))
-        return line + _candidates(f"PyTorch names left over of its size {leaf.shape}", likely)
+            if name not in self.claimed and rule.shape is not None
+        )
+        for leaf in self.unmatched:
+            likely = left.like(leaf.path, leaf.shape, _CANDIDATES)
+            line = f"{leaf.label}: the recipe has no such name"
+            yield line + _candidates(f"PyTorch names left over of its size {leaf.shape}", *likely)
 
     def without_arrays(self) -> Iterator[str]:
         """A line for each parameter that no leaf holds, with the leaves left over of its size."""
+        left = Candidates((leaf.path, leaf.label, leaf.shape) for leaf in self.unmatched)
         for name in self.unclaimed:
             rule = self.known.rule(name)
-            shape = None if rule is None else rule.shape
-            words = path_words(name.split("."), leaf=True)
-            likely = [
-                leaf
-                for leaf in self.unmatched
-                if shape is not None and math.prod(leaf.shape) == math.prod(shape)
-            ]
-            likely.sort(key=lambda leaf: -likeness(words, path_words(leaf.path, leaf=True)))
-            found = [(leaf.label, leaf.shape) for leaf in likely]
             line = f"{name}: no such parameter in the tree"
-            yield line + _candidates(f"arrays left over of its size {shape}", found)
+            if rule is None or rule.shape is None:
+                yield line
+                continue
+            likely = left.like(name.split("."), rule.shape, _CANDIDATES)
+            yield line + _candidates(f"arrays left over of its size {rule.shape}", *likely)
 
     def headline(self, misfits: Sequence[str]) -> str:
         """How much does not fit, in a line."""
@@ -408,12 +402,12 @@ class Matcher:
         return f"{line}, and {others} more do not fit:" if others > 0 else f"{line}:"
 
 
-def _candidates(what: str, likely: Sequence[tuple[str, Shape]]) -> str:
+def _candidates(what: str, likely: Sequence[Named], count: int) -> str:
     """The end of a misfit's line: what could be its counterpart."""
     if not likely:
         return ""
-    names = [f"{name} {shape}" for name, shape in likely[:_CANDIDATES]]
-    more = f" and {len(likely) - _CANDIDATES} more" if len(likely) > _CANDIDATES else ""
+    names = [f"{name} {shape}" for name, shape in likely]
+    more = f" and {count - len(likely)} more" if count > len(likely) else ""
     return f"; {what}: {', '.join(names)}{more}"
 
 
