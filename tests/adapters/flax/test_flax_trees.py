@@ -14,7 +14,8 @@ from flax.core import FrozenDict, freeze
 import portinit
 import portinit_flax
 import portinit_torch
-from portinit import Layout, Recipe, RecipeError, Rule, recipes
+from portinit import Layout, Parameter, Recipe, RecipeError, Rule, recipes
+from portinit.initializers.base import Initializer
 
 KEY = portinit.key(11)
 RANDOM = Recipe([("*running_var", portinit.uniform(1.0, 2.0)), ("*", portinit.normal())])
@@ -681,3 +682,34 @@ def test_twins_of_another_size_do_not_fit(net):
     tree = linen_net()
     tree["params"]["head"]["kernel"] = jnp.zeros((4, 5))
     assert "head.weight: the recipe has (3, 4), got (5, 4)" in refusal(tree, net[0])
+
+
+@pytest.mark.parametrize("count", [10, 400])
+def test_a_model_is_filled_with_one_comparison_per_leaf_and_one_plan_per_form(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    shapes = {"weight": (3, 2), "bias": (3,)}
+    names = [f"layers.{i}.{leaf}" for i in range(count) for leaf in shapes]
+    parameters = [Parameter(n, shapes[n.rpartition(".")[2]], "linear", fan_in=2) for n in names]
+    recipe = portinit.recipes.torch_defaults().bind(parameters)
+    kernel, bias = (jax.ShapeDtypeStruct(shape, "float32") for shape in ((2, 3), (3,)))
+    tree = {f"layers_{i}": {"kernel": kernel, "bias": bias} for i in range(count)}
+    compared, planned = [], []
+    matches, plan = portinit.Rule.matches, Initializer.planned
+
+    def counted_matches(rule: Any, parameter: Any) -> bool:
+        compared.append(rule)
+        return matches(rule, parameter)
+
+    def counted_plan(initializer: Any, *form: Any) -> Any:
+        planned.append(form)
+        return plan(initializer, *form)
+
+    monkeypatch.setattr(portinit.Rule, "matches", counted_matches)
+    monkeypatch.setattr(Initializer, "planned", counted_plan)
+    filled = portinit_flax.initialize(tree, recipe, portinit.key(0))
+    assert len(compared) == 2 * count
+    assert len(planned) == 2
+    last = portinit.key(0).fold_in(f"layers.{count - 1}.weight")
+    wanted = recipe.rules[-2].initializer(last, (3, 2), layout="torch")
+    assert np.array_equal(filled[f"layers_{count - 1}"]["kernel"], wanted.T)

@@ -24,36 +24,43 @@ class KnownNames:
     Args:
         recipe: the recipe.
         found: the leaves of the tree.
+
+    Attributes:
+        own_rules: the rules of parameters that have one to themselves.
+        is_complete: whether every parameter has.
+        slices: what each name stands for.
     """
 
     def __init__(self, recipe: Recipe, found: Sequence[Leaf]) -> None:
         self._recipe = recipe
-        self._rules = {rule.name: rule for rule in recipe.rules[::-1] if rule.name is not None}
+        self.own_rules = {rule.name: rule for rule in recipe.rules[::-1] if rule.name is not None}
         self.is_complete = bool(recipe.rules) and len(recipe.patterns) == 0
         self.slices = _slices_of(recipe, found)
 
     def rule(self, name: str) -> Rule | None:
         """The rule of a parameter's own, where it has one."""
-        return self._rules.get(name)
+        return self.own_rules.get(name)
 
     def rules(self) -> Iterator[tuple[str, Rule]]:
         """The parameters that have a rule of their own, in the recipe's order."""
-        return ((name, self._rules[name]) for name in self._recipe.names)
+        return ((name, self.own_rules[name]) for name in self._recipe.names)
 
     def shape(self, name: str) -> Shape | None:
         """PyTorch's shape of a parameter by one of its names; None if it is not known."""
         known = self.slices[name]
-        whole = self._rules[known.name].shape
+        whole = self.own_rules[known.name].shape
         return None if whole is None else known.shape_in(whole)
 
     def meant(self, parameter: ParameterSlice) -> ParameterSlice:
         """The parameter that a name stands for, limited to the part that it is limited to."""
-        own = self.slices.get(parameter.name, parameter)
+        own = self.slices.get(parameter.name)
+        if own is None:
+            return parameter
         return own if parameter.is_whole else replace(parameter, name=own.name)
 
     def reason_against(self, parameter: ParameterSlice) -> str | None:
         """Why a parameter has no such part; None if it has, or if its shape is not known."""
-        rule = self._rules.get(self.meant(parameter).name)
+        rule = self.own_rules.get(self.meant(parameter).name)
         if parameter.is_whole or rule is None or rule.shape is None:
             return None
         try:
@@ -74,7 +81,7 @@ class KnownNames:
         is_cut = known.rows is None and name in self._packed
         if is_cut or self.is_other_name(name):
             return False
-        rule = self._rules[known.name]
+        rule = self.own_rules[known.name]
         return rule.shape is not None and not may_lack(rule)
 
     @cached_property

@@ -47,7 +47,7 @@ def layouts_of(
     open_choices: dict[Hashable, tuple[Choice, Shape]] = {}
     open_leaves: list[tuple[Path, Hashable]] = []
     for one in found:
-        rule = known.rule(one.parameter.name)
+        rule = known.own_rules.get(one.parameter.name)
         wanted = None if rule is None or rule.shape is None else rule.shape
         path, stated = one.leaf.path, one.layout
         if stated is None and rule is not None and (wanted is None or not is_usual(rule.layout)):

@@ -62,20 +62,19 @@ class Matcher:
         self._unmatched: list[Leaf] = []
         self._rewritten: dict[Path, str] = {}
         self._misnamed: dict[Path, str] = {}
-        self._claims: dict[str, list[str]] = {}
+        self._claims: dict[str, list[Leaf]] = {}
         self._run()
 
     def _run(self) -> None:
         stated = {"/".join(path) for path in self._targets}
         cells, amiss = self.tree.names_of_cells(self._recipe, dict.fromkeys(stated))
-        self._misfits += [
-            f"{k}: in the table of names, but not in the tree" for k in self._table.unused()
-        ]
+        for entry in self._table.unused() if self.request.names else ():
+            self._misfits.append(f"{entry}: in the table of names, but not in the tree")
         self._misfits += amiss
         for leaf in self.tree.leaves.values():
             if leaf.path in self._targets:
                 self._take_stated(leaf, *self._targets[leaf.path])
-            elif leaf.label in cells:
+            elif cells and leaf.label in cells:
                 self._take(leaf, ParameterSlice.parse(cells[leaf.label]), Evidence.NAME)
             else:
                 self._take_by_name(leaf, leaf.path, self.tree.reading(leaf.path))
@@ -100,7 +99,7 @@ class Matcher:
         initializer: Initializer | None = None,
         note: str = "",
     ) -> None:
-        self._claims.setdefault(str(parameter), []).append(leaf.label)
+        self._claims.setdefault(str(parameter), []).append(leaf)
         own = self.known.meant(parameter)
         self._found[leaf.path] = FoundLeaf(leaf, own, evidence, layout, initializer, note)
 
@@ -132,7 +131,10 @@ class Matcher:
 
     def _take_by_name(self, leaf: Leaf, *paths: Path, is_stated: bool = False) -> None:
         """Pair a leaf with the parameter that one of its paths reads as."""
-        different = dict.fromkeys(paths) if self._index else ()
+        if not self.known.slices:
+            self._unmatched.append(leaf)
+            return
+        different = dict.fromkeys(paths)
         exact = next(filter(self._index.exact, different), None)
         tried = different if exact is None else (exact,)
         found = (self._index.find(path) for path in tried)
@@ -353,19 +355,14 @@ class Matcher:
 
     def _twice(self) -> Iterator[str]:
         """A line for each name that several arrays are for."""
-        for name, labels in self._claims.items():
-            if len(labels) > 1 and not self._may_share(labels):
-                yield f"{name}: claimed by {' and '.join(labels)}"
+        for name, leaves in self._claims.items():
+            if len(leaves) > 1 and not self._may_share(leaves):
+                yield f"{name}: claimed by {' and '.join(leaf.label for leaf in leaves)}"
 
-    def _may_share(self, labels: Sequence[str]) -> bool:
+    def _may_share(self, leaves: Sequence[Leaf]) -> bool:
         """Whether arrays may be copies of one parameter: the table says so of all."""
-        stated = [
-            label
-            for label in labels
-            for found in self._found.values()
-            if found.leaf.label == label and found.evidence is Evidence.TABLE
-        ]
-        return len(stated) == len(labels)
+        found = [self._found.get(leaf.path) for leaf in leaves]
+        return all(one is not None and one.evidence is Evidence.TABLE for one in found)
 
     def without_partners(self) -> Iterator[str]:
         """A line for each leaf whose parameter is not found, with those of its size."""

@@ -171,7 +171,7 @@ def _place(
     found: FoundLeaf, layout: Layout, matcher: Matcher, recipe: Recipe, equal: EqualPlans
 ) -> _Placed:
     leaf, parameter, tree = found.leaf, found.parameter, matcher.tree
-    rule = matcher.known.rule(parameter.name)
+    rule = matcher.known.own_rules.get(parameter.name)
     whole = rule.shape if rule else None
     if whole is None and found.layout is None and found.initializer is None:
         unstated = tree.unstated_stack(leaf.path)

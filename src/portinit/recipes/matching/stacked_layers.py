@@ -51,6 +51,7 @@ class Stacks:
         self, shapes: Shapes, index: NameIndex, table: Table, stacked: Mapping[str, int]
     ) -> None:
         self._shapes, self._index, self._table = shapes, index, table
+        self._is_stated, self._is_named = bool(table), bool(index)
         self._axes = {
             tuple(path.split("/")) if path else (): axis for path, axis in stacked.items()
         }
@@ -63,7 +64,7 @@ class Stacks:
                 line = f"{'/'.join(prefix)}: among the stacked paths, but not in the tree"
                 split.misfits.append(line)
         rest = [leaf for leaf in found if not self._split_one(leaf, split)]
-        series = self._layers_by_structure(rest) if self._index else {}
+        series = self._layers_by_structure(rest) if self._is_named else {}
         for leaf in found:
             if leaf.path in series:
                 number = split.leaves.index(leaf)
@@ -72,11 +73,11 @@ class Stacks:
 
     def _split_one(self, leaf: Leaf, split: Split) -> bool:
         """Add a leaf or its parts; whether the table, ``stacked`` or its name has decided."""
-        stated = self._table.target(leaf.label) if self._table else None
+        stated = self._table.target(leaf.label) if self._is_stated else None
         if stated is not None and stated[0].parts:
             self._join(leaf, stated[0], split)
             return True
-        is_known = stated is None and bool(self._index and self._index.exact(leaf.path))
+        is_known = stated is None and self._is_named and bool(self._index.exact(leaf.path))
         place = self._place(leaf, stated, is_known=is_known)
         if place is None:
             split.leaves.append(leaf)
@@ -107,7 +108,7 @@ class Stacks:
             return len(longest), self._axes[longest]
         if stated is not None:
             return (min(1, len(path) - 1), 0) if stated[0].stars else None
-        if not leaf.shape or not self._index or is_known:
+        if not leaf.shape or not self._is_named or is_known:
             return None
         for words in range(1, len(path)):
             if self._all_layers(leaf, words):
