@@ -92,8 +92,34 @@ class MlxForward:
             self._model.train(training)
 
     def layers(self, arrays: Sequence[Any]) -> list[tuple[str, str, Any]]:
-        """None: calls of a module's layers are not seen."""
-        return []
+        """The path, the class and the output of each call of a module that has no other in it."""
+        calls: list[tuple[str, str, Any]] = []
+        watched = [
+            (name.replace(".", "/"), module)
+            for name, module in self._model.named_modules()
+            if not module.leaf_modules()
+        ]
+        kinds = [type(module) for _, module in watched]
+        try:
+            for path, module in watched:
+                module.__class__ = _recorded(type(module), path, calls)
+            self.outputs(arrays)
+        finally:
+            for (_, module), kind in zip(watched, kinds, strict=True):
+                module.__class__ = kind
+        return calls
+
+
+def _recorded(kind: type, path: str, calls: list[tuple[str, str, Any]]) -> type:
+    """A class whose objects are called as those of another, and write down what they return."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        output = kind.__call__(self, *args, **kwargs)
+        first = [*output_leaves(output).values()][:1]
+        calls.extend((path, kind.__name__, to_numpy(leaf)) for leaf in first)
+        return output
+
+    return type(kind.__name__, (kind,), {"__call__": call})
 
 
 def twin(made: Any, inputs: Any = None, target: str = "the factory") -> MlxTwin:

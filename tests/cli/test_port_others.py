@@ -6,6 +6,7 @@ import equinox as eqx
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import mlx.nn
 import numpy as np
 import pytest
 import torch
@@ -112,6 +113,16 @@ def test_a_mode_of_haikus_may_be_stated(stated: bool) -> None:
     assert twin.notes == (() if stated else ("Haiku ran with is_training=False",))
     ours = patches_torch.make_model(), patches_haiku.make_model(), patches_torch.example_input()
     assert prove_match(*ours, inputs).agrees
+
+
+def test_the_layer_where_activations_part_is_named_in_mlx() -> None:
+    made = patches_mlx.make_model()
+    made.norm.eps = 0.5
+    inputs = patches_torch.example_input(), patches_mlx.example_input()
+    proof = prove_match(patches_torch.make_model(), made, *inputs)
+    assert not proof.agrees
+    assert "norm" in (proof.where or "")
+    assert type(made.norm).__call__ is mlx.nn.LayerNorm.__call__  # the module is its own again
 
 
 def test_haiku_needs_an_input() -> None:
