@@ -10,13 +10,15 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
+import numpy as np
 
 from portinit import Key, Recipe
-from portinit.probes.inputs import Arguments, inference_flags, is_array
+from portinit.probes.inputs import Arguments, inference_flags, is_array, map_arrays
 from portinit.probes.outputs import output_leaves
 from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
@@ -24,6 +26,7 @@ from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.uses import Uses
 from portinit_equinox.initialize import fill
+from portinit_equinox.layers import layer_outputs
 from portinit_equinox.tree import EquinoxArrays
 from portinit_jax.inputs import jax_arguments
 from portinit_jax.uses import uses_of
@@ -37,7 +40,7 @@ class EquinoxTwin:
     """A pytree of modules, alone or with its State, and its example input.
 
     Attributes:
-        model: what is filled.
+        model: what is filled, in inference mode.
         arguments: the example input.
         is_batched: whether the model is run under ``jax.vmap``.
         notes: what was decided for the user.
@@ -91,7 +94,7 @@ class EquinoxForward:
 
     def __init__(self, model: Any, arguments: Arguments, *, is_batched: bool) -> None:
         self.arrays, self._structure = jax.tree.flatten(model)
-        self._arguments = arguments
+        self._arguments, self._is_batched = arguments, is_batched
         self._run: Callable[..., Any] = eqx.filter_jit(partial(_outputs, is_batched=is_batched))
 
     def outputs(self, arrays: Sequence[Any]) -> dict[str, Any]:
@@ -102,14 +105,28 @@ class EquinoxForward:
         return found
 
     def layers(self, arrays: Sequence[Any]) -> list[tuple[str, str, Any]]:
-        """None: Equinox's modules are functions, and their calls are not seen."""
-        return []
+        """The path, the class and the output of each call of a layer, for all examples."""
+        model = jax.tree.unflatten(self._structure, arrays)
+        module = model[0] if isinstance(model, tuple) else model
+        examples: list[Any] = [self._arguments]
+        if self._is_batched:
+            count = next(len(x) for x in jax.tree.leaves(self._arguments) if is_array(x))
+            examples = [map_arrays(self._arguments, itemgetter(i)) for i in range(count)]
+        each = [
+            layer_outputs(module, partial(_outputs, model, *one, is_batched=False))
+            for one in examples
+        ]
+        if not self._is_batched:
+            return each[0]
+        return [
+            (path, kind, np.stack([calls[number][2] for calls in each]))
+            for number, (path, kind, _) in enumerate(each[0])
+        ]
 
 
 def _outputs(model: Any, args: Any, kwargs: Any, *, is_batched: bool) -> dict[str, Any]:
     """The leaves of the output, the new State left out."""
     model, state = model if isinstance(model, tuple) else (model, None)
-    model = eqx.nn.inference_mode(model)
     more = _more_arguments(model, (args, kwargs), state)
 
     def call(args: Any, kwargs: Any) -> dict[str, Any]:
@@ -133,7 +150,7 @@ def _more_arguments(model: Any, arguments: Arguments, state: Any) -> dict[str, A
 
 def twin(made: Any, inputs: Any = None, target: str = "the factory") -> EquinoxTwin:
     """The twin that a factory made: a module, or a pair of one and its State."""
-    arguments = jax_arguments(inputs)
+    made, arguments = eqx.nn.inference_mode(made), jax_arguments(inputs)
     if inputs is None:
         return EquinoxTwin(made, arguments)
     batched = _runs(made, arguments, is_batched=True)

@@ -121,8 +121,16 @@ def test_the_layer_where_activations_part_is_named_in_mlx() -> None:
     inputs = patches_torch.example_input(), patches_mlx.example_input()
     proof = prove_match(patches_torch.make_model(), made, *inputs)
     assert not proof.agrees
-    assert "norm" in (proof.where or "")
+    assert str(proof.where).startswith("norm")
     assert type(made.norm).__call__ is mlx.nn.LayerNorm.__call__  # the module is its own again
+
+
+def test_the_layer_where_activations_part_is_named_in_equinox() -> None:
+    images, called = patches_torch.example_input(), eqx.nn.Conv2d.__call__
+    proof = prove_match(patches_torch.make_model(), patches_equinox.make_wrong(), images)
+    assert not proof.agrees
+    assert str(proof.where).startswith("head")
+    assert eqx.nn.Conv2d.__call__ is called  # the class is its own again
 
 
 def test_haiku_needs_an_input() -> None:
