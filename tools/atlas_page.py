@@ -11,11 +11,13 @@ import re
 import statistics
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 Entry = dict[str, Any]
+Group = tuple[str, str, int, str]
+"""Tensors that start alike: their role, the initializer in words, how many, and one's name."""
 
 STATES = {
     "identical": "every tensor is PyTorch's, bit for bit",
@@ -35,16 +37,18 @@ _MOST_LISTED = 12
 
 
 def to_data(results: Iterable[Mapping[str, Any]], header: Mapping[str, Any]) -> Entry:
-    """All results, compactly: an initializer's text stands once, and is referred to by number."""
-    numbers: dict[str, int] = {}
+    """All results, compactly: a text stands once, and is referred to by its number."""
+    roles: dict[str, int] = {}
+    initializers: dict[str, int] = {}
     entries = {}
     for result in sorted(results, key=lambda result: str(result["name"])):
         entry = {key: result[key] for key in _KEPT if result.get(key)}
         if "starts" in result:
             entry["starts"] = [
                 [
-                    *(s["role"], numbers.setdefault(_short(s["initializer"]), len(numbers))),
-                    *(s["count"], *s["names"][: s["initializer"] not in _USUAL]),
+                    roles.setdefault(role := _role(s), len(roles)),
+                    initializers.setdefault(_short(s["initializer"]), len(initializers)),
+                    *(s["count"], *s["names"][: _is_unusual(role, s["initializer"])]),
                 ]
                 for s in result["starts"]
                 if s["role"] != "buffer"
@@ -52,8 +56,23 @@ def to_data(results: Iterable[Mapping[str, Any]], header: Mapping[str, Any]) -> 
             entry["by_layer"] = _by_layer(result["starts"])
             entry["by_depth"] = [d for d in result["by_depth"] if not 0.8 < d["ratio"] < 1.25]
             entry["seconds"] = [result["seconds"][key] for key in ("build", "trace", "replay")]
-        entries[result["name"]] = entry
-    return {**header, "initializers": list(numbers), "architectures": entries}
+        entries[result["name"]] = {key: value for key, value in entry.items() if value}
+    texts = {"roles": list(roles), "initializers": list(initializers)}
+    return {**header, **texts, "architectures": entries}
+
+
+def _role(start: Mapping[str, Any]) -> str:
+    """A group's role; norms of the model's own are told by their names."""
+    role = str(start["role"])
+    named = all(re.search(r"norm|ln_|layrnorm", name.lower()) for name in start["names"])
+    return role.replace("other", "norm") if role.startswith("other ") and named else role
+
+
+def _is_unusual(role: str, initializer: str) -> bool:
+    """Whether a name is worth its place: neither a bias nor what most models have."""
+    if role.endswith("bias") or initializer in ("ones()", "normal(std=0.02)"):
+        return False
+    return initializer != "trunc_normal(std=0.02)"
 
 
 _KEPT = (
@@ -68,13 +87,15 @@ _KEPT = (
     "near",
     "wrong",
 )
-_USUAL = {"zeros()", "ones()", "normal(std=0.02)", "trunc_normal(std=0.02)"}
 
 
 def _by_layer(starts: Iterable[Mapping[str, Any]]) -> list[str]:
     """Names without numbers whose tensors have more than two initializers: one for each layer."""
     count = collections.Counter(
-        name for s in starts if is_weight(s["role"], *LINEAR) for name in s["names"]
+        name
+        for s in starts
+        if is_weight(s["role"], *LINEAR) and "normal(" in s["initializer"]
+        for name in s["names"]
     )
     return [name for name, n in count.items() if n > 2][:3]
 
@@ -151,9 +172,9 @@ LINEAR = ("linear", "transposed_linear")
 CONV = ("conv", "conv_transpose")
 
 
-def summary(entry: Entry, initializers: list[str]) -> str:
+def summary(entry: Entry) -> str:
     """How one architecture starts, in a line."""
-    groups = [(role, in_words(initializers[i]), n) for role, i, n, *_ in entry["starts"]]
+    groups = [group[:3] for group in entry["starts"]]
     parts = []
     for label, kinds in (
         ("linear", LINEAR),
@@ -184,17 +205,26 @@ def _last(name: str) -> str:
 
 def page(data: Entry) -> str:
     """The page, of the data alone."""
-    entries, initializers = data["architectures"], data["initializers"]
-    seen = {name: entry for name, entry in entries.items() if "starts" in entry}
+    entries = data["architectures"]
+    seen = {
+        name: {**entry, "starts": [_group(data, *start) for start in entry["starts"]]}
+        for name, entry in entries.items()
+        if "starts" in entry
+    }
     lines = [
         *_opening(data, entries),
         *_states(entries),
         *_times(seen),
-        *_findings(seen, initializers),
-        *_families(seen, initializers),
+        *_findings(seen),
+        *_families(seen),
         *_unbuilt(entries),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _group(data: Entry, role: int, initializer: int, count: int, example: str = "") -> Group:
+    """The role, the initializer in words, how many tensors, and the name of one."""
+    return data["roles"][role], in_words(data["initializers"][initializer]), count, example
 
 
 def _paragraph(text: str) -> list[str]:
@@ -276,18 +306,13 @@ def _times(seen: Entry) -> list[str]:
 # What is unusual
 
 
-def _where(
-    seen: Entry, initializers: list[str], holds: Any
-) -> dict[str, list[tuple[str, str, int, str]]]:
-    """The architectures that have such a group: role, words, count, and a name in the group."""
-    found: dict[str, list[tuple[str, str, int, str]]] = {}
-    for name, entry in seen.items():
-        for role, number, count, *named in entry["starts"]:
-            words = in_words(initializers[number])
-            if holds(role, words):
-                example = named[0] if named else ""
-                found.setdefault(name, []).append((role, words, count, example))
-    return found
+def _where(seen: Entry, holds: Callable[[str, str], bool]) -> dict[str, list[Group]]:
+    """The architectures that have tensors of such a role and initializer, and these."""
+    found = {
+        name: [group for group in entry["starts"] if holds(group[0], group[1])]
+        for name, entry in seen.items()
+    }
+    return {name: groups for name, groups in found.items() if groups}
 
 
 def _named(seen: Entry, names: Iterable[str]) -> str:
@@ -297,18 +322,18 @@ def _named(seen: Entry, names: Iterable[str]) -> str:
     return ", ".join(families[:_MOST_LISTED]) + (f" and {more} more families" if more > 0 else "")
 
 
-def _main_scheme(entry: Entry, initializers: list[str], kinds: tuple[str, ...]) -> str:
+def _main_scheme(entry: Entry, kinds: tuple[str, ...]) -> str:
     total = collections.Counter[str]()
-    for role, number, count, *_ in entry["starts"]:
+    for role, words, count, _ in entry["starts"]:
         if is_weight(role, *kinds):
-            total[in_words(initializers[number])] += count
+            total[words] += count
     return total.most_common(1)[0][0] if total else ""
 
 
-def _scheme_table(seen: Entry, initializers: list[str], kinds: tuple[str, ...]) -> list[str]:
+def _scheme_table(seen: Entry, kinds: tuple[str, ...]) -> list[str]:
     schemes: dict[str, list[str]] = {}
     for name, entry in seen.items():
-        scheme = _main_scheme(entry, initializers, kinds)
+        scheme = _main_scheme(entry, kinds)
         if scheme:
             schemes.setdefault(scheme, []).append(name)
     ordered = sorted(schemes.items(), key=lambda item: -len(item[1]))
@@ -318,16 +343,16 @@ def _scheme_table(seen: Entry, initializers: list[str], kinds: tuple[str, ...]) 
     return _table([f"most of an architecture's {kinds[0]} weights", "architectures"], rows)
 
 
-def _findings(seen: Entry, initializers: list[str]) -> list[str]:
+def _findings(seen: Entry) -> list[str]:
     lines = ["## What they start from", ""]
     for kinds in (LINEAR, CONV, ("embedding",)):
-        lines += _scheme_table(seen, initializers, kinds)
-    for title, text in _odd(seen, initializers):
+        lines += _scheme_table(seen, kinds)
+    for title, text in _odd(seen):
         lines += [f"### {title}", "", *_paragraph(text)]
     return lines
 
 
-def _odd(seen: Entry, initializers: list[str]) -> Iterator[tuple[str, str]]:
+def _odd(seen: Entry) -> Iterator[tuple[str, str]]:
     small = [name for name, entry in seen.items() if entry["size"] == "small"]
     depth = [name for name in small if seen[name].get("by_depth")]
     yield (
@@ -343,14 +368,8 @@ def _odd(seen: Entry, initializers: list[str]) -> Iterator[tuple[str, str]]:
         f"{len(layers)} have weights of one name whose initializer is another in each layer: "
         f"{_named(seen, layers)}. Among them: {examples}.",
     )
-    default = _where(
-        seen, initializers, lambda r, w: is_weight(r, *LINEAR) and w == "PyTorch's default"
-    )
-    partly = [
-        name
-        for name in default
-        if _main_scheme(seen[name], initializers, LINEAR) != "PyTorch's default"
-    ]
+    default = _where(seen, lambda r, w: is_weight(r, *LINEAR) and w == "PyTorch's default")
+    partly = [name for name in default if _main_scheme(seen[name], LINEAR) != "PyTorch's default"]
     yield (
         "Layers that keep PyTorch's default",
         (
@@ -359,9 +378,7 @@ def _odd(seen: Entry, initializers: list[str]) -> Iterator[tuple[str, str]]:
             f"have a scheme of the model's own, and only some were left: {_named(seen, partly)}."
         ),
     )
-    biases = _where(
-        seen, initializers, lambda r, w: r in ("linear bias", "transposed_linear bias") and w != "0"
-    )
+    biases = _where(seen, lambda r, w: r in ("linear bias", "transposed_linear bias") and w != "0")
     yield (
         "Biases that are not zero",
         (
@@ -369,7 +386,7 @@ def _odd(seen: Entry, initializers: list[str]) -> Iterator[tuple[str, str]]:
             f"{_named(seen, biases)}."
         ),
     )
-    zero = _where(seen, initializers, lambda r, w: is_weight(r, *LINEAR, *CONV) and w == "0")
+    zero = _where(seen, lambda r, w: is_weight(r, *LINEAR, *CONV) and w == "0")
     examples = _examples(zero)
     yield (
         "Weights at zero",
@@ -378,7 +395,7 @@ def _odd(seen: Entry, initializers: list[str]) -> Iterator[tuple[str, str]]:
             f"branch or a head does nothing at first: {_named(seen, zero)}. {examples}"
         ),
     )
-    norms = _where(seen, initializers, lambda r, w: r == "norm weight" and w == "0")
+    norms = _where(seen, lambda r, w: r == "norm weight" and w == "0")
     yield (
         "Norms whose scale starts at zero",
         (
@@ -386,7 +403,7 @@ def _odd(seen: Entry, initializers: list[str]) -> Iterator[tuple[str, str]]:
             f"plus the weight, or a residual branch starts closed: {_named(seen, norms)}."
         ),
     )
-    wide = _where(seen, initializers, lambda r, w: is_weight(r, "embedding") and w == "normal 1")
+    wide = _where(seen, lambda r, w: is_weight(r, "embedding") and w == "normal 1")
     yield (
         "Embeddings of deviation one",
         (
@@ -394,9 +411,7 @@ def _odd(seen: Entry, initializers: list[str]) -> Iterator[tuple[str, str]]:
             f"fifty times the usual 0.02: {_named(seen, wide)}."
         ),
     )
-    tiny = _where(
-        seen, initializers, lambda r, w: r.endswith("weight") and 0 < _deviation(w) < 1e-3
-    )
+    tiny = _where(seen, lambda r, w: r.endswith("weight") and 0 < _deviation(w) < 1e-3)
     yield (
         "Deviations below 0.001",
         (
@@ -404,14 +419,12 @@ def _odd(seen: Entry, initializers: list[str]) -> Iterator[tuple[str, str]]:
             f"{_named(seen, tiny)}. {_examples(tiny)}"
         ),
     )
-    huge = _where(
-        seen, initializers, lambda r, w: is_weight(r, *LINEAR, *CONV) and _deviation(w) >= 0.5
-    )
+    huge = _where(seen, lambda r, w: is_weight(r, *LINEAR, *CONV) and _deviation(w) >= 0.5)
     yield (
         "Linear and convolutional deviations of 0.5 and more",
         (f"{len(huge)} architectures: {_named(seen, huge)}. {_examples(huge)}"),
     )
-    drawn = _where(seen, initializers, lambda r, w: w == "an expression of draws")
+    drawn = _where(seen, lambda r, w: w == "an expression of draws")
     yield (
         "Values computed from draws",
         (
@@ -440,7 +453,7 @@ def _deviation(words: str) -> float:
     return float(match[1]) if match else 0.0
 
 
-def _examples(found: Mapping[str, list[tuple[str, str, int, str]]]) -> str:
+def _examples(found: Mapping[str, list[Group]]) -> str:
     """A few of the tensors that were found, of different names."""
     shown: dict[str, str] = {}
     for name, groups in found.items():
@@ -454,7 +467,7 @@ def _examples(found: Mapping[str, list[tuple[str, str, int, str]]]) -> str:
 # Every family
 
 
-def _families(seen: Entry, initializers: list[str]) -> list[str]:
+def _families(seen: Entry) -> list[str]:
     lines = [
         "## Each family",
         "",
@@ -469,7 +482,7 @@ def _families(seen: Entry, initializers: list[str]) -> list[str]:
         rows: dict[tuple[str, str], list[str]] = {}
         for name, entry in seen.items():
             if entry["library"] == library:
-                key = entry["family"], summary(entry, initializers)
+                key = entry["family"], summary(entry)
                 rows.setdefault(key, []).append(name)
         lines += [f"### {library}", ""]
         for (family, text), names in sorted(rows.items(), key=lambda row: row[0][0].lower()):

@@ -102,6 +102,7 @@ def test_vector_functions_are_torchs(name: str, dtype: str, library: mkl.Library
 
 
 SHAPES = [(1, 1), (3, 3), (4, 9), (9, 4), (1, 5), (5, 1), (33, 77), (100, 50), (256, 256)]
+SHAPES += [(24, 8), (21, 16), (48, 32), (59, 19)]  # others by MKL's sequential layer
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -114,7 +114,9 @@ def _is_exact(node: Node, nodes: Sequence[Node], version: Version) -> bool:
     if node.op in _LINEAR_ALGEBRA:
         plain = len(node.shape) == 2 and not node.attributes.get("complete")
         exact = dtype in _FULL_PRECISION and plain
-        return dtype.startswith(_WHOLE) or (exact and mkl.find(version) is not None)
+        library = mkl.find(version)
+        by_mkl = library is not None and library.has_pytorchs_layer
+        return dtype.startswith(_WHOLE) or (exact and by_mkl)
     if node.op == "norm" and dtype in _FLOATS:
         return True
     if node.op in _REDUCTIONS:

@@ -97,9 +97,9 @@ EXACT: dict[str, Make] = {
     "parts of complex numbers": complex_parts,
     "multinomial with replacement": lambda: torch.multinomial(torch.rand(3, 80), 50, True),
     "multinomial of float64": lambda: torch.multinomial(torch.rand(7).double(), 500, True),
-    "a categorical distribution": lambda: torch.distributions.Categorical(
-        logits=torch.randn(6)
-    ).sample((9, 2)),
+    "a categorical distribution": lambda: torch.distributions.Categorical(torch.rand(6)).sample(
+        (9, 2)
+    ),
     "a single expanded element": lambda: torch.rand(1, 3).expand(4, 3)[:, :1].median(),
 }
 

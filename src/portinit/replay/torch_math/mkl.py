@@ -47,7 +47,9 @@ VECTOR_FUNCTIONS = {
 
 _HIGH_ACCURACY, _DENORMALS_KEPT, _NO_ERRORS = 0x2, 0x140000, 0x100
 _MODE = _HIGH_ACCURACY | _DENORMALS_KEPT | _NO_ERRORS
-_SEQUENTIAL = 1
+_SEQUENTIAL, _GNU_THREADS = 1, 3
+"""MKL's threading layers. PyTorch has GNU's; the sequential one factorises small matrices in
+another order, by other bits."""
 _LONGEST = 1 << 30  # elements a call; MKL counts in 32 bits
 _ALIGNMENT = 64  # as PyTorch allocates: MKL's sums may depend on it
 
@@ -58,10 +60,13 @@ class Library:
     Attributes:
         path: where it lies.
         version: its version, such as ``"2024.2"``.
+        has_pytorchs_layer: whether its threading layer is PyTorch's, on which the last bits of
+            products and factorisations depend.
     """
 
-    def __init__(self, path: Path, library: ctypes.CDLL) -> None:
+    def __init__(self, path: Path, library: ctypes.CDLL, has_pytorchs_layer: bool) -> None:
         self.path = path
+        self.has_pytorchs_layer = has_pytorchs_layer
         self._library = library
         text = ctypes.create_string_buffer(200)
         library.MKL_Get_Version_String(text, len(text))
@@ -191,18 +196,27 @@ def _candidates() -> Iterator[Path]:
 def _load(path: Path) -> Library | None:
     if not path.is_file():
         return None
+    of_torch = not path.name.startswith("libmkl_rt")
     try:
         already = ctypes.CDLL(str(path), os.RTLD_NOLOAD | os.RTLD_LAZY)
-        return Library(path, already)
+        return Library(path, already, of_torch)  # whoever loaded mkl_rt chose its layer
     except (OSError, AttributeError):
         pass
     try:
         library = ctypes.CDLL(str(path))
-        if path.name.startswith("libmkl_rt"):  # ours alone, so that no thread library is needed
-            library.MKL_Set_Threading_Layer(_SEQUENTIAL)
-        return Library(path, library)
+        return Library(path, library, of_torch or _choose_layer(library))
     except (OSError, AttributeError):
         return None
+
+
+def _choose_layer(library: ctypes.CDLL) -> bool:
+    """Choose PyTorch's threading layer, which needs GNU's OpenMP; whether that is there."""
+    try:
+        ctypes.CDLL("libgomp.so.1", ctypes.RTLD_GLOBAL)
+    except OSError:
+        library.MKL_Set_Threading_Layer(_SEQUENTIAL)
+        return False
+    return bool(library.MKL_Set_Threading_Layer(_GNU_THREADS) == _GNU_THREADS)
 
 
 def _version_in(text: str) -> str:
