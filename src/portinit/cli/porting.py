@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from portinit.testing.matches import with_uses
 from portinit.testing.proof.outputs import compare_outputs
 from portinit.testing.proof.proof import prove
 from portinit.testing.proof.result import MatchProof
+from portinit.testing.proof.sides import Twin
 from portinit.testing.twins import TwinModel
 from portinit.testing.weights import in_torchs_order
 from portinit.verify.arrays import absolute_distance, distance_in_ulp
@@ -112,6 +114,11 @@ class FilledPair:
     matching: Matching = field(default_factory=lambda: Matching(()))
     guesses: tuple[str, ...] = ()  # what is said of pairs that are guessed
 
+    @cached_property
+    def forward(self) -> Twin:
+        """The filled twin as a function of its arrays, compiled once for all that runs it."""
+        return self.twin.forward(self.filled)
+
 
 @dataclass
 class Port:
@@ -180,9 +187,8 @@ def port(task: Task, tolerance: float | None = None) -> Port:
 def _prove(pair: FilledPair, task: Task, tolerance: float | None) -> MatchProof:
     """The matching of a filled pair, proved by outputs with random weights."""
     ours = TorchForward(pair.torch_model, task.torch_input)
-    theirs = pair.twin.forward(pair.filled)
     with running(f"a forward pass of {task.torch_name} or {task.twin_name}"):
-        return prove(ours, theirs, pair.matching, tolerance)
+        return prove(ours, pair.forward, pair.matching, tolerance)
 
 
 def _add(done: Port, proof: MatchProof) -> None:
@@ -310,7 +316,7 @@ def _rows(pair: FilledPair) -> list[ParameterRow]:
     """A row for each parameter, in the PyTorch model's own order."""
     state = pair.torch_model.state_dict()
     places = {name: place for place, name in enumerate(pair.recipe.names)}
-    arrays = pair.twin.forward(pair.filled).arrays
+    arrays = pair.forward.arrays
     rows = []
     for plan in (one for one in pair.plans if not one.is_extra):
         leaf, name = plan.leaf, plan.parameter.name
@@ -342,8 +348,7 @@ def _compare_outputs(done: Port, task: Task, tolerance: float | None) -> None:
     with running(f"the forward pass of {task.torch_name}"):
         ours = output_leaves(torch_forward(pair.torch_model, arguments))
     with running(f"the forward pass of {task.twin_name}"):
-        forward = pair.twin.forward(pair.filled)
-        theirs = forward.outputs(forward.arrays)
+        theirs = pair.forward.outputs(pair.forward.arrays)
     found = compare_outputs(ours, theirs, tolerance)
     done.forward, done.excess = found.gap, found.excess
     done.notes += [*([note] if note else []), *found.notes]

@@ -192,7 +192,7 @@ class Matching(Mapping[str, tuple[str, Layout]]):
         table = {}
         for _, parts in sorted(held.items()):
             leaf = parts[0][0]
-            table["/".join(leaf.array or leaf.path)] = _joined(parts)
+            table["/".join(leaf.array or leaf.path)] = joined(parts)
         return Names(compact(table, self.leftover_paths), self.ignored)
 
     def __str__(self) -> str:
@@ -203,7 +203,7 @@ class Matching(Mapping[str, tuple[str, Layout]]):
         return f"<Matching of {counts}; {len(self.misfits)} misfits>"
 
 
-def _joined(parts: list[tuple[Leaf, Target]]) -> Target:
+def joined(parts: list[tuple[Leaf, Target]]) -> Target:
     """What a table says of an array by its parts."""
     leaf, target = parts[0]
     if leaf.is_whole:

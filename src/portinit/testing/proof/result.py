@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-from portinit.recipes.matching.result import Evidence, LayoutEvidence, Matching, Pair
+from portinit.recipes.matching.leaf import Leaf
+from portinit.recipes.matching.result import Evidence, LayoutEvidence, Matching, Pair, joined
 from portinit.recipes.matching.tables import Target
 
 _SHOWN = 8
@@ -176,24 +176,15 @@ def _pairing(pair: Pair) -> str:
 def table_lines(pairs: Iterable[Pair], chosen: Iterable[Pair]) -> str:
     """The lines of a table of names for the arrays of some pairs, as JSON writes them."""
     positions = {pair.leaf.position for pair in chosen}
-    held: dict[int, list[Pair]] = {}
+    held: dict[int, list[tuple[Leaf, Target]]] = {}
     for pair in pairs:
         if pair.leaf.position in positions:
-            held.setdefault(pair.leaf.position, []).append(pair)
+            held.setdefault(pair.leaf.position, []).append((pair.leaf, pair.target))
     return _listed(
-        f"{json.dumps('/'.join(parts[0].leaf.array or parts[0].leaf.path))}: "
-        f"{json.dumps(_target(parts))}"
+        f"{json.dumps('/'.join(parts[0][0].array or parts[0][0].path))}: "
+        f"{json.dumps(joined(parts).to_data())}"
         for parts in held.values()
     )
-
-
-def _target(parts: list[Pair]) -> Any:
-    """What a table says of an array: a parameter, or the parameters that it joins."""
-    targets = [Target.read(pair.target).to_data() for pair in parts]
-    leaf = parts[0].leaf
-    if leaf.axis is None:
-        return targets[0]
-    return {"stack" if leaf.extent is None else "concat": targets, "axis": leaf.axis}
 
 
 def _count(number: int, total: int) -> str:

@@ -76,7 +76,7 @@ def twin_arrays(arrays: Sequence[Any], pairs: Iterable[Pair], weights: Weights) 
     for pair in pairs:
         leaf, position = pair.leaf, pair.leaf.position
         values = pair.layout.from_torch(part_of(pair, weights), leaf.shape)
-        if leaf.axis is None and getattr(leaf, "places", None) is None:
+        if leaf.is_whole:
             filled[position] = values
             continue
         if position not in begun:  # a copy, with what no pair is for
