@@ -155,16 +155,23 @@ def compiled(function: Callable[..., Any], chip: str, sharding: Any = None) -> W
         traced = jax.jit(function, out_shardings=out).trace(key)
         lowered = traced.lower(lowering_platforms=(platform(chip),))
         if platform(chip) == "tpu":
-            return _witness(lowered.compile(), time.perf_counter() - start)
+            return witness(lowered.compile(), time.perf_counter() - start)
         program = lowered.compile(compiler_options={"xla_dump_to": folder})
         seconds = time.perf_counter() - start
         found = [path.read_text() for path in Path(folder).glob("*.ptx")]
     if not found:
         raise RuntimeError(f"the compiler for {chip} wrote no PTX")
-    return _witness(program, seconds, "\n".join(found))
+    return witness(program, seconds, "\n".join(found))
 
 
-def _witness(program: Any, seconds: float, ptx: str | None = None) -> Witness:
+def witness(program: Any, seconds: float, ptx: str | None = None) -> Witness:
+    """What a compiled program tells of itself.
+
+    Args:
+        program: a ``jax.stages.Compiled``.
+        seconds: what tracing and compilation took.
+        ptx: its PTX, for a GPU.
+    """
     text, memory = program.as_text(), program.memory_analysis()
     shapes = re.findall(r" = \w+\[([\d,]*)\]\S* fusion\(", text)
     sizes = [prod(map(int, shape.split(","))) if shape else 1 for shape in shapes]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks import on_gpu
 from benchmarks.case import Options
 from benchmarks.cases import all_cases
 from benchmarks.limits import H200, OPERATIONS, zen5
@@ -131,3 +132,24 @@ def test_a_rank_of_many_holds_its_part_of_a_large_model() -> None:
     assert found["parameters"] == matrices + 3 * 96
     # Of 96 rows over 64 ranks a rank has 2, of 384 it has 6, of 128256 it has 2004.
     assert found["elements here"] == (2 * 2004 + 4 * 2 + 2 * 6) * 96 + 2 * 384 + 3 * 2
+
+
+def test_a_step_on_a_gpu_says_how_it_ended() -> None:
+    write = "import sys; print('seen'); open(sys.argv[2], 'w').write('[1]'); sys.exit(3)"
+    done = on_gpu.run([sys.executable, "-c", write], 60)
+    assert (done["status"], done["report"], done["printed"]) == ("exit status 3", [1], ["seen"])
+    late = on_gpu.run([sys.executable, "-c", "import time; time.sleep(60)"], 1)
+    assert (late["status"], late["report"]) == ("stopped after 1 s", None)
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_runs_to_its_end(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.on_gpu", "--device", "cpu", "--quick"]
+    out = str(tmp_path / "gpu")
+    done = subprocess.run([*command, "--out", out], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(Path(f"{out}.json").read_text("utf-8"))
+    assert not any(row["misses"] for row in found["steps"]["verify"]["report"]["rows"])
+    page = Path(f"{out}.md").read_text("utf-8")
+    assert "verify: exit status 0" in page
+    assert "| case |" in page

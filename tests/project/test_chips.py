@@ -131,3 +131,51 @@ def test_nothing_is_sent_between_the_devices_of_a_mesh(along: str) -> None:
     seen = json.loads(result.stdout.splitlines()[-1])
     assert (seen["collectives"], seen["custom"], seen["lookups"]) == (0, 0, 0)
     assert seen["temporaries"] < 0.02
+
+
+@for_tpus
+@pytest.mark.parametrize("stacked", [False, True], ids=["layers", "stacked"])
+def test_a_models_initialisation_sends_nothing_on_a_mesh(stacked: bool) -> None:
+    """Each program of a Llama-shaped tree, compiled for 16 v5e."""
+    code = (
+        "import json, jax, numpy as np, portinit as pi, portinit_flax\n"
+        "from dataclasses import asdict\n"
+        "from jax.sharding import Mesh, NamedSharding, PartitionSpec as P\n"
+        "from benchmarks import chips\n"
+        f"stacked = {stacked}\n"
+        "grid = np.array(chips.devices('v5e:4x4')).reshape(4, 4)\n"
+        "mesh = Mesh(grid, ('data', 'model'))\n"
+        "lead = (4,) if stacked else ()\n"
+        "def of(spec, *shape):\n"
+        "    array = jax.ShapeDtypeStruct((*lead, *shape), 'bfloat16')\n"
+        "    return array, NamedSharding(mesh, P(*(None,) * len(lead), *spec))\n"
+        "layer = {\n"
+        "    'q': {'kernel': of(('data', 'model'), 8192, 8192)},\n"
+        "    'k': {'kernel': of(('data', 'model'), 8192, 1024)},\n"
+        "    'down': {'kernel': of(('model', 'data'), 28672, 8192)},\n"
+        "    'norm': {'scale': of((None,), 8192)},\n"
+        "}\n"
+        "tree = {'layers': layer} if stacked else {f'layers_{i}': layer for i in range(3)}\n"
+        "pair = lambda x: isinstance(x, tuple)\n"
+        "shapes = jax.tree.map(lambda x: x[0], tree, is_leaf=pair)\n"
+        "shardings = jax.tree.map(lambda x: x[1], tree, is_leaf=pair)\n"
+        "recipe = pi.Recipe([('*norm*', pi.ones()), ('*', pi.trunc_normal(std=0.02))])\n"
+        "made = portinit_flax.precompile(\n"
+        "    shapes, recipe, shardings=shardings, stacked={'layers': 0} if stacked else None\n"
+        ")\n"
+        "seen = [asdict(chips.witness(program.compiled, 0.0)) for program in made.programs]\n"
+        "print(json.dumps(seen))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        cwd=Path(chips.__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    programs = json.loads(result.stdout.splitlines()[-1])
+    assert len(programs) == 4  # one for each shape and sharding
+    for seen in programs:
+        assert (seen["collectives"], seen["custom"], seen["lookups"]) == (0, 0, 0)
+        assert seen["temporaries"] < 0.02
