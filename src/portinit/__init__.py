@@ -40,6 +40,7 @@ from portinit.initializers.matrices import delta_orthogonal as delta_orthogonal
 from portinit.initializers.matrices import dirac as dirac
 from portinit.initializers.matrices import eye as eye
 from portinit.initializers.matrices import orthogonal as orthogonal
+from portinit.initializers.positions import sinusoids as sinusoids
 from portinit.initializers.sine import siren as siren
 from portinit.initializers.sine import spectral as spectral
 from portinit.initializers.sparse import sparse as sparse
@@ -121,6 +122,7 @@ __all__ = [
     "recipes",
     "recurrent",
     "scaled",
+    "sinusoids",
     "siren",
     "sparse",
     "spectral",

@@ -67,6 +67,7 @@ INITIALIZERS: list[Initializer] = [
     portinit.where(np.s_[2:, -3, :-1], portinit.ones, portinit.zeros),
     portinit.siren(omega=5, first=True),
     portinit.spectral(0.5),
+    portinit.sinusoids(100),
     portinit.hippo(),
     portinit.progression(1, 0.5, log=True),
     portinit.mamba_dt_bias(0.01, 0.5),

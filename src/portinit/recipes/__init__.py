@@ -6,6 +6,16 @@ from portinit.recipes.ready import packed_experts as packed_experts
 from portinit.recipes.ready import resnet as resnet
 from portinit.recipes.ready import torch_defaults as torch_defaults
 from portinit.recipes.ready import vit as vit
+from portinit.recipes.ready_families import bert as bert
+from portinit.recipes.ready_families import clip as clip
+from portinit.recipes.ready_families import convnext as convnext
+from portinit.recipes.ready_families import deit as deit
+from portinit.recipes.ready_families import llama as llama
+from portinit.recipes.ready_families import mamba as mamba
+from portinit.recipes.ready_families import swin as swin
+from portinit.recipes.ready_families import t5 as t5
+from portinit.recipes.ready_families import vit_hf as vit_hf
+from portinit.recipes.ready_families import whisper as whisper
 from portinit.recipes.ready_recurrent import chrono_lstm as chrono_lstm
 from portinit.recipes.ready_recurrent import gru as gru
 from portinit.recipes.ready_recurrent import irnn as irnn
