@@ -366,6 +366,8 @@ class Matcher:
 
     def without_partners(self) -> Iterator[str]:
         """A line for each leaf whose parameter is not found, with those of its size."""
+        if not self.unmatched:
+            return
         left = Candidates(
             (name.split("."), name, rule.shape)
             for name, rule in self.known.rules()
@@ -378,6 +380,8 @@ class Matcher:
 
     def without_arrays(self) -> Iterator[str]:
         """A line for each parameter that no leaf holds, with the leaves left over of its size."""
+        if not self.unclaimed:
+            return
         left = Candidates((leaf.path, leaf.label, leaf.shape) for leaf in self.unmatched)
         for name in self.unclaimed:
             rule = self.known.rule(name)
