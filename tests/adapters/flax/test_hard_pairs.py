@@ -580,3 +580,28 @@ def test_a_lost_prefix_leaves_a_pair_certain_if_the_turns_agree() -> None:
     inner.run = lambda self, x: self.fc_two(torch.tanh(self.fc_one(x)))
     matching = prove_linen(Torch(lambda self, x: self.model(x), model=inner), Twin(), X)
     assert not matching.suspects
+
+
+def rules(shapes: dict[str, tuple[int, ...]]) -> Recipe:
+    return Recipe([portinit.Rule(n, portinit.normal(), shape=s) for n, s in shapes.items()])
+
+
+def test_a_list_of_lists_is_no_stack() -> None:
+    each = {"bn1.weight": (4,), "conv1.weight": (4, 4, 1, 1)}
+    ours = rules(
+        {f"blocks.{i}.{j}.{n}": s for i in (0, 1) for j in (0, 1) for n, s in each.items()}
+    )
+    block = {"bn1": {"scale": zeros(4)}, "conv1": {"kernel": zeros(1, 1, 4, 4)}}
+    matching = portinit_flax.match({"blocks": {str(k): block for k in range(4)}}, ours)
+    assert matching["blocks/2/bn1/scale"][0] == "blocks.1.0.bn1.weight"
+    assert len(matching) == 8
+
+
+@pytest.mark.parametrize("layers", [(0, 1), (0, 1, 2, 3), (0, 2, 3)])
+def test_a_stack_must_have_every_layer(layers: tuple[int, ...]) -> None:
+    tree = {"blocks": {"fc": {"kernel": zeros(3, 4, 5)}}}
+    ours = rules({f"blocks.{i}.fc.weight": (5, 4) for i in layers})
+    with pytest.raises(RecipeError, match="blocks/fc/kernel: the recipe has no such name"):
+        portinit_flax.match(tree, ours)
+    whole = portinit_flax.match(tree, rules({f"blocks.{i}.fc.weight": (5, 4) for i in range(3)}))
+    assert whole["blocks/2/fc/kernel"][0] == "blocks.2.fc.weight"
