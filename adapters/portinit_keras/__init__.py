@@ -1,9 +1,5 @@
 """Keras 3: initializers by Keras's names, and whole models filled from recipes."""
 
-from portinit.recipes.matching.result import Evidence as Evidence
-from portinit.recipes.matching.result import LayoutEvidence as LayoutEvidence
-from portinit.recipes.matching.result import Matching as Matching
-from portinit.recipes.matching.result import Pair as Pair
 from portinit_keras.initialize import initialize as initialize
 from portinit_keras.initialize import match as match
 from portinit_keras.initializers import Constant as Constant

@@ -104,7 +104,7 @@ def match(
 
     Returns:
         A mapping from each path, joined by ``/``, to PyTorch's name and the layout, with the
-        evidence for each pair and what is left over: :class:`Matching`.
+        evidence for each pair and what is left over, as from :func:`portinit_flax.match`.
 
     Raises:
         portinit.RecipeError: listing all that does not match, if ``strict``.
