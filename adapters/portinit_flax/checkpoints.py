@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from portinit import Recipe
@@ -10,6 +10,7 @@ from portinit.arrays.dtypes import dtype_name
 from portinit.checkpoints import TensorSpec
 from portinit.checkpoints.tensors import ParameterPart, chosen_dtype, require_suited
 from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.rule import raise_misfits
 from portinit_flax.matching import LeafPlan, MatchRequest, leaf_plans
 from portinit_flax.tree import FlatTree, Path, tree_of
 from portinit_jax.array_fills import ArrayFill, array_fills
@@ -55,6 +56,7 @@ def checkpoint_tensors(
     paths, labels = flat.paths, {leaf.position: leaf.path for leaf in flat.leaves}
     plans = leaf_plans(model, recipe, MatchRequest.of(names, stacked))
     fills = array_fills(plans, [None] * len(paths))
+    raise_misfits("a checkpoint's tensors must be parameters or stacks of layers", [*_odd(fills)])
     found = [_spec(fill, labels[fill.position], paths[fill.position], dtype) for fill in fills]
     require_suited(found)
     return found
@@ -62,6 +64,21 @@ def checkpoint_tensors(
 
 entries = checkpoint_tensors
 """The former name of :func:`checkpoint_tensors`."""
+
+
+def _odd(fills: Sequence[ArrayFill]) -> Iterator[str]:
+    """A line for each array that is not written in one piece, or layer by layer."""
+    for fill in fills:
+        plans = fill.plans
+        plain = all(
+            plan.grid.array_shape == plan.leaf.shape and not plan.is_cut_out for plan in plans
+        )
+        leaf = plans[0].leaf
+        if not plain or leaf.extent is not None or leaf.places is not None:
+            yield (
+                f"{fill.path}: holds parts of parameters, or several side by side; fill the model "
+                "with portinit_flax.initialize, and save what it returns"
+            )
 
 
 def _spec(fill: ArrayFill, label: Path, path: Path, dtype: Any) -> TensorSpec:

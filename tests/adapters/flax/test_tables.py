@@ -9,7 +9,9 @@ import torch
 import portinit
 import portinit_flax
 import portinit_torch
+from portinit.recipes.matching.assembly import host_arrays
 from portinit.recipes.matching.tables import Names
+from portinit_flax.matching import MatchRequest, leaf_plans
 
 KEY = portinit.key(5)
 N = 8
@@ -160,7 +162,11 @@ def test_a_form_fills_what_it_says(form, filled):
         result = portinit_flax.initialize(tree, recipe, KEY, given)
         matching = portinit_flax.match(tree, recipe, given)
         restated = portinit_flax.initialize(tree, recipe, KEY, matching.as_table())
+        plans = leaf_plans(tree, recipe, MatchRequest.of(given))
+        labels = {plan.leaf.position: "/".join(plan.leaf.array) for plan in plans}
+        by_numpy = {labels[position]: array for position, array in host_arrays(plans, KEY)}
         for path, array in arrays.items():
+            assert by_numpy[path].tobytes() == np.ascontiguousarray(array).tobytes(), path
             for one in (result, restated):
                 for word in path.split("/"):
                     one = one[word]
@@ -197,3 +203,14 @@ def test_what_a_table_cannot_mean_is_listed(table, words, filled):
     recipe = filled[1]
     with pytest.raises(portinit.RecipeError, match=words):
         portinit_flax.initialize({"x": jnp.zeros(W)}, recipe, KEY, Names(table, ignore=("*",)))
+
+
+@pytest.mark.parametrize("form", ["a stack of joins, one of them padded", "rotary rows", "pieces"])
+def test_a_checkpoint_refuses_arrays_that_it_cannot_write(form, filled):
+    state, recipe = filled
+    table, wanted = FORMS[form]
+    tree = {
+        path: jax.ShapeDtypeStruct(make(state).shape, jnp.float32) for path, make in wanted.items()
+    }
+    with pytest.raises(portinit.RecipeError, match="parts of parameters, or several side by side"):
+        portinit_flax.checkpoint_tensors(tree, recipe, names=Names(table, ignore=("*",)))
