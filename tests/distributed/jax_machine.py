@@ -60,9 +60,19 @@ def collectives(compiled: Any) -> list[str]:
 
 
 def largest(compiled: Any) -> int:
-    """The elements of the largest array that a device has in a compiled program."""
-    shapes = re.findall(r"\b[a-z]+\d*\w*\[([\d,]*)\]", compiled.as_text())
+    """The elements of the largest array that a device has in a compiled program.
+
+    Within a fusion nothing has memory: a device's numbers may be a slice of the whole array's.
+    """
+    text = compiled.as_text()
+    fused = set(re.findall(r" fusion\(.*?calls=%([\w.-]+)", text))
+    computations = [part for part in text.split("\n\n") if _name(part) not in fused]
+    shapes = re.findall(r"\b[a-z]+\d*\w*\[([\d,]*)\]", "\n".join(computations))
     return max(math.prod(map(int, shape.split(","))) for shape in shapes if shape)
+
+
+def _name(computation: str) -> str:
+    return computation.strip().partition(" ")[0].lstrip("%")
 
 
 def assert_local(compiled: Any, shape: Sequence[int]) -> None:
