@@ -72,6 +72,16 @@ MATRICES: dict[str, tuple[Initializer, tuple[int, ...]]] = {
     "orthogonal": (portinit.orthogonal(), (12, 36)),
     "delta_orthogonal": (portinit.delta_orthogonal(), (12, 12, 3)),
     "sparse": (portinit.sparse(0.75, std=1.0), (12, 36)),
+    "siren": (portinit.siren(), (12, 36)),
+    "spectral": (portinit.spectral(), (12, 36)),
+    "hadamard": (portinit.hadamard(), (12, 8, 3)),
+    "icnr": (portinit.icnr(portinit.normal(), scale=4), (12, 12, 3)),
+    "bilinear_upsampling": (portinit.bilinear_upsampling(), (12, 12, 4)),
+    "hippo": (portinit.hippo(), (16, 16)),
+    "progression": (portinit.progression(), (12, 36)),
+    "mamba_a_log": (portinit.mamba_a_log(), (12, 36)),
+    "mamba_dt_bias": (portinit.mamba_dt_bias(), (12, 36)),
+    "sinusoids": (portinit.sinusoids(), (36, 36)),
 }
 """Shown element by element, in PyTorch's shape; the taps of a kernel side by side."""
 

@@ -115,7 +115,7 @@ def pictured() -> list[str]:
 
 
 def test_each_initializer_has_its_section_and_its_picture() -> None:
-    page = (DOCS / "initializers.md").read_text("utf-8")
+    page = "".join((DOCS / name).read_text("utf-8") for name in ("initializers.md", "schemes.md"))
     assert {"kaiming_normal", "he_normal", "zeros", "sparse"} <= {*pictured()}
     for name in pictured():
         assert re.search(rf"^### {name}\n\n!\[.*\]\(pictures/{name}\.svg\)$", page, re.MULTILINE)
