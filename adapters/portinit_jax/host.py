@@ -48,7 +48,7 @@ def make_on_host(plan: Plan, grid: Grid, dtype: str, words: Words) -> jax.Array 
     if not _KNOWN.issuperset(map(type, words)) or not can_make_on_host(plan, grid):
         return None
     high, low = (int(word) & 0xFFFFFFFF for word in words)
-    (out,) = _aligned(grid.array_shape, numpy_dtype(dtype), 1)
+    out = _aligned(grid.array_shape, numpy_dtype(dtype), 1)[0, ...]
     NUMPY.execute(plan, Request(NUMPY, (high, low), grid, dtype), out)
     array: jax.Array = jax.device_put(out, may_alias=True)
     return array
@@ -77,8 +77,8 @@ def make_each_on_host(
             NUMPY.execute_each(plan, (high, low), grid, dtype, out)
         else:
             key = int(high[0]) & 0xFFFFFFFF, int(low[0]) & 0xFFFFFFFF
-            NUMPY.execute(plan, Request(NUMPY, key, grid, dtype), out[0])
-        arrays += [jax.device_put(array, may_alias=True) for array in out]
+            NUMPY.execute(plan, Request(NUMPY, key, grid, dtype), out[0, ...])
+        arrays += [jax.device_put(out[i, ...], may_alias=True) for i in range(len(out))]
     return arrays
 
 

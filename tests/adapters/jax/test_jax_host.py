@@ -68,10 +68,11 @@ LAYS = ["torch", "flax", "flax_conv_transpose"]
 
 @pytest.mark.parametrize("shape", [(), (8,), (4, 8), (2, 3, 4, 6), (0, 3), (1 << 7, 65)])
 @pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("number", [1, 40])
 def test_arrays_of_several_keys_are_those_made_one_by_one(
-    name: str, shape: tuple[int, ...], served: list[bool]
+    name: str, shape: tuple[int, ...], number: int, served: list[bool]
 ) -> None:
-    make, names = EACH[name], [f"layers.{i}.weight" for i in range(40)]
+    make, names = EACH[name], [f"layers.{i}.weight" for i in range(number)]
     tried = 0
     for layout, dtype in itertools.product(LAYS, ["float32", "bfloat16", "complex64"]):
         try:
@@ -89,6 +90,14 @@ def test_arrays_of_several_keys_are_those_made_one_by_one(
             assert np.asarray(array).tobytes() == wanted.tobytes()
             assert not array.size or array.unsafe_buffer_pointer() % host._ALIGNMENT == 0
     assert tried or len(shape) < 2 or 0 in shape  # fans need two axes
+
+
+@pytest.mark.parametrize("initializer", [pi.normal(), pi.ones, pi.uniform()])
+def test_a_number_of_no_axes(initializer: pi.Initializer, served: list[bool]) -> None:
+    array = initializer(jax.random.key(3), ())
+    assert array.shape == ()
+    assert np.asarray(array).tobytes() == initializer(pi.key(3), ()).tobytes()
+    assert served == [True]
 
 
 @pytest.mark.parametrize("key", [jax.random.key(3), jax.random.PRNGKey(3)])
