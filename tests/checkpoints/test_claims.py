@@ -1,5 +1,7 @@
 """Several runs, killed runs and odd names: files are whole or not there, and nothing else stays."""
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -110,6 +112,22 @@ def test_whoever_waited_for_a_file_that_is_gone_holds_the_new_one(tmp_path):
     runner.join(30)
     assert order == ["first", "second"]
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_folder_that_goes_as_it_is_made_is_made_again(tmp_path, monkeypatch):
+    path, real, times = tmp_path / "scratch" / "lock", os.mkdir, []
+
+    def mkdir(*arguments):  # another process has the folder now, and removes it at once
+        times.append(arguments)
+        if len(times) < 4:
+            raise FileExistsError(errno.EEXIST, "File exists", str(path.parent))
+        real(*arguments)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with exclusive(path, wait=True) as held:
+        assert held
+        assert path.exists()
+    assert len(times) == 4
 
 
 # Killed runs

@@ -329,7 +329,7 @@ def given():
         (["--against", "kaimng"], "one of"),
         (["--out", "nowhere/page.html"], "no folder"),
         (["--recipe", "gpt2:layers=0"], "layers must be 1 or more"),
-        (["--names", __file__], "must be a JSON object from Flax paths"),
+        (["--names", __file__], "a table of names must be JSON"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message, tmp_path, monkeypatch):

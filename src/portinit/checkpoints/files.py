@@ -109,7 +109,8 @@ def exclusive(path: Path, wait: bool) -> Iterator[bool]:
     then makes a new one: whoever holds the lock holds the file at this path.
     """
     for attempt in range(_ATTEMPTS):
-        path.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # mkdir's own check of that is not atomic
+            path.parent.mkdir()
         try:
             file = path.open("ab")
         except FileNotFoundError:  # another process has removed the folder meanwhile
