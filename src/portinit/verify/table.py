@@ -67,6 +67,9 @@ SCHEMES: dict[str, Initializer] = {
     "lecun_normal": pi.lecun_normal(),
     "he_uniform": pi.he_uniform(),
     "he_normal": pi.he_normal(),
+    "siren": pi.siren(),
+    "siren first": pi.siren(first=True),
+    "spectral": pi.spectral(),
     **{
         f"variance_scaling {mode} {distribution}": pi.variance_scaling(0.7, mode, distribution)
         for mode in ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
@@ -83,6 +86,9 @@ MATRICES: dict[str, Initializer] = {
     "scaled with mean": pi.scaled(pi.normal(0.5, 0.3), -1 / 3),
     "where": pi.where(0, pi.zeros, pi.normal()),
     "where columns": pi.where(np.s_[:, 4:8], pi.uniform(-1, 2), pi.xavier_normal()),
+    "hadamard": pi.hadamard(),
+    "progression": pi.progression(1.0, 1.0, log=True),
+    "sinusoids": pi.sinusoids(),
     "assign": pi.assign(_given("float64")),
     "assign float32": pi.assign(_given("float32")),
     "assign scaled": pi.scaled(pi.assign(_given("float64")), 1 / 3),
@@ -101,6 +107,9 @@ CONVOLUTIONS: dict[str, Initializer] = {
     "scaled dirac": pi.scaled(pi.dirac(), 0.1),
     "convolution": pi.kaiming_normal(mode="fan_out", nonlinearity="relu"),
     "convolution of JAX": pi.lecun_normal(),
+    "hadamard convolution": pi.hadamard(),
+    "icnr": pi.icnr(pi.kaiming_normal(), 2),
+    "bilinear_upsampling": pi.bilinear_upsampling(),
 }
 
 FACTORED_CONVOLUTIONS: dict[str, Initializer] = {

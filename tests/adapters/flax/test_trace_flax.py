@@ -127,7 +127,7 @@ def test_expressions_in_a_flax_tree():
 
 def lost() -> nn.Module:
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2, bias=False))
-    model[1].weight.data = torch.linalg.svd(torch.randn(2, 2)).U
+    model[1].weight.data = torch.special.digamma(torch.rand(2, 2))
     return model
 
 
@@ -149,7 +149,7 @@ def test_what_cannot_be_carried_is_refused_and_nothing_written():
         "layers/0/bias": "0.bias",
         "layers/1/kernel": "1.weight",
     }
-    with pytest.raises(RecipeError, match="svd"):
+    with pytest.raises(RecipeError, match="digamma"):
         portinit_flax.initialize(model, recipe, KEY, names=table)
     after = leaves(model)
     assert all(np.array_equal(after[path], before[path]) for path in before)
