@@ -25,7 +25,7 @@ from portinit.sampling.transform import Transform
 Words = tuple[Any, Any]
 
 TILE = 1 << 16  # elements computed at a time: temporaries that stay in the cache
-_KERNEL_TILE = 1 << 17  # where a kernel has no temporaries
+_KERNEL_TILE = 1 << 17  # where a kernel has no temporaries, or a mask needs whole lines
 
 
 class Request(NamedTuple):
@@ -197,7 +197,7 @@ class Backend:
         def compute(part: Request, positions: Any) -> None:
             self.overwrite(out[positions], plan.mask.at(part), plan.inside, part)
 
-        self._by_tiles(compute, request, TILE, plan.mask.whole)
+        self._by_tiles(compute, request, _KERNEL_TILE, plan.mask.whole)
 
     def overwrite(self, out: Any, mask: Any, plan: Plan, request: Request) -> None:
         """Write a plan's values to an array where a mask holds."""
