@@ -135,7 +135,15 @@ def test_bilinear_upsampling_interpolates(factor, groups) -> None:
     torch.testing.assert_close(ours[inner], theirs[inner], atol=1e-5, rtol=1e-5)
 
 
+def test_sinusoids_are_whispers() -> None:
+    """By transformers' own function."""
+    whisper = pytest.importorskip("transformers.models.whisper.modeling_whisper")
+    table = portinit.sinusoids()(KEY, (50, 16))
+    np.testing.assert_allclose(table, whisper.sinusoids(50, 16).numpy(), atol=4e-6)
+
+
 EVERYWHERE = [
+    (portinit.sinusoids(), (6, 8)),
     (portinit.siren(), (12, 8)),
     (portinit.spectral(), (12, 8)),
     (portinit.hippo(), (8, 8)),

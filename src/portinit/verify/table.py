@@ -88,7 +88,6 @@ MATRICES: dict[str, Initializer] = {
     "where columns": pi.where(np.s_[:, 4:8], pi.uniform(-1, 2), pi.xavier_normal()),
     "hadamard": pi.hadamard(),
     "progression": pi.progression(1.0, 1.0, log=True),
-    "sinusoids": pi.sinusoids(),
     "assign": pi.assign(_given("float64")),
     "assign float32": pi.assign(_given("float32")),
     "assign scaled": pi.scaled(pi.assign(_given("float64")), 1 / 3),
