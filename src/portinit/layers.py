@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from portinit.arrays.grids import Grid
 from portinit.backends.plan import Plan
-from portinit.initializers.base import Initializer, Parameter, Random
+from portinit.initializers.base import Initializer, Parameter, Random, made_first
 from portinit.initializers.basic import constant, normal, ones, zeros
 from portinit.initializers.combinators import blocks, where
 from portinit.initializers.numbers import as_int
@@ -23,6 +23,7 @@ from portinit.initializers.torch_schemes import kaiming_uniform, xavier_uniform
 from portinit.sampling.distributions import Uniform
 
 
+@made_first
 def linear_weight() -> Initializer:
     """Return what the weight of ``nn.Linear`` starts from: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
@@ -39,6 +40,7 @@ def linear_weight() -> Initializer:
     return kaiming_uniform(a=math.sqrt(5))
 
 
+@made_first
 def conv_weight() -> Initializer:
     """Return what every convolution's weight starts from: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
@@ -101,6 +103,7 @@ class fan_in_uniform(Random):
         return Uniform(-bound, bound)
 
 
+@made_first
 def linear_bias(fan_in: int | None = None) -> Initializer:
     """Return what the bias of ``nn.Linear`` starts from: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
@@ -118,6 +121,7 @@ def linear_bias(fan_in: int | None = None) -> Initializer:
     return fan_in_uniform(fan_in)
 
 
+@made_first
 def conv_bias(fan_in: int | None = None) -> Initializer:
     """Return what a convolution's bias starts from: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
@@ -136,6 +140,7 @@ def conv_bias(fan_in: int | None = None) -> Initializer:
     return fan_in_uniform(fan_in)
 
 
+@made_first
 def recurrent(hidden_size: int) -> Initializer:
     """Return what each weight and bias of RNN, LSTM, GRU and their cells starts from.
 
@@ -155,6 +160,7 @@ def recurrent(hidden_size: int) -> Initializer:
     return fan_in_uniform(hidden_size)
 
 
+@made_first
 def attention_in_proj() -> Initializer:
     """Return what MultiheadAttention's packed ``in_proj_weight`` (3E, E) starts from.
 
@@ -201,6 +207,7 @@ class padded(Initializer):
         return self._table(self.padding_idx).planned(grid, dtype, factor)
 
 
+@made_first
 def embedding(padding_idx: int | None = None) -> Initializer:
     """Return what ``nn.Embedding`` starts from: N(0, 1), with the padding row zero.
 
@@ -280,6 +287,7 @@ class zero_if_last(Initializer):
         raise ValueError("zero_if_last needs a recipe to find the layers beside it; use zeros")
 
 
+@made_first
 def prelu() -> Initializer:
     """Return what the slope of ``nn.PReLU`` starts from: 0.25.
 

@@ -349,3 +349,15 @@ def test_gates_of_a_parameter_without_axes_are_refused() -> None:
 def test_minus_zero_is_printed() -> None:
     assert str(pi.constant(-0.0)) == "constant(val=-0.0)"
     assert str(pi.uniform(-0.0, 2)) == "uniform(b=2.0)"  # nothing else changes
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("linear_weight", "conv_weight", "linear_bias", "conv_bias", "recurrent"),
+        *("attention_in_proj", "embedding", "prelu"),
+    ],
+)
+def test_an_initializer_of_a_layer_without_parentheses(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"write kernel_init=portinit.layers.{name}\(\) with"):
+        getattr(layers, name)(pi.key(0), (3, 4), "float32")

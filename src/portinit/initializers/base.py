@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, overload
 
 from numpy.typing import NDArray
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import jax
 
 _Array = TypeVar("_Array")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,21 @@ def require_arguments(name: str, *arguments: Any) -> None:
     """Refuse a key where an initializer's own arguments belong: it was not made, but called."""
     if arguments and _is_key(arguments[0]):
         raise TypeError(
-            f"{name} must be made before it draws, portinit.{name}(...)(key, shape); got the class "
+            f"{name} must be made before it draws, portinit.{name}(...)(key, shape); got it "
             f"called with a key: write kernel_init=portinit.{name}() with parentheses"
         )
+
+
+def made_first(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a function that returns an initializer say so where it is given a key instead."""
+    name = f"{function.__module__}.{function.__name__}".removeprefix("portinit.")
+
+    @functools.wraps(function)
+    def make(*arguments: _P.args, **named: _P.kwargs) -> _R:
+        require_arguments(name, *arguments)
+        return function(*arguments, **named)
+
+    return make
 
 
 def _is_key(value: Any) -> bool:

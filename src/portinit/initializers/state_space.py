@@ -15,7 +15,7 @@ from portinit.backends.base import Request
 from portinit.backends.numpy import NUMPY
 from portinit.backends.plan import Hosted, Plan, independent_draws
 from portinit.initializers.assigned import times
-from portinit.initializers.base import Initializer
+from portinit.initializers.base import Initializer, made_first
 from portinit.initializers.matrices import require_dimensions
 from portinit.initializers.numbers import as_bool, set_floats
 from portinit.sampling.distributions import Uniform
@@ -103,6 +103,7 @@ def _progression(shape: Shape, first: float, step: float, log: bool, factor: flo
     return times(np.broadcast_to(np.log(row) if log else row, shape), factor)
 
 
+@made_first
 def mamba_a_log() -> Initializer:
     """Return Mamba's ``A_log``: log(1), log(2), ..., log(d_state) in every channel's row.
 
