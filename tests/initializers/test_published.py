@@ -265,6 +265,43 @@ def test_mup_of_a_model() -> None:
         recipes.mup(wide, portinit_torch.trace(lambda: nn.Linear(2, 2)))
 
 
+class WithoutLayers(nn.Module):
+    """A table of positions, packed experts, and a product of its own."""
+
+    def __init__(self, width: int, product: bool) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(1, 7, width))
+        self.experts = nn.Parameter(torch.randn(4, 2 * width, width))
+        if product:
+            self.out = nn.Parameter(torch.randn(width, 10))
+
+
+def test_mup_guesses_no_axis() -> None:
+    wide, base = (portinit_torch.trace(lambda n=n: WithoutLayers(n, False)) for n in (64, 16))
+    with pytest.raises(portinit.RecipeError, match="positions: no known layer tells which axis"):
+        recipes.mup(wide, base)
+    stds = {
+        rule.name: rule.initializer.distribution_of(rule.shape, layout="torch").std
+        for rule in recipes.mup(wide, base, inputs="positions").rules
+    }
+    assert stds == {"positions": 1.0, "experts": 0.5}
+    wide, base = (portinit_torch.trace(lambda n=n: WithoutLayers(n, True)) for n in (64, 16))
+    with pytest.raises(portinit.RecipeError, match="out: no known layer"):
+        recipes.mup(wide, base, inputs="positions")
+
+
+def test_a_pattern_takes_nothing_else() -> None:
+    for recipe, name in (
+        (recipes.switch_router(), "layers.0.mlp.gate_proj.weight"),
+        (recipes.adaln_zero(), "decoder.proj_out.weight"),
+    ):
+        assert recipe.find(portinit.Parameter(name, (8, 8))) is None
+    norm = portinit.Parameter("layers.0.input_layernorm.weight", (8,))
+    found = recipes.gpt_neox(layers=2, width=8).find(norm)
+    assert found is not None
+    assert found.initializer == portinit.ones
+
+
 def test_rules_for_parts_of_a_model() -> None:
     lora = recipes.lora() + recipes.torch_defaults()
     assert std_of(lora, "q.lora_B.weight") == 0

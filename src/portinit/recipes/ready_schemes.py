@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from portinit.arrays.layouts import Shape
 from portinit.initializers.base import Initializer
@@ -66,8 +67,8 @@ def gpt_neox(layers: int, width: int, outputs: Patterns = _OUTPUTS) -> Recipe:
     _at_least("width", width)
     return Recipe(
         [
+            Rule("*norm*weight", ones),
             Rule("*weight", ones, kind="norm"),
-            Rule("*bias", zeros, kind="norm"),
             *_rules(outputs, normal(std=2 / layers / math.sqrt(width))),
             Rule("*bias*", zeros),
             Rule("*weight*", normal(std=math.sqrt(2 / (5 * width)))),
@@ -263,7 +264,7 @@ def layer_scale(
 
 
 def adaln_zero(
-    patterns: Patterns = ("*adaLN_modulation*", "final_layer.linear*", "*proj_out*"),
+    patterns: Patterns = ("*adaLN_modulation*", "*final_layer.linear*"),
 ) -> Recipe:
     """Return the rule of adaLN-Zero: modulations and the last layer are zero.
 
@@ -306,7 +307,7 @@ def lora(down: Patterns = "*lora_A*", up: Patterns = "*lora_B*") -> Recipe:
 
 
 def switch_router(
-    scale: float = 0.1, patterns: Patterns = ("*router*weight", "*gate*weight")
+    scale: float = 0.1, patterns: Patterns = ("*router*weight", "*.gate.weight")
 ) -> Recipe:
     """Return the rule of the Switch Transformer's weights, for routers and experts.
 
@@ -354,7 +355,7 @@ def class_prior(probability: float = 0.01) -> constant:
     return constant(math.log(probability / (1 - probability)))
 
 
-def mup(recipe: Recipe, base: Recipe) -> Recipe:
+def mup(recipe: Recipe, base: Recipe, inputs: Patterns = ()) -> Recipe:
     """Return a model's recipe in the maximal update parametrization (muP), from its base model's.
 
     An axis is wide where the model and its base differ. Parameters have the standard deviation of
@@ -367,13 +368,16 @@ def mup(recipe: Recipe, base: Recipe) -> Recipe:
     Args:
         recipe: of the model: traced, or bound to it.
         base: of the base model, with the same names and narrower shapes.
+        inputs: patterns of further parameters that are like inputs, such as tables of positions
+            that belong to no layer: of these it is not known which axis the inputs lie along.
 
     Returns:
         The model's recipe with scaled initializers.
 
     Raises:
-        portinit.RecipeError: rules without names or shapes, other names or numbers of axes, and
-            initializers of wide parameters whose standard deviation is not known.
+        portinit.RecipeError: rules without names or shapes, other names or numbers of axes,
+            parameters of no known layer with a single wide axis, and initializers of wide
+            parameters whose standard deviation is not known.
 
     Source: Yang et al., "Tensor programs V: tuning large neural networks via zero-shot
     hyperparameter transfer", 2022, table 3.
@@ -386,10 +390,11 @@ def mup(recipe: Recipe, base: Recipe) -> Recipe:
     True
     """
     theirs = {rule.name: rule for rule in base.rules}
+    alike = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     rules, amiss = [], []
     for rule in recipe.rules:
         try:
-            rules.append(_widened(rule, theirs))
+            rules.append(_widened(rule, theirs, alike))
         except ValueError as error:
             amiss.append(f"{rule.name or rule.pattern}: {error}")
     if amiss:
@@ -398,7 +403,7 @@ def mup(recipe: Recipe, base: Recipe) -> Recipe:
     return Recipe(rules)
 
 
-def _widened(rule: Rule, base: Mapping[str | None, Rule]) -> Rule:
+def _widened(rule: Rule, base: Mapping[str | None, Rule], inputs: tuple[str, ...]) -> Rule:
     own = base.get(rule.name)
     if rule.name is None or rule.shape is None:
         raise ValueError("the rule has no name or no shape; bind the recipe to the model")
@@ -413,7 +418,8 @@ def _widened(rule: Rule, base: Mapping[str | None, Rule]) -> Rule:
         return plain
     if here == 0:
         raise ValueError("it is constant in the model, and drawn in the base model")
-    ratio = there * _width_factor(rule, own.shape) / here
+    is_input = any(fnmatchcase(rule.name, pattern) for pattern in inputs)
+    ratio = there * (1.0 if is_input else _width_factor(rule, own.shape)) / here
     return plain if ratio == 1 else replace(plain, initializer=scaled(rule.initializer, ratio))
 
 
@@ -425,13 +431,23 @@ def _std(rule: Rule) -> float:
     return distribution.std
 
 
+_FAN_IN_AXES = {"transposed_linear": 0, "conv_transpose": 0, "linear": 1, "conv": 1}
+
+
 def _width_factor(rule: Rule, base: Shape) -> float:
     """The standard deviation over the base model's: table 3 of Yang et al."""
-    shape = rule.shape
-    if shape is None or len(shape) < 2 or rule.layer == "embedding":
+    shape = rule.shape or ()
+    growths = {axis: n / m for axis, (n, m) in enumerate(zip(shape, base, strict=True)) if n != m}
+    if len(shape) < 2 or rule.layer == "embedding" or not growths:
         return 1.0
-    inputs = 0 if rule.layer in ("transposed_linear", "conv_transpose") else 1
-    growth = shape[inputs] / base[inputs]
-    if shape[inputs] == base[inputs]:
+    axis = _FAN_IN_AXES.get(rule.layer or "")
+    if axis is None:
+        if len(growths) != 2 or len({*growths.values()}) != 1:
+            raise ValueError(
+                f"no known layer tells which axis of {shape} the inputs lie along; "
+                'name it in inputs="..." if it is like an embedding'
+            )
+        return math.sqrt(1 / growths.popitem()[1])
+    if axis not in growths:
         return 1.0
-    return 1 / growth if shape[1 - inputs] == base[1 - inputs] else math.sqrt(1 / growth)
+    return math.sqrt(1 / growths[axis]) if 1 - axis in growths else 1 / growths[axis]
