@@ -229,6 +229,11 @@ def test_fixup_branches() -> None:
     assert std == pytest.approx(math.sqrt(2 / (32 * 9)) * 27**-0.5)
     assert std_of(recipe, "layer2.0.conv2.weight", shape, "conv") == 0
     assert std_of(recipe, "fc.weight") == 0
+    scalars = {"layer1.0.scale": portinit.ones, "layer1.0.bias2b": portinit.zeros}
+    for name, wanted in scalars.items():
+        found = recipe.find(portinit.Parameter(name, (1,)))
+        assert found is not None
+        assert found.initializer == wanted
 
 
 def test_class_prior() -> None:
@@ -294,6 +299,7 @@ def test_a_pattern_takes_nothing_else() -> None:
     for recipe, name in (
         (recipes.switch_router(), "layers.0.mlp.gate_proj.weight"),
         (recipes.adaln_zero(), "decoder.proj_out.weight"),
+        (recipes.fixup(4), "model.logit_scale"),
     ):
         assert recipe.find(portinit.Parameter(name, (8, 8))) is None
     norm = portinit.Parameter("layers.0.input_layernorm.weight", (8,))

@@ -139,8 +139,8 @@ def fixup(
     """Return the recipe of Fixup: residual networks that train without normalisation.
 
     The classifier and the last layer of each residual branch are zero; the others of a branch are
-    He normal on fan_out, times blocks^(-1 / (2 depth - 2)). Scalar multipliers are 1 and scalar
-    biases 0.
+    He normal on fan_out, times blocks^(-1 / (2 depth - 2)). Scalar multipliers (``scale``)
+    are 1 and scalar biases (``bias1a`` to ``bias2b``) 0.
 
     Args:
         blocks: L, the number of residual blocks, 1 or more.
@@ -171,8 +171,8 @@ def fixup(
             *_rules(classifier, zeros),
             *_rules(last, zeros),
             *_rules(inside, variance_scaling(scale, "fan_out", "normal")),
-            Rule("*scale", ones),
-            Rule("*bias??", zeros),
+            Rule("*.scale", ones),
+            Rule("*.bias[12][ab]", zeros),
         ]
     )
 
