@@ -122,7 +122,11 @@ def test_there_is_an_example(name: str) -> None:
     assert ">>> " in doc(CALLABLES[name])
 
 
-SCHEMES = [n for n, v in CALLABLES.items() if v.__module__.endswith("_schemes")]
+SCHEMES = [
+    name
+    for name, value in CALLABLES.items()
+    if "_schemes" in value.__module__ or value.__module__.startswith("portinit.recipes.ready")
+]
 
 
 @pytest.mark.parametrize("name", SCHEMES)

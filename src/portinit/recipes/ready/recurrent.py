@@ -73,6 +73,8 @@ def chrono_lstm(
     Returns:
         A recipe of patterns for recurrent layers; put it in front of one for the other layers.
 
+    Source: Tallec and Ollivier, "Can recurrent neural networks warp time?", ICLR 2018, section 2.
+
     >>> import portinit, portinit_torch, torch
     >>> recipe = portinit.recipes.chrono_lstm(t_max=100)
     >>> layer = portinit_torch.initialize(torch.nn.LSTM(3, 8), recipe, portinit.key(0))
@@ -105,6 +107,8 @@ def gru(
     Returns:
         A recipe of patterns for recurrent layers; put it in front of one for the other layers.
 
+    Source: Glorot and Bengio, AISTATS 2010; Saxe, McClelland and Ganguli, ICLR 2014.
+
     >>> import portinit, portinit_torch, torch
     >>> recipe = portinit.recipes.gru()
     >>> layer = portinit_torch.initialize(torch.nn.GRU(3, 8), recipe, portinit.key(0))
@@ -130,6 +134,8 @@ def rnn(
 
     Returns:
         A recipe of patterns for recurrent layers; put it in front of one for the other layers.
+
+    Source: Glorot and Bengio, AISTATS 2010; Saxe, McClelland and Ganguli, ICLR 2014.
 
     >>> import portinit, portinit_torch, torch
     >>> recipe = portinit.recipes.rnn()

@@ -1,0 +1,202 @@
+"""Ready recipes of models of images."""
+
+from __future__ import annotations
+
+from portinit import layers
+from portinit.initializers.basic import constant, normal, trunc_normal, zeros
+from portinit.initializers.jax_schemes import lecun_normal
+from portinit.initializers.torch_schemes import kaiming_normal
+from portinit.recipes.ready.frameworks import BUFFERS, NORMS, torch_defaults
+from portinit.recipes.ready.patterns import normal_weights
+from portinit.recipes.recipe import Recipe
+from portinit.recipes.rule import Rule
+
+
+def vit(std: float = 0.02) -> Recipe:
+    """Return the recipe of vision transformers.
+
+    Weights, position and class embeddings are N(0, std^2) cut at two absolute units, which at the
+    default std cuts nothing, as in timm's recipe. The patch projection is LeCun normal; biases are
+    zero.
+
+    Args:
+        std: the standard deviation of the weights.
+
+    Returns:
+        A recipe of patterns.
+
+    Source: Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021; timm's
+    ``init_weights_vit_timm``.
+
+    >>> import portinit
+    >>> recipe = portinit.recipes.vit()
+    """
+    return Recipe(
+        [
+            *BUFFERS,
+            *NORMS,
+            Rule("*weight", lecun_normal(), kind="conv"),
+            Rule("*patch*weight", lecun_normal()),
+            Rule("*bias*", zeros),
+            Rule("*", trunc_normal(std=std)),
+        ]
+    )
+
+
+def vit_hf(std: float = 0.02) -> Recipe:
+    """Return the recipe of transformers' ViT: tokens and positions are truncated at two units.
+
+    Weights are N(0, std^2), biases zero. :func:`vit` is timm's.
+
+    Args:
+        std: the standard deviation.
+
+    Returns:
+        A recipe of patterns.
+
+    Source: transformers' ``ViTForImageClassification``.
+
+    >>> import portinit
+    >>> token = portinit.Parameter("vit.embeddings.cls_token", (1, 1, 8))
+    >>> portinit.recipes.vit_hf().find(token).initializer
+    trunc_normal(mean=0.0, std=0.02, a=-2.0, b=2.0)
+    """
+    tokens = trunc_normal(std=std)
+    return normal_weights(std, Rule("*_token", tokens), Rule("*position_embeddings", tokens))
+
+
+def deit(std: float = 0.02) -> Recipe:
+    """Return the recipe of DeiT: N(0, std^2) weights; tokens, positions and biases zero.
+
+    Args:
+        std: the standard deviation of the weights.
+
+    Returns:
+        A recipe of patterns.
+
+    Source: Touvron et al., "Training data-efficient image transformers", ICML 2021; transformers'
+    ``DeiTForImageClassification``. timm draws tokens and positions truncated normal, with std 0.02.
+
+    >>> import portinit
+    >>> token = portinit.Parameter("deit.embeddings.cls_token", (1, 1, 8))
+    >>> portinit.recipes.deit().find(token).initializer
+    zeros()
+    """
+    return normal_weights(std, Rule("*_token", zeros), Rule("*position_embeddings", zeros))
+
+
+def swin(std: float = 0.02) -> Recipe:
+    """Return the recipe of Swin: N(0, std^2) weights; biases and relative positions zero.
+
+    Args:
+        std: the standard deviation of the weights.
+
+    Returns:
+        A recipe of patterns.
+
+    Source: Liu et al., "Swin transformer", ICCV 2021; transformers' ``SwinForImageClassification``.
+
+    >>> import portinit
+    >>> weight = portinit.Parameter("classifier.weight", (2, 8), "linear")
+    >>> portinit.recipes.swin().find(weight).initializer
+    normal(mean=0.0, std=0.02)
+    """
+    return normal_weights(std, Rule("*relative_position_bias_table", zeros))
+
+
+def convnext(std: float = 0.02, layer_scale: float = 1e-6) -> Recipe:
+    """Return the recipe of ConvNeXt: N(0, std^2) weights, zero biases, small layer scales.
+
+    Args:
+        std: the standard deviation of the weights.
+        layer_scale: where the scale of each residual branch's channels starts.
+
+    Returns:
+        A recipe of patterns and kinds of layers.
+
+    Source: Liu et al., "A ConvNet for the 2020s", CVPR 2022; transformers'
+    ``ConvNextForImageClassification``. The authors' code cuts the normal at two units.
+
+    >>> import portinit
+    >>> scale = portinit.Parameter("encoder.stages.0.layers.0.layer_scale_parameter", (8,))
+    >>> portinit.recipes.convnext().find(scale).initializer
+    constant(val=1e-06)
+    """
+    return normal_weights(std, Rule("*layer_scale_parameter", constant(layer_scale)))
+
+
+def resnet(zero_init_residual: bool = False) -> Recipe:
+    """ResNets: convolutions Kaiming normal on fan_out for ReLU, the classifier PyTorch's default.
+
+    Args:
+        zero_init_residual: start the last normalisation of each block at zero, so that every
+            block begins as the identity: ``bn3`` of bottlenecks, ``bn2`` of basic blocks.
+
+    Returns:
+        A recipe of patterns and kinds of layers.
+
+    Source: He et al., "Deep residual learning", CVPR 2016; torchvision's ``ResNet``.
+
+    >>> import portinit
+    >>> recipe = portinit.recipes.resnet(zero_init_residual=True)
+    """
+    last = (
+        Rule("*.bn3.weight", zeros),
+        Rule("*.bn2.weight", layers.zero_if_last(("bn3",)), kind="norm"),
+    )
+    return Recipe(
+        [
+            *(last if zero_init_residual else ()),
+            Rule("*weight", kaiming_normal(mode="fan_out", nonlinearity="relu"), kind="conv"),
+            *torch_defaults().rules,
+        ]
+    )
+
+
+def clip(text_width: int, text_layers: int, vision_width: int, vision_layers: int) -> Recipe:
+    """Return the recipe of CLIP.
+
+    With a width d and a depth L of either model: queries, keys, values and the second layer of each
+    MLP N(0, 1 / (2 L d)), output projections N(0, 1 / d), the first layer of each MLP N(0, 1 / 2d),
+    the class embedding and the projections N(0, 1 / d), other embeddings N(0, 0.02^2), biases zero,
+    and the logarithm of the temperature's inverse 2.6592.
+
+    Args:
+        text_width: d of the text model, 1 or more.
+        text_layers: L of the text model, 1 or more.
+        vision_width: d of the vision model, 1 or more.
+        vision_layers: L of the vision model, 1 or more.
+
+    Returns:
+        A recipe of patterns.
+
+    Raises:
+        ValueError: a width or a depth below 1.
+
+    Source: Radford et al., "Learning transferable visual models from natural language supervision",
+    ICML 2021; transformers' ``CLIPModel``.
+
+    >>> import portinit
+    >>> recipe = portinit.recipes.clip(4, 2, 16, 2)
+    >>> fc1 = portinit.Parameter("vision_model.encoder.layers.0.mlp.fc2.weight", (16, 64))
+    >>> recipe.find(fc1).initializer  # 1 / sqrt(2 * 2 * 16)
+    normal(mean=0.0, std=0.125)
+    """
+    sizes = {"text": (text_width, text_layers), "vision": (vision_width, vision_layers)}
+    if min(size for pair in sizes.values() for size in pair) < 1:
+        raise ValueError(f"widths and depths must be 1 or more, got {sizes}")
+    rules = [Rule("logit_scale", constant(2.6592))]
+    for side, (width, depth) in sizes.items():
+        branch = normal(std=width**-0.5 * (2 * depth) ** -0.5)
+        rules += [Rule(f"{side}_model*.{name}_proj.weight", branch) for name in ("q", "k", "v")]
+        rules += [
+            Rule(f"{side}_model*.out_proj.weight", normal(std=width**-0.5)),
+            Rule(f"{side}_model*.fc1.weight", normal(std=(2 * width) ** -0.5)),
+            Rule(f"{side}_model*.fc2.weight", branch),
+            Rule(f"{side}_model*.class_embedding", normal(std=width**-0.5)),
+        ]
+    rules += [
+        Rule("text_projection.weight", normal(std=text_width**-0.5)),
+        Rule("visual_projection.weight", normal(std=vision_width**-0.5)),
+    ]
+    return normal_weights(0.02, *rules)
