@@ -82,6 +82,7 @@ MATRICES: dict[str, tuple[Initializer, tuple[int, ...]]] = {
     "mamba_a_log": (portinit.mamba_a_log(), (12, 36)),
     "mamba_dt_bias": (portinit.mamba_dt_bias(), (12, 36)),
     "sinusoids": (portinit.sinusoids(), (36, 36)),
+    "sinusoids_2d": (portinit.sinusoids_2d(), (36, 36)),
 }
 """Shown element by element, in PyTorch's shape; the taps of a kernel side by side."""
 

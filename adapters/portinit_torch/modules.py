@@ -102,8 +102,16 @@ def describe(module: nn.Module, name: str, tensor: Tensor) -> Parameter:
     siblings = None
     if kind == "norm":
         siblings = tuple(dict(_submodule(module, path.rpartition(".")[0]).named_children()))
-    fan_in = _fan_in(owner, kind)
-    return Parameter(plain_name(module, name), shape, kind, fan_in, padding, siblings=siblings)
+    plain = plain_name(module, name)
+    return Parameter(
+        plain,
+        shape,
+        kind,
+        _fan_in(owner, kind),
+        padding,
+        siblings=siblings,
+        direction=_direction(owner, leaf, plain) if kind == "parametrized" else None,
+    )
 
 
 def _submodule(module: nn.Module, path: str) -> nn.Module:
@@ -122,6 +130,20 @@ def _is_of_weight_norm(owner: nn.Module, leaf: str) -> bool:
     """Whether a parameter is what ``torch.nn.utils.weight_norm``, a hook, stores for a weight."""
     hooks: list[Any] = [h for h in owner._forward_pre_hooks.values() if type(h) is WeightNorm]
     return any(leaf in (f"{hook.name}_g", f"{hook.name}_v") for hook in hooks)
+
+
+def _direction(owner: nn.Module, leaf: str, name: str) -> tuple[str, tuple[int, ...]] | None:
+    """The name and the shape of the direction beside a magnitude that weight norm stores."""
+    if not isinstance(owner, ParametrizationList):
+        other = leaf.removesuffix("_g") + "_v" if leaf.endswith("_g") else ""
+    elif leaf == "original0" and type(owner[0]).__name__ == "_WeightNorm":  # no public name
+        other = "original1"
+    else:
+        other = ""
+    direction = getattr(owner, other, None)
+    if not isinstance(direction, Tensor):
+        return None
+    return name.removesuffix(leaf) + other, tuple(direction.shape)
 
 
 def _fan_in(owner: nn.Module, kind: str | None) -> int | None:

@@ -41,6 +41,7 @@ from portinit.initializers.matrices import dirac as dirac
 from portinit.initializers.matrices import eye as eye
 from portinit.initializers.matrices import orthogonal as orthogonal
 from portinit.initializers.positions import sinusoids as sinusoids
+from portinit.initializers.positions import sinusoids_2d as sinusoids_2d
 from portinit.initializers.sine import siren as siren
 from portinit.initializers.sine import spectral as spectral
 from portinit.initializers.sparse import sparse as sparse
@@ -123,6 +124,7 @@ __all__ = [
     "recurrent",
     "scaled",
     "sinusoids",
+    "sinusoids_2d",
     "siren",
     "sparse",
     "spectral",

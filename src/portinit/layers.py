@@ -11,10 +11,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from portinit.arrays.grids import Grid
-from portinit.backends.plan import Plan
+from portinit.arrays.layouts import LAYOUTS, Shape, as_shape
+from portinit.backends.base import Request
+from portinit.backends.numpy import NUMPY
+from portinit.backends.plan import Hosted, Plan
+from portinit.initializers.assigned import times
 from portinit.initializers.base import Initializer, Parameter, Random, made_first
 from portinit.initializers.basic import constant, normal, ones, zeros
 from portinit.initializers.combinators import blocks, where
@@ -285,6 +291,83 @@ class zero_if_last(Initializer):
 
     def check(self, grid: Grid, dtype: str) -> None:
         raise ValueError("zero_if_last needs a recipe to find the layers beside it; use zeros")
+
+
+@dataclass(frozen=True)
+class weight_norm_magnitude(Initializer):
+    """The magnitudes that weight norm stores beside its direction: the direction's norms.
+
+    g = ||v||, so that the weight g v / ||v|| starts as v. v is drawn as the direction itself is,
+    and in a recipe with the direction's key: g has the norms of the very values that v has.
+
+    It is computed in NumPy in float64 and rounded once, so it needs a key whose words are known:
+    call it outside of ``jax.jit``.
+
+    Args:
+        direction: what v is drawn from.
+        shape: of v, in PyTorch; None means that a recipe finds it.
+
+    Raises:
+        ValueError: no shape given outside a recipe, or one that the magnitudes do not fit: each of
+            their axes must have the length 1, or v's.
+
+    Source: Salimans and Kingma, "Weight normalization", NeurIPS 2016, eq. 2;
+    ``torch.nn.utils.parametrizations.weight_norm``.
+
+    >>> import portinit
+    >>> g = weight_norm_magnitude(portinit.constant(2), shape=(3, 4))
+    >>> g(portinit.key(0), (3, 1)).ravel().tolist()  # sqrt(4 * 2^2)
+    [4.0, 4.0, 4.0]
+    """
+
+    direction: Initializer
+    shape: Shape | None = None
+    default_layout: ClassVar[str] = "rows"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.direction, Initializer):
+            raise TypeError(f"the direction needs a portinit initializer, got {self.direction!r}")
+        if self.shape is not None:
+            object.__setattr__(self, "shape", as_shape(self.shape))
+
+    def bound(self, parameter: Parameter) -> Initializer:
+        if self.shape is not None:
+            return self
+        if parameter.direction is None:
+            raise ValueError(f"{parameter.name} needs a direction of weight norm beside it")
+        name, shape = parameter.direction
+        described = Parameter(name, shape, "parametrized", parameter.fan_in)
+        return weight_norm_magnitude(self.direction.bound(described), shape)
+
+    def draws_with(self, parameter: Parameter) -> str | None:
+        return parameter.direction and parameter.direction[0]
+
+    def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
+        if self.shape is None:
+            raise ValueError(
+                "weight norm's magnitudes need the direction's shape outside a recipe, as in "
+                "weight_norm_magnitude(initializer, shape=(64, 32))"
+            )
+        fits = len(grid.shape) == len(self.shape) and all(
+            size in (1, of_direction)
+            for size, of_direction in zip(grid.shape, self.shape, strict=True)
+        )
+        if grid.shape and not fits:
+            raise ValueError(f"magnitudes {grid.shape} do not fit a direction {self.shape}")
+        whole = Grid.whole(self.shape, LAYOUTS["torch"])
+        drawn = self.direction.planned(whole, dtype)
+        return Hosted(_norms, (drawn, whole, dtype, grid.shape, factor), keyed=True)
+
+
+def _norms(
+    words: tuple[int, int], drawn: Plan, direction: Grid, dtype: str, shape: Shape, factor: float
+) -> np.ndarray[Any, Any]:
+    """The norms of a direction over the axes that the magnitudes do not have."""
+    values = NUMPY.execute(drawn, Request(NUMPY, words, direction, dtype))
+    sizes = shape or (1,) * len(direction.shape)
+    over = tuple(axis for axis, size in enumerate(sizes) if size == 1)
+    wide = np.abs(values.astype("complex128" if dtype.startswith("complex") else "float64"))
+    return times(np.sqrt((wide**2).sum(axis=over)).reshape(shape), factor)
 
 
 @made_first

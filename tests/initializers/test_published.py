@@ -142,8 +142,21 @@ def test_sinusoids_are_whispers() -> None:
     np.testing.assert_allclose(table, whisper.sinusoids(50, 16).numpy(), atol=4e-6)
 
 
+@pytest.mark.parametrize("columns", [None, 1, 2, 4])
+def test_sinusoids_of_a_grid(columns) -> None:
+    """By MAE's description: each half of the features is the one-dimensional table of an axis."""
+    side = columns or 4
+    table = portinit.sinusoids_2d(columns=columns)(KEY, (1, 16, 12), "float64")[0]
+    frequencies = [1 / 10000 ** (i / 3) for i in range(3)]
+    for position, row in enumerate(table):
+        halves = [[p * w for w in frequencies] for p in (position % side, position // side)]
+        waves = [f(a) for half in halves for f in (math.sin, math.cos) for a in half]
+        np.testing.assert_allclose(row, waves, atol=1e-15)
+
+
 EVERYWHERE = [
     (portinit.sinusoids(), (6, 8)),
+    (portinit.sinusoids_2d(), (1, 9, 8)),
     (portinit.siren(), (12, 8)),
     (portinit.spectral(), (12, 8)),
     (portinit.hippo(), (8, 8)),
@@ -178,6 +191,12 @@ def test_the_same_bits_in_every_framework(initializer, shape, dtype) -> None:
         (lambda: torchs(portinit.icnr(portinit.normal(), 2), (6, 1, 3, 3)), "4 must divide axis 0"),
         (lambda: torchs(portinit.hippo(), (2, 3)), "needs a square shape"),
         (lambda: torchs(portinit.progression(0, 1, log=True), (3,)), "need numbers above 0"),
+        (lambda: portinit.sinusoids_2d(1.0), "longest must be a finite number above 1"),
+        (lambda: portinit.sinusoids_2d(columns=0), "columns must be 1 or more, got 0"),
+        (lambda: torchs(portinit.sinusoids_2d(), (8, 4)), r"need a square number.*\(8, 4\)"),
+        (lambda: torchs(portinit.sinusoids_2d(columns=3), (8, 4)), "need a multiple of 3"),
+        (lambda: torchs(portinit.sinusoids_2d(), (9, 6)), "d a multiple of 4"),
+        (lambda: torchs(portinit.sinusoids_2d(), (2, 9, 8)), r"or \(1, positions, d\)"),
         (lambda: portinit.mamba_dt_bias(0.1, 0.01), "0 < dt_min <= dt_max"),
         (lambda: recipes.class_prior(1.0), "must be between 0 and 1"),
         (lambda: recipes.deepnorm(), "got 0 of both"),

@@ -1,11 +1,15 @@
-"""The ready recipes of model families, against traces of transformers' own models."""
+"""The ready recipes of model families, against traces of the models that they speak of."""
 
+import dataclasses
+import json
+import lzma
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from tools import record_families
 
 import portinit
 import portinit_torch
@@ -21,6 +25,16 @@ SIZES: dict[str, int] = {
 }
 IMAGES = SIZES | {"image_size": 32, "patch_size": 8}
 TEXT = SIZES | {"vocab_size": 99}
+SPEECH: dict[str, Any] = SIZES | {
+    "conv_dim": (16, 16, 24),
+    "conv_stride": (5, 2, 2),
+    "conv_kernel": (10, 3, 3),
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "num_codevectors_per_group": 8,
+    "codevector_dim": 16,
+    "proj_codevector_dim": 16,
+}
 
 
 def hugging_face(model: str, **sizes: Any) -> Callable[[], Any]:
@@ -95,6 +109,18 @@ FAMILIES = {
             decoder_start_token_id=1,
         ),
     ),
+    "wav2vec 2.0": (recipes.wav2vec2(), hugging_face("Wav2Vec2ForPreTraining", **SPEECH)),
+    "wav2vec 2.0 with layer norm": (
+        recipes.wav2vec2(),
+        hugging_face(
+            "Wav2Vec2ForCTC",
+            **SPEECH,
+            vocab_size=20,
+            feat_extract_norm="layer",
+            conv_bias=True,
+            do_stable_layer_norm=True,
+        ),
+    ),
     "mamba": (
         recipes.mamba(),
         hugging_face(
@@ -130,9 +156,133 @@ def test_a_family_is_what_its_reference_draws(family: str) -> None:
         else:
             near = draws(ours, rule.shape), draws(theirs, rule.shape)
             np.testing.assert_allclose(*near, rtol=3e-7, atol=2e-6, err_msg=rule.name)
+            assert bound[rule.name].drawn_as == rule.drawn_as
         compared += 1
     assert compared == len(list(model.named_parameters()))
 
 
 def draws(initializer: portinit.Initializer, shape: tuple[int, ...]) -> Any:
     return initializer(portinit.key(0), shape, "float32", layout="torch")
+
+
+# References in libraries that are not needed otherwise, and in their authors' code: as recorded
+
+
+RECORDED: dict[str, Any] = json.loads(lzma.decompress(record_families.RECORD.read_bytes()))
+RECIPES = {
+    "torchvision resnet18": recipes.resnet(),
+    "torchvision resnet18, zero": recipes.resnet(zero_init_residual=True),
+    "torchvision resnet50, zero": recipes.resnet(zero_init_residual=True),
+    "torchvision efficientnet_b0": recipes.efficientnet(),
+    "torchvision efficientnet_v2_s": recipes.efficientnet(),
+    "timm efficientnet_b0": recipes.efficientnet(),
+    "timm efficientnetv2_rw_t": recipes.efficientnet(),
+    "DiT": recipes.dit(),
+    "Stable Diffusion UNetModel": recipes.diffusion_unet(),
+    "diffusers UNet2DConditionModel": recipes.diffusion_unet(zero_init=False),
+}
+
+
+def parameters_of(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = RECORDED["models"][name]["parameters"]
+    return rows
+
+
+def described(row: dict[str, Any]) -> portinit.Parameter:
+    """A recorded parameter, as recipes are told of it."""
+    fields = {field.name for field in dataclasses.fields(portinit.Parameter)}
+    told = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k in fields}
+    return portinit.Parameter(**told)
+
+
+def drawn(recipe: portinit.Recipe, row: dict[str, Any]) -> portinit.Initializer:
+    rule = recipe.find(described(row))
+    assert rule is not None, row["name"]
+    return rule.initializer
+
+
+def is_as_recorded(initializer: portinit.Initializer, row: dict[str, Any]) -> bool:
+    if "values" in row:
+        values = draws(initializer, tuple(row["shape"])).ravel()
+        return np.allclose(values, row["values"], rtol=0, atol=1e-7)
+    law = initializer.distribution_of(row["shape"], layout="torch")
+    assert law is not None, row["name"]
+    same = law.std == pytest.approx(row["std"], rel=1e-6, abs=0)
+    return type(law).__name__ == row["law"] and law.mean == row["mean"] and same
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_family_is_what_was_recorded_of_its_reference(name: str) -> None:
+    rows = parameters_of(name)
+    wrong = [row for row in rows if not is_as_recorded(drawn(RECIPES[name], row), row)]
+    assert not wrong
+    assert len(rows) > 30
+
+
+def test_every_recorded_family_has_its_recipe() -> None:
+    others = {"diffusers DiTTransformer2DModel"}  # which draws PyTorch's defaults: see below
+    assert RECORDED["models"].keys() == RECIPES.keys() | others
+
+
+@pytest.mark.parametrize("name", record_families.PUBLISHED)
+def test_a_library_draws_what_was_recorded(name: str) -> None:
+    library, build = record_families.PUBLISHED[name]
+    pytest.importorskip(library)
+    for now, then in zip(record_families.recorded(build), parameters_of(name), strict=True):
+        then |= {k: pytest.approx(v) for k, v in then.items() if k in ("mean", "std", "values")}
+        assert json.loads(json.dumps(now)) == then
+
+
+DIFFUSERS = {
+    "pos_embed.proj": "x_embedder.proj",
+    "transformer_blocks.0.norm1.emb.timestep_embedder.linear_1": "t_embedder.mlp.0",
+    "transformer_blocks.0.norm1.emb.timestep_embedder.linear_2": "t_embedder.mlp.2",
+    "transformer_blocks.0.norm1.emb.class_embedder.embedding_table": "y_embedder.embedding_table",
+    "transformer_blocks.0.norm1.linear": "blocks.0.adaLN_modulation.1",
+    "transformer_blocks.0.attn1.to_q": "blocks.0.attn.qkv",
+    "transformer_blocks.0.attn1.to_k": "blocks.0.attn.qkv",
+    "transformer_blocks.0.attn1.to_v": "blocks.0.attn.qkv",
+    "transformer_blocks.0.attn1.to_out.0": "blocks.0.attn.proj",
+    "transformer_blocks.0.ff.net.0.proj": "blocks.0.mlp.fc1",
+    "transformer_blocks.0.ff.net.2": "blocks.0.mlp.fc2",
+    "proj_out_1": "final_layer.adaLN_modulation.1",
+    "proj_out_2": "final_layer.linear",
+}
+"""Layers of diffusers' DiT, and what its authors call them."""
+
+
+def test_diffusers_dit_starts_as_its_authors_does() -> None:
+    """The recipe gives diffusers' names what the authors' code draws; diffusers draws defaults."""
+    authors = {row["name"]: row for row in parameters_of("DiT")}
+    compared = 0
+    for row in parameters_of("diffusers DiTTransformer2DModel"):
+        assert is_as_recorded(drawn(recipes.torch_defaults(), row), row)
+        layer, _, leaf = row["name"].rpartition(".")
+        if layer in DIFFUSERS:
+            assert is_as_recorded(
+                drawn(recipes.dit(), row), authors[f"{DIFFUSERS[layer]}.{leaf}"] | _shape(row)
+            ), row["name"]
+            compared += 1
+    assert compared == 2 * len(DIFFUSERS) - 1  # a table has no bias
+
+
+def _shape(row: dict[str, Any]) -> dict[str, Any]:
+    return {"shape": row["shape"]}
+
+
+def test_a_depthwise_convolution_counts_its_taps_in_timm_and_its_channels_in_torchvision() -> None:
+    """As the authors' fan_out, k * k * 1, and as PyTorch's, channels * k * k."""
+    shape, recipe = (32, 1, 3, 3), recipes.efficientnet()
+    for name, fan_out in ("blocks.0.0.conv_dw", 9), ("features.1.0.block.0.0", 32 * 9):
+        found = drawn(recipe, {"name": f"{name}.weight", "shape": shape, "kind": "conv"})
+        law = found.distribution_of(shape, layout="torch")
+        assert law is not None
+        assert law.std == pytest.approx((2 / fan_out) ** 0.5)
+
+
+def test_transformers_efficientnet_is_another() -> None:
+    """It draws the weights of its normalisations, which the page of recipes lists."""
+    build = hugging_face("EfficientNetModel", image_size=32, depth_coefficient=0.5)
+    traced = {rule.name: rule.initializer for rule in portinit_torch.trace(build).rules}
+    assert str(traced["embeddings.batchnorm.weight"]) == "normal(std=0.02)"
+    assert str(traced["embeddings.convolution.weight"]) == "normal(std=0.02)"

@@ -68,6 +68,8 @@ INITIALIZERS: list[Initializer] = [
     portinit.siren(omega=5, first=True),
     portinit.spectral(0.5),
     portinit.sinusoids(100),
+    portinit.sinusoids_2d(100, columns=3),
+    layers.weight_norm_magnitude(portinit.normal(), (3, 4)),
     portinit.hippo(),
     portinit.progression(1, 0.5, log=True),
     portinit.mamba_dt_bias(0.01, 0.5),

@@ -87,7 +87,7 @@ def test_every_initializer_is_in_the_table() -> None:
     # A file's values are assign's; like_jax gives JAX's words and has tests of its own, as have
     # what needs a square, a key whose words are known, or rows in both frameworks.
     others = {pi.from_file, pi.from_safetensors, pi.like_jax, pi.hippo, pi.mamba_dt_bias}
-    others |= {pi.sinusoids}
+    others |= {pi.sinusoids, pi.sinusoids_2d}
     missing = wanted - {type(row) for row in TABLE.values()} - others
     assert not missing
 

@@ -43,6 +43,8 @@ class Parameter:
         other_names: the other names of a shared (tied) parameter.
         siblings: of a normalisation's parameter, the names of the layers in the same block; None
             if unknown.
+        direction: of the magnitude that weight norm stores, the name and the shape of the direction
+            beside it.
 
     >>> Parameter("fc.bias", (10,), "linear", fan_in=512).shape
     (10,)
@@ -55,6 +57,7 @@ class Parameter:
     padding_idx: int | None = None
     other_names: tuple[str, ...] = ()
     siblings: tuple[str, ...] | None = None
+    direction: tuple[str, Shape] | None = None
 
 
 def require_arguments(name: str, *arguments: Any) -> None:
@@ -287,6 +290,10 @@ class Initializer:
             elif isinstance(value, tuple) and value and isinstance(value[0], Initializer):
                 changed[field.name] = tuple(part.bound(parameter) for part in value)
         return replace(self, **changed) if changed else self
+
+    def draws_with(self, parameter: Parameter) -> str | None:
+        """The name of another parameter whose key it draws with; None for the parameter's own."""
+        return None
 
 
 def _is_default(value: Any, default: Any) -> bool:

@@ -1,5 +1,6 @@
 """Which parameter gets what: recipes as data, and ready ones for frameworks and families."""
 
+from portinit.recipes.ready.audio import wav2vec2 as wav2vec2
 from portinit.recipes.ready.audio import whisper as whisper
 from portinit.recipes.ready.depth import adaln_zero as adaln_zero
 from portinit.recipes.ready.depth import deepnorm as deepnorm
@@ -8,6 +9,8 @@ from portinit.recipes.ready.depth import gpt_neox as gpt_neox
 from portinit.recipes.ready.depth import layer_scale as layer_scale
 from portinit.recipes.ready.depth import rezero as rezero
 from portinit.recipes.ready.depth import t_fixup as t_fixup
+from portinit.recipes.ready.diffusion import diffusion_unet as diffusion_unet
+from portinit.recipes.ready.diffusion import dit as dit
 from portinit.recipes.ready.frameworks import flax_defaults as flax_defaults
 from portinit.recipes.ready.frameworks import torch_defaults as torch_defaults
 from portinit.recipes.ready.parts import class_prior as class_prior
@@ -27,6 +30,7 @@ from portinit.recipes.ready.text import t5 as t5
 from portinit.recipes.ready.vision import clip as clip
 from portinit.recipes.ready.vision import convnext as convnext
 from portinit.recipes.ready.vision import deit as deit
+from portinit.recipes.ready.vision import efficientnet as efficientnet
 from portinit.recipes.ready.vision import resnet as resnet
 from portinit.recipes.ready.vision import swin as swin
 from portinit.recipes.ready.vision import vit as vit

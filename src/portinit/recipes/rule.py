@@ -149,6 +149,8 @@ class Rule:
         name, initializer = parameter.name, self.initializer.bound(parameter)
         layout = self.layout or usual_layout(parameter)
         layer = parameter.kind or self.layer
+        is_new = self.shape is None and self.drawn_as is None
+        drawn_as = self.initializer.draws_with(parameter) if is_new else self.drawn_as
         other_names = parameter.other_names or self.other_names
         has_changed = (
             self.shape is None
@@ -169,7 +171,7 @@ class Rule:
             source=self.source,
             value=self.value,
             layer=layer,
-            drawn_as=self.drawn_as,
+            drawn_as=drawn_as,
             other_names=other_names,
         )
 

@@ -19,7 +19,7 @@ from torch.nn.utils import parametrizations
 import portinit
 import portinit_flax
 import portinit_torch
-from portinit import Recipe, recipes
+from portinit import Recipe, layers, recipes
 
 KEY = portinit.key(2)
 
@@ -282,6 +282,54 @@ def test_patterns_say_nothing_of_what_a_parametrization_stores(wrap, recipe):
     with pytest.raises(portinit.RecipeError, match=r"parametrization stores it"):
         portinit_torch.initialize(model, recipe, KEY)
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+MAGNITUDES = Recipe(
+    [
+        ("*.original0", layers.weight_norm_magnitude(portinit.kaiming_normal())),
+        ("*.original1", portinit.kaiming_normal()),
+        ("*weight_g", layers.weight_norm_magnitude(portinit.kaiming_normal())),
+        ("*weight_v", portinit.kaiming_normal()),
+        ("*", portinit.zeros),
+    ]
+)
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2, None])
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, nn.utils.weight_norm])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_magnitudes_of_weight_norm_are_the_norms_of_the_direction(norm, dim, dtype):
+    """By PyTorch's norms, of the very values that the direction has; and through JSON."""
+    model = nn.Sequential(norm(nn.Conv1d(6, 9, 4, dtype=dtype), dim=dim))
+    portinit_torch.initialize(model, MAGNITUDES, KEY)
+    stored = dict(model.named_parameters())
+    g, v = (p for name, p in stored.items() if "bias" not in name)
+    exact = torch.norm_except_dim(v.detach().double(), 2, -1 if dim is None else dim)
+    expected = exact.reshape(g.shape).to(dtype)
+    torch.testing.assert_close(g.detach(), expected, rtol=4e-16, atol=0)  # 0 but in float64
+    assert v.std() > 0.1
+    assert model[0].weight.shape == v.shape
+    bound = Recipe.from_json(portinit_torch.bind(model, MAGNITUDES).to_json())
+    again = nn.Sequential(norm(nn.Conv1d(6, 9, 4, dtype=dtype), dim=dim))
+    portinit_torch.initialize(again, bound, KEY)
+    for name, parameter in again.named_parameters():
+        assert torch.equal(parameter, stored[name]), name
+    apart = portinit_torch.initialize(again, bound.independent(), KEY)
+    assert not torch.equal(next(p for n, p in apart.named_parameters() if p is not v), v)
+
+
+def test_magnitudes_need_a_direction():
+    magnitudes = layers.weight_norm_magnitude(portinit.zeros)
+    recipe = Recipe([("*", magnitudes)])
+    with pytest.raises(portinit.RecipeError, match="weight needs a direction of weight norm"):
+        portinit_torch.initialize(nn.Linear(2, 2), recipe, KEY)
+    with pytest.raises(ValueError, match="need the direction's shape outside a recipe"):
+        magnitudes(KEY, (3, 1))
+    with pytest.raises(ValueError, match=r"\(2, 1\) do not fit a direction \(3, 4\)"):
+        layers.weight_norm_magnitude(portinit.zeros, (3, 4))(KEY, (2, 1))
+    with pytest.raises(TypeError, match="needs a portinit initializer"):
+        layers.weight_norm_magnitude(3)
 
 
 def test_what_a_parametrization_stores_is_filled_where_it_is_named():

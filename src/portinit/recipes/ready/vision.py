@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from portinit import layers
 from portinit.initializers.basic import constant, normal, trunc_normal, zeros
-from portinit.initializers.jax_schemes import lecun_normal
+from portinit.initializers.jax_schemes import lecun_normal, variance_scaling
 from portinit.initializers.torch_schemes import kaiming_normal
 from portinit.recipes.ready.frameworks import BUFFERS, NORMS, torch_defaults
-from portinit.recipes.ready.patterns import normal_weights
+from portinit.recipes.ready.patterns import Patterns, normal_weights, rules_for
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
 
@@ -149,6 +149,46 @@ def resnet(zero_init_residual: bool = False) -> Recipe:
             *(last if zero_init_residual else ()),
             Rule("*weight", kaiming_normal(mode="fan_out", nonlinearity="relu"), kind="conv"),
             *torch_defaults().rules,
+        ]
+    )
+
+
+def efficientnet(depthwise: Patterns = "*conv_dw.weight") -> Recipe:
+    """Return the recipe of EfficientNet, in torchvision and in timm.
+
+    Convolutions are N(0, 2 / fan_out), the classifier U(-b, b) with b = 1 / sqrt(classes), biases
+    zero, normalisations 1 and 0. A depthwise convolution of k x k taps has the fan_out k^2 in the
+    authors' TensorFlow code and in timm, which calls it ``conv_dw``; torchvision counts PyTorch's
+    fan_out, channels k^2, so that its depthwise weights start smaller by sqrt(channels).
+
+    transformers' ``EfficientNetModel`` draws N(0, 0.02^2), the weights of its normalisations too;
+    the recipe does not follow it.
+
+    Args:
+        depthwise: patterns of the depthwise convolutions whose fan_out is k^2; ``()`` for none.
+
+    Returns:
+        A recipe of patterns and kinds of layers.
+
+    Source: Tan and Le, "EfficientNet: rethinking model scaling for convolutional neural networks",
+    ICML 2019, and the authors' ``conv_kernel_initializer``; torchvision's ``EfficientNet``; timm's
+    ``efficientnet``.
+
+    >>> import portinit
+    >>> weight = portinit.Parameter("blocks.0.0.conv_dw.weight", (32, 1, 5, 5), "conv")
+    >>> rule = portinit.recipes.efficientnet().find(weight)
+    >>> rule.initializer.distribution_of((32, 1, 5, 5), layout="torch").std ** 2  # 2 / 25
+    0.08
+    """
+    taps = kaiming_normal(nonlinearity="relu")  # fan_in: one channel of k^2 taps
+    return Recipe(
+        [
+            *rules_for(depthwise, taps),
+            Rule("*weight", kaiming_normal(mode="fan_out", nonlinearity="relu"), kind="conv"),
+            Rule("*weight", variance_scaling(1 / 3, "fan_out", "uniform"), kind="linear"),
+            *BUFFERS,
+            *NORMS,
+            Rule("*bias", zeros),
         ]
     )
 
