@@ -302,6 +302,10 @@ class InArrays:
         out[at : at + x.size] = halves.view(out.dtype)
 
     @staticmethod
+    def copy(x: Any, out: Any, at: int) -> None:
+        out[at : at + x.size] = x
+
+    @staticmethod
     def leave(*_: Any) -> None:
         """The steps are all taken in ``convert_and_store``."""
 
@@ -335,7 +339,7 @@ def test_machine_code_does_what_the_python_says(
     arrays = InArrays(steps)
     for name in ("scale_to_range", "locate", "interpolate", "multiply"):
         monkeypatch.setattr(loops, name, arrays.leave)
-    for name in ("words", "words_at", "convert_and_store"):
+    for name in ("words", "words_at", "copy", "convert_and_store"):
         monkeypatch.setattr(loops, name, getattr(arrays, name))
     loops.fill(plain, *map(np.asarray, memory), *arguments)
     assert plain.any()
@@ -416,16 +420,47 @@ def test_of_equal_words_the_first_count(xp: Any, k: int) -> None:
 
 @pytest.mark.parametrize("k", [1, 40, 600, 1500, 2999, 3000])
 @pytest.mark.parametrize("low", [-(2**31), 0, 2**31 - 4000])
-def test_the_smallest_of_long_rows(k: int, low: int) -> None:
-    """By NumPy's stable sort; words that lie elsewhere than even ones are put in order as well."""
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_smallest_of_long_rows(
+    k: int, low: int, loaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By NumPy's stable sort; of words that are spread evenly, and of others."""
+    monkeypatch.setattr(filling, "_ready", loaded)
     words = np.random.default_rng(k).integers(low, 2**31, (7, 3000)).astype(np.int32)
-    order = np.argsort(words, axis=1, stable=True)[:, k - 1]
     limits, places = kth_smallest(np, words, k)
-    assert np.array_equal(limits, np.sort(words, axis=1)[:, k - 1])
-    if places is None:
+    found = words <= limits[:, None]
+    if places is not None:
+        equal = words == limits[:, None]
+        found &= ~equal | (np.arange(3000) <= places[:, None])
+    smallest = np.argsort(words, axis=1, stable=True)[:, :k]
+    assert np.array_equal(np.nonzero(found)[1].reshape(7, k), np.sort(smallest, axis=1))
+
+
+UNEVEN = {
+    "evenly": np.random.default_rng(0).integers(-(2**31), 2**31, (5, 4000)),
+    "in a cluster": 2**31 - 1 - np.random.default_rng(1).permutation(20000).reshape(5, 4000),
+    "at both ends": np.random.default_rng(2).permuted(
+        [[*range(-(2**31), -(2**31) + 2000), *range(2**31 - 2000, 2**31)]] * 5, axis=1
+    ),
+    "all but one alike": np.asarray([[-(2**31), *[7] * 3999]] * 5),
+}
+
+
+@pytest.mark.parametrize("words", UNEVEN.values(), ids=UNEVEN)
+@pytest.mark.parametrize("k", [1, 2, 1999, 2000, 3999, 4000])
+def test_a_threshold_has_k_words_below_it_or_none_has(k: int, words: NDArray[Any]) -> None:
+    """In machine code, and in plain Python; the neighbours in order say whether there is one."""
+    filling._kernel()
+    words = words.astype(np.int32)
+    ordered = np.sort(words, axis=1)
+    exists = k == 4000 or (ordered[:, k - 1] < ordered[:, k]).all()
+    limits = filling.thresholds(words, k)
+    assert (limits is not None) == exists
+    if limits is not None:
         assert ((words <= limits[:, None]).sum(axis=1) == k).all()
-    else:
-        assert np.array_equal(places, order)
+        plain = np.empty(1, np.int32)
+        assert loops.thresholds(words[:1], k, plain)
+        assert plain[0] == limits[0]
 
 
 MATRICES: dict[str, Callable[[tuple[int, int], Any], NDArray[Any]]] = {

@@ -9,7 +9,7 @@ flipped axis and a block of a packed parameter are grids again, with the same co
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -97,6 +97,10 @@ class Grid:
     def repeated(self, count: int) -> Grid:
         """The same elements ``count`` times along a new axis 0, for the draws of several keys."""
         return replace(self, axes=(Axis(range(count), -1, 0), *self.axes))
+
+    def transposed(self, order: Sequence[int]) -> Grid:
+        """The same elements with the array's axes in another order."""
+        return replace(self, axes=tuple(self.axes[axis] for axis in order))
 
     def can_start(self, logical: int, start: int) -> bool:
         """Whether the array can be the part of a parameter that begins at ``start`` of an axis."""
@@ -247,27 +251,17 @@ class Grid:
         """A grid of other axes: the number that each has here; None if it is new and whole."""
         return replace(self, axes=axes)
 
-    def from_lines(self, xp: Any, values: Any, logical: int, whole: bool = True) -> Any:
-        """Values that were computed for whole lines, as this array.
-
-        Args:
-            xp: the array's namespace.
-            values: in the order of :meth:`lines`, if this array has whole lines; or one value for
-                each line.
-            logical: the axis of the lines.
-            whole: whether there is a value for each element of a line.
-
-        Returns:
-            An array that broadcasts against this one.
-        """
+    def to_lines(self, xp: Any, values: Any, logical: int) -> Any:
+        """This array's values as a matrix with a row for each of :meth:`lines`, which it holds."""
         own = self.members(logical)
         kept = [n for n in range(len(self.axes)) if n not in own]
-        sizes = self.array_shape
-        values = xp.reshape(
-            values, (*(sizes[n] for n in kept), *(sizes[n] if whole else 1 for n in own))
-        )
-        order = [*kept, *own]
-        return xp.permute_dims(values, tuple(map(order.index, range(len(order)))))
+        return xp.reshape(xp.permute_dims(values, (*kept, *own)), (-1, self.shape[logical]))
+
+    def from_lines(self, xp: Any, values: Any, logical: int) -> Any:
+        """One value for each of :meth:`lines`, as an array that broadcasts against this one."""
+        own = self.members(logical)
+        shape = [1 if n in own else size for n, size in enumerate(self.array_shape)]
+        return xp.reshape(values, tuple(shape))
 
     def _last_counter(self) -> int:
         ends = zip(self.shape, self.strides, strict=True)

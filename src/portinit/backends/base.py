@@ -16,7 +16,16 @@ import numpy as np
 from portinit.arrays.convert import converted
 from portinit.arrays.dtypes import Format
 from portinit.arrays.grids import Grid, place
-from portinit.backends.plan import Computed, Elementwise, Full, Hosted, Pieces, Plan, Select
+from portinit.backends.plan import (
+    Computed,
+    Elementwise,
+    Full,
+    Hosted,
+    Pieces,
+    Plan,
+    Select,
+    is_drawn_apart,
+)
 from portinit.backends.threads import in_threads
 from portinit.random.keys import Key
 from portinit.random.words import SECOND_STREAM, random_words
@@ -25,7 +34,7 @@ from portinit.sampling.transform import Transform
 Words = tuple[Any, Any]
 
 TILE = 1 << 16  # elements computed at a time: temporaries that stay in the cache
-_KERNEL_TILE = 1 << 17  # where a kernel has no temporaries, or a mask needs whole lines
+KERNEL_TILE = 1 << 17  # where a kernel has no temporaries, or a mask needs whole lines
 
 
 class Request(NamedTuple):
@@ -175,13 +184,12 @@ class Backend:
             out[...] = plan.value
             return
         if isinstance(plan, Select) and plan.divisible:
-            self._fill(plan.outside, request, out)
-            self._fill_inside(plan, request, out)
+            self._fill_select(plan, request, out)
             return
         dtypes = self.kernel_dtypes(request)
         transform = _kernel_transform(plan) if request.dtype in dtypes else None
         if transform is None or not self.run_kernel(out, _moved(plan, request), transform):
-            self._fill_by_tiles(plan, request, out, _KERNEL_TILE if dtypes else TILE)
+            self._fill_by_tiles(plan, request, out, KERNEL_TILE if dtypes else TILE)
 
     def _fill_by_tiles(self, plan: Plan, request: Request, out: Any, size: int) -> None:
         if request.grid.size <= size or not plan.divisible:
@@ -193,22 +201,28 @@ class Backend:
 
         self._by_tiles(compute, request, size)
 
-    def _fill_inside(self, plan: Select, request: Request, out: Any) -> None:
-        def compute(part: Request, positions: Any) -> None:
-            self.overwrite(out[positions], plan.mask.at(part), plan.inside, part)
+    def _fill_select(self, plan: Select, request: Request, out: Any) -> None:
+        """Fill an array tile by tile: what is outside, and the rest over it while it is cached."""
+        size = KERNEL_TILE if self.kernel_dtypes(request) else TILE
+        by_tiles = is_drawn_apart(plan.outside)
+        if not by_tiles:
+            self._fill(plan.outside, request, out)
+        mask = plan.mask.of_tiles(request)
 
-        self._by_tiles(compute, request, _KERNEL_TILE, plan.mask.whole)
+        def compute(part: Request, positions: Any) -> None:
+            tile = out[positions]
+            if by_tiles:
+                self._fill(plan.outside, part, tile)
+            self.overwrite(tile, mask(part, positions), plan.inside, part)
+
+        self._by_tiles(compute, request, size)
 
     def overwrite(self, out: Any, mask: Any, plan: Plan, request: Request) -> None:
         """Write a plan's values to an array where a mask holds."""
         out[...] = self.xp.where(mask, self.values(plan, request), out)
 
     def _by_tiles(
-        self,
-        compute: Callable[[Request, Any], None],
-        request: Request,
-        size: int,
-        whole: int | None = None,
+        self, compute: Callable[[Request, Any], None], request: Request, size: int
     ) -> None:
         """Call a function with the request of each tile and its positions, on several threads."""
         threads = self.threads(request)
@@ -218,7 +232,7 @@ class Backend:
             positions, grid = tile
             compute(alone.on(grid), (*positions, ...))
 
-        in_threads(run, request.grid.tiles(size, whole), threads)
+        in_threads(run, request.grid.tiles(size), threads)
 
     def values(self, plan: Plan, request: Request) -> Any:
         """The values of a plan as one new array."""

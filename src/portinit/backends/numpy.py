@@ -10,7 +10,7 @@ from portinit.arrays.dtypes import numpy_dtype
 from portinit.arrays.grids import Grid
 from portinit.backends.base import Backend, Request, Words
 from portinit.backends.kernels import filling
-from portinit.backends.plan import Full, Plan
+from portinit.backends.plan import Full, Plan, Select
 from portinit.backends.threads import thread_count
 from portinit.sampling.transform import Transform
 
@@ -55,6 +55,12 @@ class NumpyBackend(Backend):
 
     def threads(self, request: Request) -> int:
         return request.threads or thread_count()
+
+    def _fill_select(self, plan: Select, request: Request, out: Any) -> None:
+        # Tiles along the memory, whatever the order of the axes.
+        order = sorted(range(out.ndim), key=lambda axis: -abs(out.strides[axis]))
+        grid = request.grid.transposed(order)
+        super()._fill_select(plan, request.on(grid), out.transpose(order))
 
     def overwrite(self, out: Any, mask: Any, plan: Plan, request: Request) -> None:
         if isinstance(plan, Full) and str(plan.value) == "0.0" and out.itemsize in _INTEGERS:

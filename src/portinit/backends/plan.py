@@ -82,20 +82,23 @@ class Pieces:
         return all(piece.plan.lasting for piece in self.pieces)
 
 
+TileMask = Callable[[Any, Any], Any]
+"""A function of a tile's request, and of its positions in the array, to the tile's mask."""
+
+
 class Mask:
     """Which elements a :class:`Select` takes from inside; a frozen dataclass.
 
     Its methods take a ``Request`` of the module ``base``, which imports this one.
-
-    Attributes:
-        whole: PyTorch's axis whose lines are best asked for as a whole, if there is one.
     """
-
-    whole: ClassVar[int | None] = None
 
     def at(self, request: Any) -> Any:
         """Whether each element is inside: booleans that broadcast against the array."""
         raise NotImplementedError
+
+    def of_tiles(self, request: Any) -> TileMask:
+        """The mask of each tile of a request; what all tiles share is computed once."""
+        return lambda tile, _: self.at(tile)
 
 
 @dataclass(frozen=True)

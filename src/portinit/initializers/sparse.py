@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from portinit.arrays.dtypes import float_format
 from portinit.arrays.grids import Grid
-from portinit.backends.base import TILE, Request
-from portinit.backends.plan import Full, Mask, Plan, Select, independent_draws
+from portinit.backends.base import KERNEL_TILE, Request
+from portinit.backends.kernels import filling
+from portinit.backends.plan import Full, Mask, Plan, Select, TileMask, independent_draws
 from portinit.backends.threads import in_threads
 from portinit.initializers.base import Initializer
 from portinit.initializers.matrices import require_dimensions
@@ -73,40 +73,32 @@ class SmallestWords(Mask):
     """
 
     count: int
-    whole: ClassVar[int | None] = 0
 
     def at(self, request: Request) -> Any:
-        columns = request.on(request.grid.lines(0))
-        if request.xp is np and columns.grid.size == request.grid.size:
-            return _in_whole_columns(request, columns, self.count)
-        return _in_any_part(request, columns, self.count)
+        grid, xp = request.grid, request.xp
+        if request.backend.can_slice and grid.lines(0).size == grid.size:
+            words = request.backend.draw_words(request, _PLACES)
+            limits, last = kth_smallest(xp, grid.to_lines(xp, words, 0), self.count)
+            if last is None:
+                return words <= grid.from_lines(xp, limits, 0)
+        return self.of_tiles(request)(request, ...)
 
+    def of_tiles(self, request: Request) -> TileMask:
+        grid, xp = request.grid, request.xp
+        limits, last = (
+            x if x is None else xp.broadcast_to(grid.from_lines(xp, x, 0), grid.array_shape)
+            for x in _last_of_smallest(request.on(grid.lines(0)), self.count)
+        )
 
-def _in_whole_columns(request: Request, columns: Request, k: int) -> Any:
-    """The mask of an array of whole columns in NumPy, whose words are drawn once."""
-    words = request.backend.draw_words(columns, _PLACES)
-    rows = words.reshape(-1, words.shape[-1])
-    limits, last = (None if x is None else x[:, None] for x in kth_smallest(np, rows, k))
-    inside = _up_to(rows, limits, last, np.arange(rows.shape[1], dtype=np.int32))
-    return request.grid.from_lines(np, inside, 0)
+        def mask(tile: Request, positions: Any) -> Any:
+            words = tile.backend.draw_words(tile, _PLACES)
+            limit = limits[positions]
+            if last is None:
+                return words <= limit
+            places = tile.grid.coordinate(xp, 0, tile.device)
+            return (words < limit) | ((words == limit) & (places <= last[positions]))
 
-
-def _in_any_part(request: Request, columns: Request, k: int) -> Any:
-    """The mask of any part of a matrix, from the limits of its columns."""
-    grid, xp = request.grid, request.xp
-    limits, last = _last_of_smallest(columns, k)
-    limits, last = (
-        None if x is None else grid.from_lines(xp, x, 0, whole=False) for x in (limits, last)
-    )
-    words = request.backend.draw_words(request, _PLACES)
-    return _up_to(words, limits, last, grid.coordinate(xp, 0, request.device))
-
-
-def _up_to(words: Any, limits: Any, last: Any, places: Any) -> Any:
-    """Whether words are below their limit, or equal it at a place up to the last that counts."""
-    if last is None:
-        return words <= limits
-    return (words < limits) | ((words == limits) & (places <= last))
+        return mask
 
 
 def _last_of_smallest(columns: Request, k: int) -> tuple[Any, Any]:
@@ -121,7 +113,7 @@ def _last_of_smallest(columns: Request, k: int) -> tuple[Any, Any]:
         words = backend.draw_words(alone.on(tile[1]), _PLACES)
         return kth_smallest(backend.xp, backend.xp.reshape(words, (-1, grid.array_shape[-1])), k)
 
-    tiles = list(grid.tiles(TILE if backend.can_slice else grid.size, whole=0))
+    tiles = list(grid.tiles(KERNEL_TILE if backend.can_slice else grid.size, whole=0))
     threads = backend.threads(columns) if len(tiles) > 1 else 1
     limits, places = zip(*in_threads(find, tiles, threads), strict=True)
     if all(place is None for place in places):
@@ -137,7 +129,8 @@ def _last_of_smallest(columns: Request, k: int) -> tuple[Any, Any]:
 def kth_smallest(xp: Any, x: Any, k: int) -> tuple[Any, Any]:
     """The k-th smallest of each row, and its place; places decide between equals.
 
-    No places are given where all that equal the k-th are among the k.
+    No places are given where exactly k are at most the first result, which then need not be one
+    of the row.
 
     Args:
         xp: the array's namespace.
@@ -145,35 +138,11 @@ def kth_smallest(xp: Any, x: Any, k: int) -> tuple[Any, Any]:
         k: 1 or more.
     """
     if isinstance(x, np.ndarray):
-        limits = _kth_of_rows(x, k)
+        limits = filling.thresholds(x, k)
+        if limits is not None:
+            return limits, None
+        limits = np.partition(x, k - 1, axis=1)[:, k - 1]
         if np.count_nonzero(x <= limits[:, None]) == k * len(x):
             return limits, None
     places = xp.argsort(x, axis=1, stable=True)[:, k - 1]
     return xp.sort(x, axis=1)[:, k - 1], xp.astype(places, xp.int32)
-
-
-def _kth_of_rows(x: NDArray[Any], k: int) -> NDArray[Any]:
-    """The k-th smallest word of each row.
-
-    Random words are spread evenly, so the k-th of n lies near the fraction k/n of their range, and
-    only the few words there need to be put in order.
-    """
-    rows, n = x.shape
-    if n >= _WORTH_A_RANGE:
-        spread = 4 * math.sqrt(k * (n - k) / n) + 4  # standard deviations of how many lie below
-        low, high = (round((k + side * spread) / n * 2**32) - 2**31 for side in (-1, 1))
-        low, high = max(low, -(2**31)), min(high, 2**31 - 1)
-        offsets = (x - np.int32(low)).view(np.uint32).reshape(-1)
-        near = np.flatnonzero(offsets <= np.uint32(high - low))
-        row = near // n
-        words = (row << 32) | offsets[near]
-        words.sort()
-        found = np.bincount(row, minlength=rows)
-        wanted = k - 1 - np.count_nonzero(x < low, axis=1)
-        if ((wanted >= 0) & (wanted < found)).all():
-            limit = words[np.cumsum(found) - found + wanted] & 0xFFFFFFFF
-            return np.asarray(limit + low, np.int32)
-    return np.asarray(np.partition(x, k - 1, axis=1)[:, k - 1])
-
-
-_WORTH_A_RANGE = 512  # words in a row: of fewer, most are near

@@ -7,6 +7,7 @@ It needs numba, which the extra ``fast`` brings.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
@@ -30,6 +31,7 @@ from portinit.sampling.transform import Transform
 WORTH_LOADING = 1 << 20  # elements: below, loading numba takes longer than doing without
 _WORTH_A_THREAD = 1 << 18  # elements: starting two takes a tenth of a millisecond
 DTYPES = frozenset({"float32", "bfloat16"})
+_WORTH_COUNTING = 1 << 14  # words: of fewer, a partition is as fast
 _MOST_ROWS = 1 << 14  # at a time: where they begin takes 16 bytes each
 _FEW_ROWS = 64  # where they begin is kept
 _ALL = 0xFFFFFFFF
@@ -65,19 +67,20 @@ class KernelLaunch:
         key: tuple[int, int],
         stream: int,
         workers: int,
-    ) -> None:
-        """Fill an array of the launch's form; see :func:`fill`."""
+    ) -> bool:
+        """Fill an array of the launch's form, and say so; see :func:`fill`."""
         memory, kernel = memory_of(out), _kernel()
         last = *key, stream & _ALL
         useful = max(1, min(workers, self._size // _WORTH_A_THREAD))
         if useful == 1 and self._whole is not None:
             kernel(memory, *self._whole, *last)
-            return
+            return True
 
         def run(part: Part) -> None:
             kernel(memory, *self._piece(part), *last)
 
         in_threads(run, self._rows.parts(useful, _MOST_ROWS), useful)
+        return True
 
     def _piece(self, part: Part) -> tuple[Any, ...]:
         begin, end, left, right = part
@@ -133,28 +136,43 @@ def fill(
     launch = launch_for(grid, out.strides, out.itemsize, transform)
     if launch is None:
         return not out.size
+    return _run(launch.fill, out, key, stream, workers)
+
+
+def thresholds(words: NDArray[np.int32], k: int) -> NDArray[np.int32] | None:
+    """For each row of a matrix a number that exactly ``k`` of its words are at most.
+
+    None where equal words prevent it, for few words, or where no machine code is loaded.
+    """
+    if not _ready or words.size < _WORTH_COUNTING:
+        return None
+    limits = np.empty(len(words), np.int32)
+    return limits if _run(lambda: _machine()["thresholds"](words, k, limits)) else None
+
+
+def _run(function: Callable[..., bool], *arguments: Any) -> bool:
+    """What a function that runs machine code returns; False where the code cannot be had."""
     try:
-        _launch(launch, out, key, stream, workers)
+        return _run_anew(function, *arguments)
     except MemoryError:
         raise
     except Exception as error:
         _give_up(error)
         return False
-    return True
 
 
-def _launch(launch: KernelLaunch, out: NDArray[Any], *how: Any) -> None:
-    """Run a launch; where the code that was kept on disk is damaged, with code made anew."""
+def _run_anew(function: Callable[..., bool], *arguments: Any) -> bool:
+    """Run it; where the code that was kept on disk is damaged, with code made anew."""
     try:
-        launch.fill(out, *how)
+        return function(*arguments)
     except MemoryError:
         raise
     except Exception:
-        for function in _machine().values():
-            discard_kept(function)
+        for kept in _machine().values():
+            discard_kept(kept)
         _machine.cache_clear()
         _kernel.cache_clear()
-        launch.fill(out, *how)
+        return function(*arguments)
 
 
 def _give_up(error: Exception) -> None:
@@ -186,7 +204,7 @@ def _machine() -> dict[str, Any]:
     files = vectors.__file__, lanes.__file__, threefry.__file__, shifts.__file__
     functions: list[Any] = [
         *(loops.is_contiguous_batch, loops.gather_counters, loops.scatter),
-        *(loops.aligned, loops.fill),
+        *(loops.aligned, loops.fill, loops.thresholds),
     ]
     machine = compile_all(functions, emitted, depends=files)
     return {function.__name__: machine[function.__name__] for function in functions}

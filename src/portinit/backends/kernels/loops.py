@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from portinit.backends.kernels.vectors import (
     BATCH,
     convert_and_store,
+    copy,
     interpolate,
     locate,
     multiply,
@@ -141,8 +142,7 @@ def fill(
             multiply(x, scaling)
         direct = together and spacing == 1
         if direct and raw:
-            for i in range(BATCH):
-                memory[places[row] + column + i] = x[i]
+            copy(x, memory, places[row] + column)
         elif direct:
             convert_and_store(x, last, bounds, memory, places[row] + column)
         elif raw:
@@ -158,3 +158,30 @@ def fill(
         column += n
         while column >= inner:
             row, column = row + 1, column - inner
+
+
+def thresholds(words: Integers, k: Any, out: Integers) -> bool:
+    """For each row a number that exactly k words are at most; False where equal words prevent it.
+
+    Random words are spread evenly, so a guess is interpolated between the last two on either side:
+    four or five are enough. From the seventeenth on the interval is halved, whatever the words are.
+    """
+    for row in range(words.shape[0]):
+        line = words[row]
+        low, high = int64(-(1 << 31) - 1), int64((1 << 31) - 1)
+        below, upto, guesses = 0, line.size, 0  # how many are at most low, and at most high
+        while upto > k and high - low > 1:
+            share = (k - below + 0.5) / (upto - below + 1.0) if guesses < 16 else 0.5
+            guess = low + max(int64(1), min(int64((high - low) * share), high - low - 1))
+            limit, count = int32(guess), int32(0)
+            for i in range(line.size):
+                count += int32(line[i] <= limit)
+            if count < k:
+                low, below = guess, int64(count)
+            else:
+                high, upto = guess, int64(count)
+            guesses += 1
+        if upto > k:
+            return False
+        out[row] = high
+    return True

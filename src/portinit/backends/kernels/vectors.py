@@ -134,6 +134,14 @@ def words_at(builder: Any, key: Any, counters: Any, out: Any, at: Any) -> None:
 
 
 @emitted
+def copy(builder: Any, x: Any, out: Any, at: Any) -> None:
+    """The words themselves to memory."""
+    target = builder.gep(out, [at])
+    for first in _VECTORS:
+        store(load(builder, x, first, 1), target, first)
+
+
+@emitted
 def scale_to_range(builder: Any, x: Any, scaling: Any) -> None:
     """Words scaled to first, ..., first + size - 1."""
     size, lowest, _ = (splat(builder, value) for value in scaling)
