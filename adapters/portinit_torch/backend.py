@@ -17,7 +17,7 @@ from portinit.backends.base import Backend, Request, Words
 from portinit.backends.kernels import filling
 from portinit.backends.kernels.rows import rows_of
 from portinit.backends.numpy import NUMPY
-from portinit.backends.plan import Plan
+from portinit.backends.plan import Mask, Plan, TileMask
 from portinit.sampling.transform import Transform
 from portinit_torch.memory import is_plain, is_watched
 
@@ -63,6 +63,13 @@ class TorchBackend(Backend):
             if is_watched():  # one piece makes a smaller graph than many
                 return out.copy_(self.values(plan, request))
             return super().execute(plan, request, out)
+
+    def tile_mask(self, mask: Mask, request: Request) -> TileMask:
+        if not (isinstance(request.words[0], int) and _is_cpu(_device(request.device))):
+            return super().tile_mask(mask, request)
+        host = request._replace(backend=NUMPY, device=None)
+        of_tile = mask.of_tiles(host)
+        return lambda tile, positions: torch.from_numpy(of_tile(host.on(tile.grid), positions))
 
     def kernel_dtypes(self, request: Request) -> frozenset[str]:
         if is_watched() or not isinstance(request.words[0], int):

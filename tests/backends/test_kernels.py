@@ -531,6 +531,14 @@ def test_loading_waits_for_work_that_is_worth_it(monkeypatch: pytest.MonkeyPatch
     assert filling.is_ready(Grid.whole((filling.WORTH_LOADING,), Layout()))
 
 
+def test_a_big_sparse_matrix_is_worth_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though each of its tiles is not."""
+    monkeypatch.setattr(filling, "_ready", False)
+    filling._kernel.cache_clear()
+    SPARSE(KEY, BIG)
+    assert filling._ready
+
+
 def test_without_numba_nothing_is_fused(without_numba: None) -> None:
     assert not filling.is_ready(Grid.whole((1 << 24,), Layout()))
 

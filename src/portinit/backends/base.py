@@ -21,9 +21,11 @@ from portinit.backends.plan import (
     Elementwise,
     Full,
     Hosted,
+    Mask,
     Pieces,
     Plan,
     Select,
+    TileMask,
     is_drawn_apart,
 )
 from portinit.backends.threads import in_threads
@@ -207,7 +209,7 @@ class Backend:
         by_tiles = is_drawn_apart(plan.outside)
         if not by_tiles:
             self._fill(plan.outside, request, out)
-        mask = plan.mask.of_tiles(request)
+        mask = self.tile_mask(plan.mask, request)
 
         def compute(part: Request, positions: Any) -> None:
             tile = out[positions]
@@ -216,6 +218,10 @@ class Backend:
             self.overwrite(tile, mask(part, positions), plan.inside, part)
 
         self._by_tiles(compute, request, size)
+
+    def tile_mask(self, mask: Mask, request: Request) -> TileMask:
+        """The mask of each tile of a request, as an array of this backend."""
+        return mask.of_tiles(request)
 
     def overwrite(self, out: Any, mask: Any, plan: Plan, request: Request) -> None:
         """Write a plan's values to an array where a mask holds."""

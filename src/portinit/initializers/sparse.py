@@ -10,7 +10,7 @@ import numpy as np
 
 from portinit.arrays.dtypes import float_format
 from portinit.arrays.grids import Grid
-from portinit.backends.base import KERNEL_TILE, Request
+from portinit.backends.base import KERNEL_TILE, TILE, Request
 from portinit.backends.kernels import filling
 from portinit.backends.plan import Full, Mask, Plan, Select, TileMask, independent_draws
 from portinit.backends.threads import in_threads
@@ -75,22 +75,21 @@ class SmallestWords(Mask):
     count: int
 
     def at(self, request: Request) -> Any:
-        grid, xp = request.grid, request.xp
-        if request.backend.can_slice and grid.lines(0).size == grid.size:
-            words = request.backend.draw_words(request, _PLACES)
-            limits, last = kth_smallest(xp, grid.to_lines(xp, words, 0), self.count)
-            if last is None:
-                return words <= grid.from_lines(xp, limits, 0)
         return self.of_tiles(request)(request, ...)
 
     def of_tiles(self, request: Request) -> TileMask:
         grid, xp = request.grid, request.xp
+        if grid.size <= TILE and request.backend.can_slice and grid.lines(0).size == grid.size:
+            mask = _of_whole_columns(request, self.count)
+            if mask is not None:
+                return lambda _, positions: mask[positions]
         limits, last = (
             x if x is None else xp.broadcast_to(grid.from_lines(xp, x, 0), grid.array_shape)
             for x in _last_of_smallest(request.on(grid.lines(0)), self.count)
         )
+        assert limits is not None
 
-        def mask(tile: Request, positions: Any) -> Any:
+        def mask_of(tile: Request, positions: Any) -> Any:
             words = tile.backend.draw_words(tile, _PLACES)
             limit = limits[positions]
             if last is None:
@@ -98,7 +97,15 @@ class SmallestWords(Mask):
             places = tile.grid.coordinate(xp, 0, tile.device)
             return (words < limit) | ((words == limit) & (places <= last[positions]))
 
-        return mask
+        return mask_of
+
+
+def _of_whole_columns(request: Request, k: int) -> Any:
+    """The mask from one draw of the words; None where the places of equal words decide."""
+    grid, xp = request.grid, request.xp
+    words = request.backend.draw_words(request, _PLACES)
+    limits, last = kth_smallest(xp, grid.to_lines(xp, words, 0), k)
+    return words <= grid.from_lines(xp, limits, 0) if last is None else None
 
 
 def _last_of_smallest(columns: Request, k: int) -> tuple[Any, Any]:

@@ -169,7 +169,8 @@ def thresholds(words: Integers, k: Any, out: Integers) -> bool:
     for row in range(words.shape[0]):
         line = words[row]
         low, high = int64(-(1 << 31) - 1), int64((1 << 31) - 1)
-        below, upto, guesses = 0, line.size, 0  # how many are at most low, and at most high
+        below, upto = int64(0), int64(line.size)  # how many words are at most low, at most high
+        guesses = 0
         while upto > k and high - low > 1:
             share = (k - below + 0.5) / (upto - below + 1.0) if guesses < 16 else 0.5
             guess = low + max(int64(1), min(int64((high - low) * share), high - low - 1))
