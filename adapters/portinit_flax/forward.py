@@ -23,10 +23,11 @@ from portinit.probes.inputs import (
 )
 from portinit.probes.outputs import output_leaves
 from portinit.recipes.matching.uses import Uses
-from portinit_flax.probing.recording import FlaxRecorder, watched
+from portinit_flax.probing.recording import watched
 from portinit_flax.tree import COLLECTIONS
 from portinit_flax.uses import uses
 from portinit_jax.inputs import jax_arguments
+from portinit_jax.probing import JaxRecorder
 
 _Call = Callable[..., Any]
 
@@ -147,7 +148,7 @@ class FlaxForward:
         model: Any = flax.whole(tree)
         if self._graph is not None:
             model = nnx.merge(self._graph, tree, state, copy=True)
-        recorder = FlaxRecorder()
+        recorder = JaxRecorder()
         with watched(model, recorder) if watch else nullcontext():
             leaves = output_leaves(flax.call(model, *args, **kwargs, **flax.flags))
         self._names = [*leaves]

@@ -69,7 +69,7 @@ def initialize(
     >>> params["mlp/~/linear_0"]["w"].shape
     (3, 8)
     """
-    return fill(params, recipe, key, _request(names, stacked, ignore), shardings)
+    return fill(params, recipe, key, match_request(names, stacked, ignore), shardings)
 
 
 def fill(
@@ -118,12 +118,14 @@ def match(
     >>> print(match(params, recipe))
     fc/w = fc.weight (name; layout by shape)
     """
-    request = _request(names, stacked, ignore)
+    request = match_request(names, stacked, ignore)
     return plans.match(HaikuArrays.of(params).tree, recipe, request, strict=strict)
 
 
-def _request(
-    names: NameTable | None, stacked: Mapping[str, int] | None, ignore: str | Iterable[str]
+def match_request(
+    names: NameTable | None,
+    stacked: Mapping[str, int] | None = None,
+    ignore: str | Iterable[str] = (),
 ) -> MatchRequest:
     """A request as callers write it, in paths without Haiku's mark of constructors."""
     table, axes = (

@@ -192,8 +192,13 @@ def _require_dicts(params: Any) -> None:
         )
 
 
+def module_path(name: str) -> Path:
+    """A module's path, without Haiku's mark of constructors."""
+    return tuple(part for part in name.split("/") if part != "~")
+
+
 def _path(module: str, word: str) -> Path:
-    return (*(part for part in module.split("/") if part != "~"), word)
+    return (*module_path(module), word)
 
 
 def _state_path(module: str, word: str) -> Path | None:

@@ -5,25 +5,27 @@ See :class:`portinit.testing.twins.TwinModel`.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import haiku as hk
 import jax
 
 from portinit import Key, Recipe, RecipeError
-from portinit.probes.inputs import INFERENCE, Arguments, inference_flags
+from portinit.probes.inputs import Arguments, inference_flags
 from portinit.probes.outputs import output_leaves
 from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.uses import Uses
+from portinit_haiku.forward import drawn, run, watched
 from portinit_haiku.initialize import fill
 from portinit_haiku.tree import HaikuArrays
 from portinit_jax.inputs import jax_arguments
+from portinit_jax.probing import JaxRecorder
 from portinit_jax.uses import uses_of
 
 
@@ -81,23 +83,34 @@ class HaikuForward:
         self.arrays, self._structure = jax.tree.flatten(filled)
         (args, kwargs), self._arguments = arguments, jax.tree.leaves(arguments[0])
         structure = jax.tree.structure(args)
+        self._calls: list[tuple[str, str]] = []
 
-        def run(filled: Any, leaves: list[Any]) -> dict[str, Any]:
-            output = apply(filled, *jax.tree.unflatten(structure, leaves), **kwargs)
-            return output_leaves(output)
+        def run(filled: Any, leaves: list[Any]) -> tuple[dict[str, Any], list[Any]]:
+            recorder = JaxRecorder()
+            with watched(recorder):
+                output = apply(filled, *jax.tree.unflatten(structure, leaves), **kwargs)
+            self._calls = recorder.calls
+            return output_leaves(output), recorder.outputs
 
         self._run = jax.jit(run)
 
-    def outputs(self, arrays: Sequence[Any]) -> dict[str, Any]:
-        """The leaves of the output."""
+    def _both(self, arrays: Sequence[Any]) -> tuple[dict[str, Any], list[Any]]:
         filled = jax.tree.unflatten(self._structure, arrays)
         with jax.default_matmul_precision("highest"):
-            found: dict[str, Any] = self._run(filled, self._arguments)
+            found: tuple[dict[str, Any], list[Any]] = self._run(filled, self._arguments)
         return found
 
+    def outputs(self, arrays: Sequence[Any]) -> dict[str, Any]:
+        """The leaves of the output."""
+        return self._both(arrays)[0]
+
     def layers(self, arrays: Sequence[Any]) -> list[tuple[str, str, Any]]:
-        """None: calls inside a transformed function are not seen."""
-        return []
+        """The path, the class and the output of each call of a module that calls no other.
+
+        Calls inside ``hk.scan`` and other transformations are not seen.
+        """
+        outputs = self._both(arrays)[1]
+        return [(*call, x) for call, x in zip(self._calls, outputs, strict=True)]
 
 
 def twin(made: Any, inputs: Any = None, target: str = "the factory") -> HaikuTwin:
@@ -124,23 +137,17 @@ def twin(made: Any, inputs: Any = None, target: str = "the factory") -> HaikuTwi
     flags = inference_flags(made.init, ((None, *args), kwargs))
     notes = tuple(f"Haiku ran with {name}={value}" for name, value in flags.items())
     kwargs |= flags
-    training = {name: not value for name, value in INFERENCE.items() if name in kwargs}
-
-    def init(key: Any) -> Any:
-        return made.init(key, *args, **{**kwargs, **training})
-
-    empty = jax.eval_shape(init, jax.random.key(0))
-    return HaikuTwin(_forward_of(made), empty, (args, kwargs), notes)
+    arguments = args, kwargs
+    empty = jax.eval_shape(partial(drawn, made, arguments), jax.random.key(0))
+    return HaikuTwin(_forward_of(made), empty, arguments, notes)
 
 
 def _forward_of(made: hk.Transformed | hk.TransformedWithState) -> Callable[..., Any]:
     """A function of params, or of params and state, and arguments, that draws nothing."""
-    takes_a_key = "rng" in inspect.signature(made.apply).parameters  # not without_apply_rng's
-    no_key = (None,) * takes_a_key
+    has_state = isinstance(made, hk.TransformedWithState)
 
     def forward(filled: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(made, hk.TransformedWithState):
-            return made.apply(*filled, *no_key, *args, **kwargs)[0]
-        return made.apply(filled, *no_key, *args, **kwargs)
+        params, state = filled if has_state else (filled, None)
+        return run(made, params, state, None, (args, kwargs))
 
     return forward

@@ -80,13 +80,13 @@ def to_array(tensor: Any) -> np.ndarray[Any, Any]:
     return to_numpy(getattr(tensor, "value", tensor))
 
 
-def is_traced(tensor: Any) -> bool:
-    """Whether a tensor has no values, as JAX is compiling what computes it: a cell in a scan."""
-    if keras.backend.backend() != "jax":
-        return False
-    return isinstance(tensor, importlib.import_module("jax").core.Tracer)
-
-
 def to_tensor(values: np.ndarray[Any, Any], dtype: str) -> Any:
     """A tensor of Keras's backend with NumPy's values."""
     return keras.ops.convert_to_tensor(values, dtype)
+
+
+def as_tensor(array: Any) -> Any:
+    """An array of any framework as a tensor of Keras's backend; float64 as Keras's floatx."""
+    values = to_numpy(array)
+    is_float = values.dtype.kind == "f" and values.dtype.itemsize > 4
+    return keras.ops.convert_to_tensor(values, keras.config.floatx() if is_float else None)

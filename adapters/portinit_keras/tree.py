@@ -175,21 +175,26 @@ def _require_distinct(leaves: list[Leaf], variables: list[Any]) -> None:
 # Paths
 
 
-def layers_of(model: Any) -> Iterator[tuple[Path, Any]]:
-    """A model and all layers with variables below it, with their paths, outer ones first."""
-    return _walk(model, (), set())
+def layers_of(model: Any, *, every: bool = False) -> Iterator[tuple[Path, Any]]:
+    """A model and all layers with variables below it, with their paths, outer ones first.
+
+    Args:
+        model: the model.
+        every: list layers without variables too.
+    """
+    return _walk(model, (), set(), every=every)
 
 
-def _walk(layer: Any, path: Path, seen: set[int]) -> Iterator[tuple[Path, Any]]:
+def _walk(layer: Any, path: Path, seen: set[int], *, every: bool) -> Iterator[tuple[Path, Any]]:
     """A layer and all below it with their paths, outer ones first, each layer once."""
     seen.add(id(layer))
     yield path, layer
-    for word, child in _children(layer):
+    for word, child in _children(layer, every=every):
         if id(child) not in seen:
-            yield from _walk(child, (*path, *word), seen)
+            yield from _walk(child, (*path, *word), seen, every=every)
 
 
-def _children(layer: Any) -> list[tuple[Path, Any]]:
+def _children(layer: Any, *, every: bool) -> list[tuple[Path, Any]]:
     """The layers that a layer holds, in the order of their variables, with their words.
 
     A class of Keras's own knows its layers by their names; of those that Keras gave them, which
@@ -202,8 +207,12 @@ def _children(layer: Any) -> list[tuple[Path, Any]]:
     if not (is_own and held):
         held |= {id(child): (word, child) for word, child in _attributes(layer)}
     order = {id(variable): i for i, variable in enumerate(layer.weights)}
-    found = [(word, child) for word, child in held.values() if _is_part(child, layer, order)]
-    found.sort(key=lambda pair: min(order[id(v)] for v in pair[1].weights))
+    found = [
+        (word, child)
+        for word, child in held.values()
+        if (child.weights or every) and _is_part(child, layer, order)
+    ]
+    found.sort(key=lambda pair: min((order[id(v)] for v in pair[1].weights), default=len(order)))
     if not is_own:
         return found
     counts = Counter[str]()
@@ -220,8 +229,7 @@ def _children(layer: Any) -> list[tuple[Path, Any]]:
 
 def _is_part(child: Any, layer: Any, order: Mapping[int, int]) -> bool:
     """Whether all of a layer's variables are another's: it is no parent, nor a stranger."""
-    held = child.weights
-    return child is not layer and bool(held) and all(id(v) in order for v in held)
+    return child is not layer and all(id(v) in order for v in child.weights)
 
 
 def _attributes(layer: Any) -> Iterator[tuple[Path, Any]]:

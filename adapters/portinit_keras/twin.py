@@ -7,11 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-import keras
 import numpy as np
 
 from portinit import Key, Recipe, RecipeError
-from portinit.arrays.convert import to_numpy
 from portinit.probes.inputs import Arguments, arguments_of
 from portinit.probes.outputs import output_leaves
 from portinit.recipes.matching import plans
@@ -19,9 +17,10 @@ from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit_keras.cells import with_gates
-from portinit_keras.drawing import is_traced, to_array, to_tensor
+from portinit_keras.drawing import as_tensor, to_array, to_tensor
 from portinit_keras.initialize import fill, leaf_plans
-from portinit_keras.tree import Variables, layers_of
+from portinit_keras.recording import recorder, watched
+from portinit_keras.tree import Variables
 
 Array = np.ndarray[Any, Any]
 
@@ -93,25 +92,11 @@ class KerasForward:
         return {name: to_array(leaf) for name, leaf in output_leaves(output).items()}
 
     def layers(self, arrays: Sequence[Any]) -> list[tuple[str, str, Any]]:
-        """The path, the class and the output of each call of a layer that has no other in it.
-
-        Calls inside of what JAX compiles, such as a recurrent layer's loop, are not seen.
-        """
-        calls: list[tuple[str, str, Any]] = []
-        inner = list(layers_of(self._model))
-        watched = [
-            (path, layer)
-            for path, layer in inner
-            if not any(other[: len(path)] == path != other for other, _ in inner)
-        ]
-        for path, layer in watched:
-            layer.call = _recorded(layer.call, "/".join(path), type(layer).__name__, calls)
-        try:
+        """The path, the class and the output of each call of a layer that calls no other."""
+        seen = recorder()
+        with watched(self._model, seen):
             self.outputs(arrays)
-        finally:
-            for _, layer in watched:
-                del layer.call  # the instance's own; the class's comes back
-        return calls
+        return [(*call, to_array(x)) for call, x in zip(seen.calls, seen.outputs, strict=True)]
 
     @contextmanager
     def _holding(self, arrays: Sequence[Any]) -> Iterator[None]:
@@ -128,16 +113,6 @@ class KerasForward:
             variable.assign(to_tensor(shaped, variable.dtype))
 
 
-def _recorded(call: Any, path: str, kind: str, calls: list[tuple[str, str, Any]]) -> Any:
-    def recorded(*args: Any, **kwargs: Any) -> Any:
-        output = call(*args, **kwargs)
-        first = [*output_leaves(output).values()][:1]
-        calls.extend((path, kind, to_array(leaf)) for leaf in first if not is_traced(leaf))
-        return output
-
-    return recorded
-
-
 def twin(made: Any, inputs: Any = None, target: str = "the factory") -> KerasTwin:
     """The twin that a factory made, built on its example input where it is not built yet.
 
@@ -146,7 +121,7 @@ def twin(made: Any, inputs: Any = None, target: str = "the factory") -> KerasTwi
     """
     arguments: Arguments = ((), {})
     if inputs is not None:
-        arguments = arguments_of(inputs, _as_tensor)
+        arguments = arguments_of(inputs, as_tensor)
     if not made.built:
         if inputs is None:
             raise RecipeError(
@@ -155,9 +130,3 @@ def twin(made: Any, inputs: Any = None, target: str = "the factory") -> KerasTwi
             )
         made(*arguments[0], **arguments[1])
     return KerasTwin(made, arguments)
-
-
-def _as_tensor(array: Any) -> Any:
-    values = to_numpy(array)
-    is_float = values.dtype.kind == "f" and values.dtype.itemsize > 4
-    return keras.ops.convert_to_tensor(values, keras.config.floatx() if is_float else None)

@@ -7,10 +7,13 @@ from itertools import count
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from portinit import Initializer, Key, Layout
+from portinit.arrays.convert import to_numpy
 from portinit.backends.numpy import NUMPY
 from portinit.backends.registry import words_of
+from portinit_mlx.backend import from_numpy
 
 KERNEL = Layout(axis0=(0,), axis1=(-1,))
 """How MLX's layers hold a kernel: outputs first and inputs last, (out, ..., in)."""
@@ -54,3 +57,12 @@ def init_fn(
         return filled
 
     return fill
+
+
+def as_mlx(array: Any) -> mx.array:
+    """An array of any framework as MLX's; float64, which GPUs lack, as float32."""
+    if isinstance(array, mx.array):
+        return array
+    values = to_numpy(array)
+    is_wide = values.dtype == np.float64
+    return from_numpy(values, mx.float32 if is_wide else getattr(mx, values.dtype.name))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_unflatten
 
@@ -18,8 +17,10 @@ from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
+from portinit_mlx.arrays import as_mlx
 from portinit_mlx.backend import from_numpy
 from portinit_mlx.initialize import fill
+from portinit_mlx.recording import recorder, watched
 from portinit_mlx.tree import MlxTree, flat_arrays
 
 
@@ -93,43 +94,12 @@ class MlxForward:
 
     def layers(self, arrays: Sequence[Any]) -> list[tuple[str, str, Any]]:
         """The path, the class and the output of each call of a module that has no other in it."""
-        calls: list[tuple[str, str, Any]] = []
-        watched = [
-            (name.replace(".", "/"), module)
-            for name, module in self._model.named_modules()
-            if not module.leaf_modules()
-        ]
-        kinds = [type(module) for _, module in watched]
-        try:
-            for path, module in watched:
-                module.__class__ = _recorded(type(module), path, calls)
+        seen = recorder()
+        with watched(self._model, seen):
             self.outputs(arrays)
-        finally:
-            for (_, module), kind in zip(watched, kinds, strict=True):
-                module.__class__ = kind
-        return calls
-
-
-def _recorded(kind: type, path: str, calls: list[tuple[str, str, Any]]) -> type:
-    """A class whose objects are called as those of another, and write down what they return."""
-
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        output = kind.__call__(self, *args, **kwargs)
-        first = [*output_leaves(output).values()][:1]
-        calls.extend((path, kind.__name__, to_numpy(leaf)) for leaf in first)
-        return output
-
-    return type(kind.__name__, (kind,), {"__call__": call})
+        return [(*call, to_numpy(x)) for call, x in zip(seen.calls, seen.outputs, strict=True)]
 
 
 def twin(made: Any, inputs: Any = None, target: str = "the factory") -> MlxTwin:
     """The twin that a factory made, a module."""
-    return MlxTwin(made, ((), {}) if inputs is None else arguments_of(inputs, _as_mlx))
-
-
-def _as_mlx(array: Any) -> mx.array:
-    if isinstance(array, mx.array):
-        return array
-    values = to_numpy(array)
-    is_wide = values.dtype == np.float64  # which GPUs lack
-    return from_numpy(values, mx.float32 if is_wide else getattr(mx, values.dtype.name))
+    return MlxTwin(made, ((), {}) if inputs is None else arguments_of(inputs, as_mlx))

@@ -18,7 +18,8 @@ from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Shape
 from portinit.probes.measured import ProbedLayer, ProbedParameter
 from portinit.probes.moments import Histogram, Moments
-from portinit.probes.probing import cotangent, labels, law_of
+from portinit.probes.probing import cotangent, law_of
+from portinit.probes.recording import labels
 from portinit.probes.result import Probe
 from portinit.sampling.distributions import Distribution
 from portinit_torch import bind, initialize
@@ -38,7 +39,7 @@ def probe(
 ) -> Probe:
     """See :func:`portinit.probe`."""
     if variables is not None or names is not None:
-        raise ValueError("variables and names are for Flax, got a torch.nn.Module with them")
+        raise ValueError("variables and names are not for PyTorch, got a torch.nn.Module with them")
     if key is not None and recipe is None:
         raise ValueError("a key must come with a recipe that draws with it, got a key alone")
     bound = None if recipe is None else bind(model, recipe)
@@ -103,7 +104,7 @@ class HookRecorder:
 
     def layers(self) -> Iterator[ProbedLayer]:
         """The records, in the order of calls."""
-        names = labels(name for name, _, _, _ in self.calls)
+        names = labels([name for name, _, _, _ in self.calls])
         for place, (name, (_, kind, shape, output)) in enumerate(
             zip(names, self.calls, strict=True)
         ):

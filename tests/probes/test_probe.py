@@ -490,10 +490,10 @@ def test_the_json_is_json():
 @pytest.mark.parametrize(
     ("model", "given", "error", "message"),
     [
-        (object(), {}, TypeError, "must be a torch.nn.Module"),
+        (object(), {}, TypeError, "must be of PyTorch, Flax, Keras"),
         (nn.Linear(8, 8), {"limit": 1.0}, ValueError, "above 1, got 1.0"),
         (nn.Linear(8, 8), {"key": KEY}, ValueError, "must come with a recipe"),
-        (nn.Linear(8, 8), {"variables": {}}, ValueError, "are for Flax"),
+        (nn.Linear(8, 8), {"variables": {}}, ValueError, "are not for PyTorch"),
         (nn.Linear(8, 8), {"recipe": portinit.Recipe([])}, portinit.RecipeError, "no rule"),
         (linen.Dense(8), {}, ValueError, "needs variables, or a key"),
         (linen.Dense(8), {"variables": {}, "key": KEY}, ValueError, "either variables or a key"),

@@ -1,9 +1,14 @@
 """portinit report: what the page holds, and that it stands alone."""
 
+import importlib
+import math
+import random
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import keras
+import mlx.core
 import numpy as np
 import pytest
 import torch
@@ -17,6 +22,7 @@ from portinit.probes.measured import ProbedParameter
 from portinit.probes.moments import Histogram, Moments
 from portinit.report import page, study
 from portinit.report.figures import _density, histogram, stds_by_layer
+from portinit.report.seeding import seeded
 from portinit.sampling.distributions import Normal, Uniform
 from portinit.sampling.truncated_normal import TruncatedNormal
 
@@ -338,3 +344,63 @@ def test_wrong_arguments_are_refused(arguments, message, tmp_path, monkeypatch):
     assert result.exit_code != 0
     assert message in result.output
     assert not [*Path(tmp_path).iterdir()]
+
+
+# Other frameworks
+
+OTHERS = {
+    "equinox": ("Equinox", "the defaults of Equinox's layers, where they fit", ("conv/weight",)),
+    "haiku": ("Haiku", "unknown: Haiku does not say it", ()),
+    "mlx": ("MLX", "the defaults of MLX's layers, where they fit", ("conv/weight",)),
+}
+
+
+@pytest.mark.parametrize("framework", OTHERS)
+def test_models_of_other_frameworks_have_a_page(framework, tmp_path):
+    target = f"tests.cli.twins.patches_{framework}:make_model"
+    called, promise, laws = OTHERS[framework]
+    out = tmp_path / "report.html"
+    done = CliRunner().invoke(command_line, ["report", target, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    text = " ".join(out.read_text("utf-8").split())
+    assert f"<span>{called}</span>" in text
+    assert promise.replace("'", "&#39;") in text
+    module = importlib.import_module(f"tests.cli.twins.patches_{framework}")
+    found = study(module.make_model, module.example_input(), title="", against=["unit"])
+    own, unit = (column.found for column in found.columns)
+    known = {p.name: p.law for p in own.parameters if p.law is not None}
+    assert {name: laws_width(known[name]) for name in laws} == {
+        name: pytest.approx(2 / math.sqrt(27)) for name in laws
+    }
+    assert bool(known) == bool(laws)
+    kernels = [p for p in unit.parameters if p.name in ("conv/weight", "conv/w")]
+    assert [p.expected_std for p in kernels] == [1.0]
+
+
+def laws_width(law):
+    return law.b - law.a
+
+
+def test_a_keras_model_has_a_page():
+    def make():
+        layers = [keras.layers.Dense(64, "relu"), keras.layers.Dense(64)]
+        return keras.Sequential([keras.Input((32,)), *layers])
+
+    found, again = (study(make, INPUTS, title="", against=["unit"], seed=s) for s in (3, 3))
+    assert found.framework == "Keras"
+    law = {p.name: p.law for p in found.own.parameters}["dense/kernel"]
+    assert law.b == pytest.approx(math.sqrt(6 / (32 + 64)))
+    assert [p.values for p in found.own.parameters] == [p.values for p in again.own.parameters]
+
+
+def test_generators_are_as_they_were():
+    mlx.core.random.seed(9)
+    states = random.getstate(), torch.get_rng_state(), np.asarray(mlx.core.random.state[0]).tolist()
+    with seeded(5):
+        drawn = random.random(), torch.rand(1), mlx.core.random.normal((1,)).item()
+    with seeded(5):
+        again = random.random(), torch.rand(1), mlx.core.random.normal((1,)).item()
+    assert drawn == again
+    assert random.getstate() == states[0]
+    assert torch.equal(torch.get_rng_state(), states[1])
+    assert np.asarray(mlx.core.random.state[0]).tolist() == states[2]

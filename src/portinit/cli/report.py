@@ -34,10 +34,10 @@ _AGAINST = ("kaiming", "xavier")
 @click.option(
     "--names",
     metavar="FILE",
-    help="For Flax: a JSON table from paths to PyTorch names, or to [name, layout].",
+    help="Not for PyTorch: a JSON table from paths to PyTorch names, or to [name, layout].",
 )
 @click.option("--seed", type=SEED, default=0, show_default=True,
-              help="The seed of keys and of torch.manual_seed.")  # fmt: skip
+              help="The seed of keys and of the frameworks' generators.")  # fmt: skip
 def report(
     factory: str,
     out: Path,
@@ -47,9 +47,10 @@ def report(
     names: str | None,
     seed: int,
 ) -> None:
-    """Show how a PyTorch or Flax model starts, as one HTML page.
+    """Show how a model starts, as one HTML page.
 
-    FACTORY is module:function or file.py:function. The page has a histogram of every parameter
+    FACTORY is module:function or file.py:function, and makes a model of PyTorch, Flax, Keras,
+    Equinox, Haiku or MLX. The page has a histogram of every parameter
     against the density that its initializer gives, and the std of activations and gradients
     layer by layer, under the model's own initialisation and under others. Layers where a signal
     explodes, vanishes or turns NaN are named. The example input is what the factory's module gives

@@ -15,12 +15,13 @@ class ProbedLayer:
     """One call of a layer.
 
     Attributes:
-        name: the module's name, or path in Flax; ``#2`` for its second call.
-        kind: the module's class; in Flax with the method, where it is not ``__call__``.
+        name: the module's name in PyTorch, or else its path; ``#2`` for its second call.
+        kind: the module's class; in Flax and Haiku with the method, where it is not ``__call__``.
         shape: the shape of its output; of several outputs, of the first.
         output: the moments of its output.
         gradient: the moments of the loss's gradient with respect to that output. Where the output
-            has no way to the loss it is none in PyTorch, and 0 in Flax.
+            has no way to the loss it is none in PyTorch, and 0 in libraries on JAX and in MLX.
+            Keras on NumPy has no gradients.
     """
 
     name: str
@@ -45,7 +46,7 @@ class ProbedParameter:
     """One parameter.
 
     Attributes:
-        name: its name, or path in Flax.
+        name: its name in PyTorch, or else its path.
         shape: its shape, as its framework holds it.
         values: the moments of its values.
         gradient: the moments of the loss's gradient; none as a layer's.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,13 @@ from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Shape
 from portinit.initializers.base import Initializer, distribution
 from portinit.initializers.basic import normal
+from portinit.probes.frameworks import ADAPTERS, framework_of
 from portinit.probes.result import Probe
 from portinit.probes.verdicts import LIMIT
 from portinit.random.keys import key as make_key
 from portinit.recipes.recipe import Recipe
 from portinit.sampling.distributions import Distribution
 
-_ADAPTERS = {"torch": "portinit_torch.probing", "flax": "portinit_flax.probing"}
 _COTANGENTS = make_key(0).fold_in("portinit.probe")
 
 
@@ -53,16 +53,19 @@ def probe(
     hooks and modes are what they were, and so is the state of random number generators.
 
     Args:
-        model: a ``torch.nn.Module``, an ``nnx.Module``, or a linen module.
+        model: a ``torch.nn.Module``; an ``nnx.Module`` or a linen module; a ``keras.Layer``, built
+            or not; a pytree of Equinox's modules, alone or in a pair with its State; what
+            ``hk.transform`` or ``hk.transform_with_state`` gives; or an ``mlx.nn.Module``.
         inputs: an array; a tuple of positional arguments; or a mapping of keyword arguments. NumPy
-            arrays become the framework's.
-        variables: a linen module's variables; by default a recipe's or, without one, its own
+            arrays become the framework's. An Equinox model that takes one example is run on each.
+        variables: of models that do not hold them: a linen module's variables, Haiku's params or
+            the pair of params and state; by default a recipe's or, without one, the model's own
             initializers', with ``key``.
         recipe: what the parameters are drawn from. With a ``key``, a copy of the model is filled
             with the recipe's values and probed; without one, the model's own values are measured
             against what the recipe promises.
-        key: a :class:`portinit.Key`; a JAX key too, for Flax.
-        names: as for ``portinit_flax.initialize``.
+        key: a :class:`portinit.Key`; a JAX key too, for libraries on JAX.
+        names: as for the ``initialize`` of the framework's adapter; not for PyTorch.
         loss: a function of the model's output that returns a scalar, in the framework's arrays.
         limit: a signal is exploding beyond this many times the std it starts with, and vanishing
             below its inverse. 10^6 is near where float16 ends, and where plain gradient descent
@@ -73,7 +76,7 @@ def probe(
         name the first layer where a signal explodes, vanishes, or turns inf or NaN.
 
     Raises:
-        TypeError: the model is of neither framework.
+        TypeError: the model is of no framework that portinit knows.
         ValueError: the arguments do not go together, or the limit is not above 1.
         portinit.RecipeError: listing every parameter that does not fit the recipe.
 
@@ -90,36 +93,23 @@ def probe(
     """
     if not limit > 1:
         raise ValueError(f"limit must be above 1, got {limit}")
-    adapter = importlib.import_module(_ADAPTERS[framework_of(model)])
+    framework = framework_of(model)
+    if framework is None:
+        raise TypeError(
+            "a model must be of PyTorch, Flax, Keras, Equinox, Haiku or MLX: a torch.nn.Module, an "
+            "nnx or linen module, a keras.Layer, an eqx.Module, what hk.transform gives, or an "
+            f"mlx.nn.Module; got {type(model).__name__}"
+        )
+    adapter = importlib.import_module(f"{ADAPTERS[framework]}.probing")
     given = {"variables": variables, "names": names, "loss": loss, "limit": limit}
     found: Probe = adapter.probe(model, inputs, recipe=recipe, key=key, **given)
     return found
-
-
-def framework_of(model: Any) -> str:
-    """The framework of a model, ``"torch"`` or ``"flax"``: a base class of its tells."""
-    for base in type(model).__mro__:
-        root = base.__module__.partition(".")[0]
-        if root in _ADAPTERS:
-            return root
-    raise TypeError(
-        "a model must be a torch.nn.Module, an nnx.Module or a linen module, "
-        f"got {type(model).__name__}"
-    )
 
 
 def cotangent(place: int, shape: Shape) -> np.ndarray[Any, Any]:
     """The weights of one of the model's outputs in the default loss: N(0, 1), float32."""
     drawn: np.ndarray[Any, Any] = normal()(_COTANGENTS.fold_in(place), shape, layout="torch")
     return drawn
-
-
-def labels(names: Iterable[str]) -> Iterator[str]:
-    """The names of calls in their order, told apart: ``head``, ``head#2``."""
-    seen: dict[str, int] = {}
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        yield name if seen[name] == 1 else f"{name}#{seen[name]}"
 
 
 def law_of(initializer: Initializer, grid: Grid, dtype: Any) -> Distribution | None:

@@ -19,10 +19,10 @@ class Probe:
     """The result of :func:`portinit.probe`; prints as a table.
 
     Attributes:
-        framework: ``"torch"`` or ``"flax"``.
+        framework: ``"torch"``, ``"flax"``, ``"keras"``, ``"equinox"``, ``"haiku"`` or ``"mlx"``.
         layers: the calls of layers, in their order.
         parameters: the parameters, in the order of the layers.
-        unseen: layers that were called inside a transformation (``scan``, ``remat``, ``jit``),
+        unseen: layers that were called inside a transformation (``scan``, ``vmap``, ``jit``),
             where a probe does not reach; what they are part of is seen.
         limit: how many times a signal may grow or shrink before it is a problem.
     """

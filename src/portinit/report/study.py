@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import importlib
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from portinit.probes.inputs import arguments_of, inference_flags
+from portinit.initializers.basic import uniform
+from portinit.initializers.jax_schemes import glorot_uniform
+from portinit.probes.frameworks import ADAPTERS, CALLED, framework_of
+from portinit.probes.inputs import arguments_of
 from portinit.probes.measured import ProbedParameter
-from portinit.probes.probing import framework_of, probe
+from portinit.probes.probing import probe
 from portinit.probes.result import Probe
 from portinit.random.keys import key as make_key
 from portinit.recipes import flax_defaults, torch_defaults
 from portinit.recipes.display import in_shape, in_words
 from portinit.recipes.recipe import Recipe
-from portinit.recipes.rule import RecipeError
+from portinit.recipes.rule import RecipeError, Rule
 from portinit.report.schemes import SCHEMES, scheme_recipe
+from portinit.report.seeding import seeded
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Study:
 
     Attributes:
         title: what the model is called.
-        framework: ``"PyTorch"`` or ``"Flax"``.
-        seed: of the keys, and of ``torch.manual_seed`` for a PyTorch model's own values.
+        framework: its name, such as ``"PyTorch"``.
+        seed: of the keys, and of the generators that a model's own values come from.
         own: the probe of the first column.
         columns: the model's own initialisation, then the others.
         promise: where the expected densities come from, in words.
@@ -68,23 +70,23 @@ def study(
     """Probe a model under its own initialisation and under alternatives.
 
     Args:
-        factory: makes the model: a ``torch.nn.Module``, an ``nnx.Module`` or a linen module.
+        factory: makes the model, as for :func:`portinit.probe`.
         inputs: as for :func:`portinit.probe`.
         title: what to call the model.
         recipe: a name and a recipe, in the place of the model's own initialisation.
         against: the alternatives: names of :data:`portinit.report.schemes.SCHEMES`, or a mapping
             from names to recipes, none for the scheme of that name.
-        seed: 0 <= seed < 2**64; of the keys, and of PyTorch's own generator.
-        names: as for ``portinit_flax.initialize``.
+        seed: 0 <= seed < 2**64; of the keys, and of the frameworks' own generators.
+        names: as for :func:`portinit.probe`.
 
     Raises:
         portinit.RecipeError: the recipe does not fit the model. An alternative that does not fit
             is part of the result, with the reason.
     """
-    with _torch_seeded(seed):
+    with seeded(seed):
         model = factory()
     framework = framework_of(model)
-    start = _own_torch(factory, model) if framework == "torch" else _own_flax(model)
+    start = _own_torch(factory, model) if framework == "torch" else _own(framework, model)
     others = against if isinstance(against, Mapping) else dict.fromkeys(against)
 
     def filled(chosen: Recipe) -> Probe:
@@ -98,7 +100,7 @@ def study(
         first = Column(recipe[0], "the recipe", filled(recipe[1]))
     assert first.found is not None
     columns = [first, *(_column(name, other, start.base, filled) for name, other in others.items())]
-    called = {"torch": "PyTorch", "flax": "Flax"}[framework]
+    called = CALLED.get(framework or "", "")
     promise = start.promise if recipe is None else f"the recipe {recipe[0]}"
     return Study(title, called, seed, first.found, tuple(columns), promise, _in_words(inputs))
 
@@ -113,20 +115,8 @@ def _column(
         return Column(name, text, None, str(error))
 
 
-@contextmanager
-def _torch_seeded(seed: int) -> Iterator[None]:
-    """PyTorch's generators at a seed, and afterwards as they were; nothing if it is not loaded."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
-
-
 @dataclass(frozen=True)
-class _Own:
+class _OwnModel:
     """A model as its constructor makes it.
 
     Attributes:
@@ -144,7 +134,7 @@ class _Own:
 
     def probed(self, inputs: Any, seed: int, names: Any) -> Probe:
         """The model's own values, measured against what they are said to be drawn from."""
-        given = {"variables": _linen_variables(self.model, inputs, seed), "names": names}
+        given = {"variables": _own_variables(self.model, inputs, seed), "names": names}
         if self.laws is None:
             return probe(self.model, inputs, **given)
         try:
@@ -164,7 +154,7 @@ def _if_it_fits(parameter: ProbedParameter) -> ProbedParameter:
     return replace(parameter, law=None, initializer=None)
 
 
-def _own_torch(factory: Callable[[], Any], model: Any) -> _Own:
+def _own_torch(factory: Callable[[], Any], model: Any) -> _OwnModel:
     adapter = importlib.import_module("portinit_torch")
     try:
         with warnings.catch_warnings():
@@ -173,25 +163,44 @@ def _own_torch(factory: Callable[[], Any], model: Any) -> _Own:
     except Exception as error:  # a constructor may do anything; the page says what went wrong
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         promise = f"unknown: the constructor cannot be traced ({reason})"
-        return _Own(model, None, False, promise, torch_defaults())
-    return _Own(model, traced, False, "a trace of the model's constructor", traced)
+        return _OwnModel(model, None, False, promise, torch_defaults())
+    return _OwnModel(model, traced, False, "a trace of the model's constructor", traced)
 
 
-def _own_flax(model: Any) -> _Own:
-    """Flax does not say what its parameters are drawn from; its layers' defaults are likely."""
-    defaults = flax_defaults()
-    return _Own(model, defaults, True, "Flax's defaults, where they fit", defaults)
+def _own(framework: str | None, model: Any) -> _OwnModel:
+    """Other frameworks do not say what they draw from; their layers' defaults are likely."""
+    if framework not in _DEFAULTS:
+        called = CALLED.get(framework or "", "the framework")
+        return _OwnModel(model, None, False, f"unknown: {called} does not say it", flax_defaults())
+    defaults = _DEFAULTS[framework]()
+    promise = f"the defaults of {CALLED[framework]}'s layers, where they fit"
+    return _OwnModel(model, defaults, True, promise, defaults)
 
 
-def _linen_variables(model: Any, inputs: Any, seed: int) -> Any:
-    """The variables that a linen module draws by itself; none for models that hold their values."""
-    if framework_of(model) == "torch" or not hasattr(model, "apply"):
+def _keras_defaults() -> Recipe:
+    kernels = [
+        Rule("*weight*", glorot_uniform(), kind=kind)
+        for kind in ("linear", "conv", "conv_transpose")
+    ]
+    return Recipe([Rule("*", uniform(-0.05, 0.05), kind="embedding"), *kernels]) + flax_defaults()
+
+
+_DEFAULTS: dict[str, Callable[[], Recipe]] = {
+    "flax": flax_defaults,
+    "keras": _keras_defaults,
+    "equinox": torch_defaults,
+    "mlx": torch_defaults,
+}
+"""What layers draw by themselves. Equinox and MLX draw most kernels and biases as PyTorch does."""
+
+
+def _own_variables(model: Any, inputs: Any, seed: int) -> Any:
+    """The variables that a model draws by itself; None for models that hold their values."""
+    framework = framework_of(model)
+    if framework not in ("flax", "haiku"):
         return None
-    jax = importlib.import_module("jax")
-    jax_arguments = importlib.import_module("portinit_jax.inputs").jax_arguments
-    arguments, keywords = jax_arguments(inputs)
-    flags = inference_flags(model.__call__, (arguments, keywords), required=True)
-    return model.init(jax.random.key(seed), *arguments, **keywords, **flags)
+    adapter = importlib.import_module(f"{ADAPTERS[framework]}.probing")
+    return adapter.own_variables(model, inputs, make_key(seed))
 
 
 def _in_words(inputs: Any) -> str:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from portinit.probes.frameworks import ADAPTERS, framework_of
 from portinit.random.keys import Key
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
@@ -60,34 +61,18 @@ class TwinModel(Protocol):
         """The same model, to be filled without a change of this one."""
 
 
-_ADAPTERS = {
-    "flax": "portinit_flax",
-    "keras": "portinit_keras",
-    "equinox": "portinit_equinox",
-    "haiku": "portinit_haiku",
-    "mlx": "portinit_mlx",
-}
-"""The adapters of frameworks that have models, by the top-level module of their classes."""
+_MADE_ABSTRACT = ("flax", "torch")
+"""What Flax's adapter makes without data, or names where it is no twin."""
 
 
 def made_by(factory: Callable[[], Any]) -> Any:
     """What a factory makes: a Flax module without data, where nothing but Flax is loaded."""
-    others = [name for name in _ADAPTERS if name != "flax" and name in sys.modules]
+    others = [name for name in ADAPTERS if name not in _MADE_ABSTRACT and name in sys.modules]
     if others:
         made = factory()
         if framework_of(made) in others:
             return made
     return importlib.import_module("portinit_flax.forward").made_abstract(factory)
-
-
-def framework_of(made: Any) -> str | None:
-    """The framework of a model by a class that its own comes from; None if none is known."""
-    model = made[0] if type(made) is tuple and made else made  # Equinox's, with its State
-    for base in type(model).__mro__:
-        root = base.__module__.partition(".")[0]
-        if root in _ADAPTERS:
-            return root
-    return None
 
 
 def twin_of(made: Any, inputs: Any = None, target: str = "the factory") -> TwinModel:
@@ -102,6 +87,7 @@ def twin_of(made: Any, inputs: Any = None, target: str = "the factory") -> TwinM
     Raises:
         portinit.RecipeError: the adapter cannot make a twin of it.
     """
-    adapter = _ADAPTERS[framework_of(made) or "flax"]
+    framework = framework_of(made)
+    adapter = ADAPTERS["flax" if framework in (None, "torch") else framework]
     twin: TwinModel = importlib.import_module(f"{adapter}.twin").twin(made, inputs, target)
     return twin
