@@ -10,6 +10,8 @@ import equinox as eqx
 import jax
 
 from portinit import Key, Recipe
+from portinit.checkpoints.planned import planned_tensors
+from portinit.checkpoints.tensors import TensorSpec
 from portinit.probes.inputs import Arguments, is_array
 from portinit.probes.outputs import output_leaves
 from portinit.recipes.matching import plans
@@ -73,6 +75,10 @@ class EquinoxTwin:
     def paths(self, filled: Any) -> dict[str, Any]:
         arrays = EquinoxArrays.of(filled)
         return {leaf.label: arrays.values[leaf.position] for leaf in arrays.tree.leaves.values()}
+
+    def tensors(self, recipe: Recipe, dtype: Any, request: MatchRequest) -> list[TensorSpec]:
+        plans = self.plans(recipe, request)
+        return planned_tensors(plans, self.adapter, lambda leaf: leaf.array, dtype)
 
     def copied(self) -> Self:
         return self  # filling it makes another

@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Self
 from flax import nnx
 
 from portinit import Key, Recipe
+from portinit.checkpoints.tensors import TensorSpec
 from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.uses import Uses
+from portinit_flax.checkpoints import tensors_of
 from portinit_flax.forward import FlaxForward, FlaxModel, flax_model
 from portinit_flax.initialize import PreparedModel
 from portinit_flax.matching import FlaxTree, leaf_plans
@@ -49,6 +51,9 @@ class FlaxTwin:
     def paths(self, filled: Any) -> dict[str, Any]:
         found, arrays, _ = leaves(tree_of(filled))
         return {leaf.label: arrays[leaf.position] for leaf in found}
+
+    def tensors(self, recipe: Recipe, dtype: Any, request: MatchRequest) -> list[TensorSpec]:
+        return tensors_of(self.model.empty, recipe, dtype, request)
 
     def copied(self) -> Self:
         if not isinstance(self.model.empty, nnx.Module):

@@ -14,6 +14,8 @@ import haiku as hk
 import jax
 
 from portinit import Key, Recipe, RecipeError
+from portinit.checkpoints.planned import planned_tensors
+from portinit.checkpoints.tensors import TensorSpec
 from portinit.probes.inputs import Arguments, inference_flags
 from portinit.probes.outputs import output_leaves
 from portinit.recipes.matching import plans
@@ -67,6 +69,15 @@ class HaikuTwin:
     def paths(self, filled: Any) -> dict[str, Any]:
         arrays = HaikuArrays.of(filled)
         return dict(zip(arrays.paths, arrays.values, strict=True))
+
+    def tensors(self, recipe: Recipe, dtype: Any, request: MatchRequest) -> list[TensorSpec]:
+        paths = HaikuArrays.of(self.empty).paths
+        return planned_tensors(
+            self.plans(recipe, request),
+            self.adapter,
+            lambda leaf: tuple(paths[leaf.position].rsplit("/", 1)),
+            dtype,
+        )
 
     def copied(self) -> Self:
         return self  # filling it makes other dicts

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from portinit import Key, Recipe, RecipeError
+from portinit.checkpoints.planned import planned_tensors
+from portinit.checkpoints.tensors import TensorSpec
 from portinit.probes.inputs import Arguments, arguments_of
 from portinit.probes.outputs import output_leaves
 from portinit.recipes.matching import plans
@@ -62,6 +64,10 @@ class KerasTwin:
         held = Variables.of(filled)
         leaves = held.tree.leaves.values()
         return {leaf.label: to_array(held.variables[leaf.position]) for leaf in leaves}
+
+    def tensors(self, recipe: Recipe, dtype: Any, request: MatchRequest) -> list[TensorSpec]:
+        plans = self.plans(recipe, request)
+        return planned_tensors(plans, self.adapter, lambda leaf: leaf.array, dtype)
 
     def copied(self) -> Self:
         return replace(self, dry=True)

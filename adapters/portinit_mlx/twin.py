@@ -11,6 +11,8 @@ from mlx.utils import tree_unflatten
 
 from portinit import Key, Recipe
 from portinit.arrays.convert import to_numpy
+from portinit.checkpoints.planned import planned_tensors
+from portinit.checkpoints.tensors import TensorSpec
 from portinit.probes.inputs import Arguments, arguments_of
 from portinit.probes.outputs import output_leaves
 from portinit.recipes.matching import plans
@@ -58,6 +60,10 @@ class MlxTwin:
 
     def paths(self, filled: Any) -> dict[str, Any]:
         return {name.replace(".", "/"): to_numpy(array) for name, array in flat_arrays(filled)}
+
+    def tensors(self, recipe: Recipe, dtype: Any, request: MatchRequest) -> list[TensorSpec]:
+        plans = self.plans(recipe, request)
+        return planned_tensors(plans, self.adapter, lambda leaf: leaf.array, dtype)
 
     def copied(self) -> Self:
         return replace(self, dry=True)

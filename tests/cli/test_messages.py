@@ -193,7 +193,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "a factory of no model": (
         ("show", "ours.py:number"),
-        ("ours.py:number must return a torch.nn.Module, got int",),
+        ("ours.py:number must return a torch.nn.Module or a model of Flax, Keras", "got int"),
     ),
     "a stack without an axis": (
         (*PORT, "--stacked", "layers=x"),

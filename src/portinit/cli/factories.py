@@ -19,6 +19,12 @@ from portinit.recipes.rule import RecipeError
 
 FACTORY = "module:function or file.py:function"
 
+INPUT = click.option(
+    "--input", "--twin-input", "--flax-input", "inputs", metavar="FACTORY",
+    help="Factory of the example input, for models that have no parameters before they see one.",
+)  # fmt: skip
+"""The option of commands on one model; ``port`` has one for each side."""
+
 
 def load(target: str) -> tuple[Callable[[], Any], ModuleType]:
     """The callable that ``module:attribute`` or ``file.py:attribute`` names, and its module."""

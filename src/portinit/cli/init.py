@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,11 +16,14 @@ from portinit import Recipe, RecipeError, checkpoints, key
 from portinit.arrays.dtypes import FORMATS as DTYPES
 from portinit.checkpoints.write import FORMATS, parse_size
 from portinit.cli.app import CONSOLE, portinit
-from portinit.cli.factories import example_input, load, load_names
+from portinit.cli.factories import INPUT, example_input, load, load_names
 from portinit.cli.models import SEED, axes
 from portinit.cli.named_recipes import load_recipe
-from portinit.cli.user_code import running
+from portinit.cli.twins import torch_or_twin
+from portinit.probes.frameworks import framework_of
+from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.tables import Names
+from portinit.testing.twins import TwinModel
 
 
 def _size(context: click.Context, option: click.Parameter, value: str) -> int:
@@ -38,7 +40,9 @@ def _size(context: click.Context, option: click.Parameter, value: str) -> int:
 @click.option(
     "--seed", type=SEED, default=0, show_default=True, help="The seed of the key, or of a replay."
 )
-@click.option("--model", help="module:factory of a PyTorch or Flax model; run without data.")
+@click.option("--model", help=(
+    "module:factory of a model of PyTorch, Flax, Keras, Equinox, Haiku or MLX; one of PyTorch or "
+    "Flax is made without data."))  # fmt: skip
 @click.option("--dtype", type=click.Choice([*DTYPES]), metavar="DTYPE", help=(
     "Of floating tensors: the model's or the trace's own, or else float32."))  # fmt: skip
 @click.option("--shard-size", default="500MB", show_default=True, callback=_size, help=(
@@ -50,13 +54,13 @@ def _size(context: click.Context, option: click.Parameter, value: str) -> int:
 @click.option(
     "--names",
     metavar="FILE",
-    help="For Flax: a JSON table from paths to PyTorch names, or to [name, layout].",
+    help="Not for PyTorch: a JSON table from paths to PyTorch names, or to [name, layout].",
 )
 @click.option("--stacked", multiple=True, metavar="PATH=AXIS", callback=axes, help=(
-    "For Flax: a path whose arrays hold all layers, and the axis of the layers."))  # fmt: skip
+    "Not for PyTorch: a path whose arrays hold all layers, and the layers' axis."))  # fmt: skip
 @click.option("--ignore", multiple=True, metavar="PATTERN", help=(
-    "For Flax: PyTorch names that the model need not have, such as pooler.*"))  # fmt: skip
-@click.option("--flax-input", help="Factory of a linen module's example input.")
+    "Not for PyTorch: its names that the model need not have, such as pooler.*"))  # fmt: skip
+@INPUT
 @click.option("--overwrite", is_flag=True, help="Remove another checkpoint from the folder.")
 def init(
     recipe: str,
@@ -68,7 +72,7 @@ def init(
     names: str | None,
     stacked: dict[str, int] | None,
     ignore: tuple[str, ...],
-    flax_input: str | None,
+    inputs: str | None,
     **options: Any,
 ) -> None:
     """Write a model's initial weights to disk, in little memory.
@@ -80,7 +84,7 @@ def init(
     try:
         chosen = load_recipe(recipe)
         table = load_names(names).with_more(ignore, stacked)
-        tensors, metadata = _tensors(chosen, model, dtype, table, flax_input)
+        tensors, metadata = _tensors(chosen, model, dtype, table, inputs)
         source = checkpoints.Replay(chosen, seed) if replay else key(seed)
         with _bar() as progress:
             checkpoints.write(tensors, source, out, metadata=metadata, progress=progress, **options)
@@ -91,7 +95,7 @@ def init(
 
 
 def _tensors(
-    recipe: Recipe, model: str | None, dtype: str | None, names: Names, flax_input: str | None
+    recipe: Recipe, model: str | None, dtype: str | None, names: Names, inputs: str | None
 ) -> tuple[list[checkpoints.TensorSpec], dict[str, str]]:
     """The values to write, and the text for the files' headers."""
     if model is None:
@@ -103,36 +107,13 @@ def _tensors(
             )
         return checkpoints.checkpoint_tensors(recipe, dtype), {"format": "pt"}
     factory, module = load(model)
-    with running(model):
-        built = _without_data(factory)
-    if _is_torch(built):
+    made = torch_or_twin(factory, model, lambda: example_input(module, inputs), empty=True)
+    if framework_of(made) == "torch":
         adapter = importlib.import_module("portinit_torch")
-        return adapter.checkpoint_tensors(built, recipe, dtype), {"format": "pt"}
-    if sys.modules.get("flax") is None:
-        raise click.ClickException(
-            f"{model} must return a torch.nn.Module or a Flax module, got {type(built).__name__}"
-        )
-    from portinit.cli.flax_models import flax_model  # jax: seconds to import
-
-    tree = flax_model(factory, model, example_input(module, flax_input)).empty
-    adapter = importlib.import_module("portinit_flax")
-    return adapter.checkpoint_tensors(tree, recipe, dtype, names), {"format": "flax"}
-
-
-def _is_torch(model: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(model, torch.nn.Module)
-
-
-def _without_data(factory: Callable[[], Any]) -> Any:
-    """The model that a factory of either framework makes, its arrays without data."""
-    made: list[Any] = []
-    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
-    with torch.device("meta") if torch else contextlib.nullcontext():
-        if jax is None:
-            return factory()
-        jax.eval_shape(lambda: made.append(factory()))
-    return made[0]
+        return adapter.checkpoint_tensors(made, recipe, dtype), {"format": "pt"}
+    twin: TwinModel = made
+    specs = twin.tensors(recipe, dtype, MatchRequest.of(names))
+    return specs, {"format": twin.framework.lower()}
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from portinit import Recipe
+from portinit.probes.probing import law_of
 from portinit.recipes.display import in_shape, rounded, table_of
 from portinit.recipes.matching.result import LayoutEvidence
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from portinit.cli.porting import ParameterRow, Port
+    from portinit.recipes.matching.plans import LeafPlan
     from portinit.recipes.matching.result import Matching, Pair
 
 
@@ -124,6 +126,18 @@ def why(pair: Pair) -> str:
 def print_recipe(console: Console, title: str, recipe: Recipe) -> None:
     """The rules of a recipe; of one model's, with the standard deviations they promise."""
     print_rows(console, title, *table_of(recipe.rules))
+
+
+def print_plans(console: Console, title: str, plans: Sequence[LeafPlan]) -> None:
+    """What a recipe gives each array of a model, or each layer of a stack."""
+    rows = []
+    for plan in plans:
+        initializer, leaf = plan.rule.initializer, plan.leaf
+        law = law_of(initializer, plan.grid, leaf.dtype)
+        name = "" if plan.is_extra else str(plan.parameter)
+        std = f"{law.std:.4g}" if law is not None and law.std else ""
+        rows.append([leaf.label, name, in_shape(leaf.shape), rounded(str(initializer)), std])
+    print_rows(console, title, ["array", "PyTorch", "shape", "initializer", "std"], rows)
 
 
 def print_rows(console: Console, title: str, headings: list[str], rows: list[list[str]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import torch
 
+from portinit.probes.frameworks import framework_of
 from portinit.probes.inputs import Arguments
 
 
@@ -17,13 +18,14 @@ def torch_model(factory: Callable[[], Any], target: str, twin: str = "") -> torc
     Args:
         factory: makes the module.
         target: how the user named it.
-        twin: how the user named the Flax factory, where there is one.
+        twin: how the user named the twin's factory, where there is one.
     """
     model = factory()
-    if isinstance(model, torch.nn.Module):
+    framework = framework_of(model)
+    if isinstance(model, torch.nn.Module) and framework == "torch":
         return model
     kind = type(model).__name__
-    if any(base.__module__.startswith("flax") for base in type(model).__mro__):
+    if framework in _MADE:
         if twin:
             cure = f"the PyTorch factory comes first: portinit port {twin} {target}"
         else:
@@ -31,9 +33,19 @@ def torch_model(factory: Callable[[], Any], target: str, twin: str = "") -> torc
                 f"portinit port net_torch.py:make {target} fills it as its PyTorch twin is filled"
             )
         raise click.ClickException(
-            f"{target} must return a torch.nn.Module, got {kind}, a Flax module; {cure}"
+            f"{target} must return a torch.nn.Module, got {kind}, {_MADE[framework]}; {cure}"
         )
     raise click.ClickException(f"{target} must return a torch.nn.Module, got {kind}")
+
+
+_MADE = {
+    "flax": "a Flax module",
+    "keras": "a Keras model",
+    "equinox": "an Equinox model",
+    "haiku": "a function of Haiku",
+    "mlx": "an MLX module",
+}
+"""Models of other frameworks in messages."""
 
 
 def torch_forward(model: torch.nn.Module, arguments: Arguments) -> Any:

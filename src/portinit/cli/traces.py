@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import click
 from portinit import Recipe, RecipeError
 from portinit.cli.app import CONSOLE, portinit
 from portinit.cli.code import as_code
-from portinit.cli.factories import load
+from portinit.cli.factories import INPUT, example_input, load, load_names
 from portinit.cli.files import writable, write_atomically, write_tensors
 from portinit.cli.named_recipes import READY_RECIPES, is_recipe, load_recipe
-from portinit.cli.tables import print_recipe
-from portinit.cli.user_code import running, shielded
+from portinit.cli.tables import print_plans, print_recipe
+from portinit.cli.user_code import running
+from portinit.probes.frameworks import framework_of
+from portinit.recipes.matching.plans import LeafPlan
+from portinit.recipes.matching.request import MatchRequest
 
 _AS_CODE = click.option(
     "--as-code", is_flag=True, help="Print the Flax initializers to paste instead of a table."
@@ -29,21 +32,40 @@ _AS_CODE = click.option(
 @click.option("--recipe", default="torch_defaults", show_default=True, help=(
     "For a factory: the recipe to bind to its model, one of " + ", ".join(READY_RECIPES)
     + " or a JSON file."))  # fmt: skip
+@click.option("--names", metavar="FILE", help=(
+    "For a factory that is not PyTorch's: a JSON table from paths to PyTorch names, or to "
+    "[name, layout]."))  # fmt: skip
+@INPUT
 @_AS_CODE
-def show(recipe_or_factory: str, recipe: str, as_code: bool) -> None:
-    """Show a recipe's rules, or what a recipe gives each parameter of a PyTorch model."""
+def show(
+    recipe_or_factory: str, recipe: str, names: str | None, inputs: str | None, as_code: bool
+) -> None:
+    """Show a recipe's rules, or what a recipe gives each parameter of a model."""
     title = recipe_or_factory
     if is_recipe(title):
         _print(title, load_recipe(title), as_code)
         return
-    factory, _ = load(title)
-    chosen = load_recipe(recipe)
-    model = _torch_models().torch_model(shielded(factory, title), title)
+    factory, module = load(title)
+    chosen, table = load_recipe(recipe), load_names(names)
+    twins = importlib.import_module("portinit.cli.twins")
+    said = f"{title} with {recipe}"
     try:
-        bound = importlib.import_module("portinit_torch").bind(model, chosen)
+        model = twins.torch_or_twin(factory, title, lambda: example_input(module, inputs))
+        if framework_of(model) == "torch":
+            _print(said, importlib.import_module("portinit_torch").bind(model, chosen), as_code)
+        else:
+            _print_plans(said, model.plans(chosen, MatchRequest.of(table)), as_code)
     except RecipeError as error:
         raise click.ClickException(str(error)) from error
-    _print(f"{title} with {recipe}", bound, as_code)
+
+
+def _print_plans(title: str, plans: Sequence[LeafPlan], code: bool) -> None:
+    """What each array of a model gets, or the initializers of what it gets."""
+    if code:
+        rules = {plan.rule.name: plan.rule for plan in plans if not plan.is_extra}
+        click.echo(as_code(Recipe([*rules.values()])))
+        return
+    print_plans(CONSOLE, title, plans)
 
 
 @portinit.command()

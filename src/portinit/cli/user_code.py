@@ -14,10 +14,11 @@ from typing import Any
 import click
 
 import portinit
+from portinit.probes.frameworks import ADAPTERS
 
 _CORE = str(Path(portinit.__file__).parent)
-_FRAMEWORKS = {"torch", "jax", "jaxlib", "flax", "numpy"}
-_ADAPTERS = {"portinit_torch", "portinit_jax", "portinit_flax"}
+_FRAMEWORKS = {*ADAPTERS, "jax", "jaxlib", "numpy", "tensorflow"}
+_ADAPTERS = {*ADAPTERS.values(), "portinit_jax"}
 
 
 @contextmanager

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
+from portinit.checkpoints.tensors import TensorSpec
 from portinit.probes.frameworks import ADAPTERS, framework_of
 from portinit.random.keys import Key
 from portinit.recipes.matching.plans import LeafPlan
@@ -57,22 +59,46 @@ class TwinModel(Protocol):
     def paths(self, filled: Any) -> dict[str, Any]:
         """The arrays of the filled model by path, to be written to a file."""
 
+    def tensors(self, recipe: Recipe, dtype: Any, request: MatchRequest) -> list[TensorSpec]:
+        """The tensors of a checkpoint, with the paths that ``paths`` gives."""
+
     def copied(self) -> TwinModel:
         """The same model, to be filled without a change of this one."""
 
 
-_MADE_ABSTRACT = ("flax", "torch")
-"""What Flax's adapter makes without data, or names where it is no twin."""
+class _KerasIsMadeError(BaseException):
+    """A factory makes a layer of Keras, which must have data; no factory catches it."""
 
 
 def made_by(factory: Callable[[], Any]) -> Any:
-    """What a factory makes: a Flax module without data, where nothing but Flax is loaded."""
-    others = [name for name in ADAPTERS if name not in _MADE_ABSTRACT and name in sys.modules]
-    if others:
-        made = factory()
-        if framework_of(made) in others:
-            return made
-    return importlib.import_module("portinit_flax.forward").made_abstract(factory)
+    """What a factory makes, of any framework: a Flax module without data, where it allows that."""
+    if "flax" not in sys.modules:
+        return factory()
+    made_abstract = importlib.import_module("portinit_flax.forward").made_abstract
+    try:
+        with _stopped_by_keras():
+            return made_abstract(factory)
+    except _KerasIsMadeError:
+        return factory()
+
+
+@contextmanager
+def _stopped_by_keras() -> Iterator[None]:
+    """Stop a factory that makes a layer of Keras: its variables would keep JAX's tracers."""
+    keras: Any = sys.modules.get("keras")
+    if not hasattr(keras, "Layer"):
+        yield
+        return
+    own = keras.Layer.__init__
+
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise _KerasIsMadeError
+
+    keras.Layer.__init__ = stop
+    try:
+        yield
+    finally:
+        keras.Layer.__init__ = own
 
 
 def twin_of(made: Any, inputs: Any = None, target: str = "the factory") -> TwinModel:

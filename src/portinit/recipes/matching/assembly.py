@@ -24,13 +24,19 @@ def host_arrays(plans: Iterable[LeafPlan], key: Key) -> Iterator[tuple[int, _Arr
     Yields:
         Positions and NumPy arrays of the leaves' shapes and dtypes.
     """
+    for position, own in by_position(plans).items():
+        arrays = [part_values(plan, key.fold_in(plan.key_name), np) for plan in own]
+        yield position, assembled(own, arrays, np)
+
+
+def by_position(plans: Iterable[LeafPlan]) -> dict[int, list[LeafPlan]]:
+    """The plans of each array by its position in the tree, those of its parts in their order."""
     parts: dict[int, list[LeafPlan]] = {}
     for plan in plans:
         parts.setdefault(plan.leaf.position, []).append(plan)
-    for position, own in parts.items():
+    for own in parts.values():
         own.sort(key=lambda plan: plan.leaf.layer)
-        arrays = [part_values(plan, key.fold_in(plan.key_name), np) for plan in own]
-        yield position, assembled(own, arrays, np)
+    return parts
 
 
 def part_values(plan: LeafPlan, key: Any, xp: Any) -> Any:
