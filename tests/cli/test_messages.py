@@ -135,7 +135,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "a ready recipe that is misspelt": (
         ("show", "gpt3"),
-        ("one of torch_defaults, flax_defaults, gpt2", "got 'gpt3'; did you mean gpt2?"),
+        ("one of adaln_zero, bert, chrono_lstm", "got 'gpt3'; did you mean gpt2?"),
     ),
     "an argument that is misspelt": (
         ("show", "gpt2:layer=3"),

@@ -12,9 +12,12 @@ import click
 from portinit import Recipe, recipes
 from portinit.cli.factories import FACTORY, did_you_mean
 
-READY_RECIPES = (
-    *("torch_defaults", "flax_defaults", "gpt2", "vit", "resnet"),
-    *("lstm", "chrono_lstm", "gru", "rnn", "irnn"),
+READY_RECIPES = tuple(
+    name
+    for name, function in sorted(vars(recipes).items())
+    if inspect.isfunction(function)
+    and inspect.signature(function).return_annotation == "Recipe"
+    and function is not recipes.mup  # which is made of two recipes
 )
 
 
@@ -75,7 +78,10 @@ def _check_arguments(name: str, function: Any, given: dict[str, Any]) -> None:
         )
 
 
-_EXAMPLES = {"layers": 12, "t_max": 100}
+_EXAMPLES = {
+    **{"layers": 12, "text_layers": 12, "vision_layers": 12, "blocks": 16, "t_max": 100},
+    **{"width": 768, "text_width": 512, "vision_width": 768, "d_model": 512, "d_kv": 64},
+}
 
 
 def _keywords(text: str, arguments: str) -> dict[str, Any]:
