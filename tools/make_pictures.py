@@ -16,33 +16,18 @@ import jax
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 import portinit
 import portinit_torch
 from portinit import Initializer
-from portinit.testing.goodness import scipy_law
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tools.drawing import BLUE, STYLE, heat, histogram
+from tools.scheme_pictures import CURVES, FIGURES
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
-BLUE, ORANGE, GREY = "#3b82c4", "#d9772b", "#767676"
-SIGNED = LinearSegmentedColormap.from_list(
-    "signed", [(ORANGE, 1.0), (GREY, 0.06), (BLUE, 1.0)]
-)  # zero is nearly transparent: it looks the same on any page
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "portinit",
-    "font.size": 9,
-    "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial"],
-    "text.color": GREY,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": GREY,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-}
-KERNEL = (512, 1024)  # Flax's (in, out)
-
 DRAWN: dict[str, Initializer] = {
     "uniform": portinit.uniform(),
     "normal": portinit.normal(),
@@ -85,45 +70,6 @@ MATRICES: dict[str, tuple[Initializer, tuple[int, ...]]] = {
     "sinusoids_2d": (portinit.sinusoids_2d(), (36, 36)),
 }
 """Shown element by element, in PyTorch's shape; the taps of a kernel side by side."""
-
-
-def plain(axes: Axes) -> None:
-    axes.set_yticks([])
-    axes.spines[["left", "right", "top"]].set_visible(False)
-    axes.patch.set_alpha(0.0)
-
-
-def histogram(initializer: Initializer, limits: tuple[float, float] | None) -> Figure:
-    values = initializer(portinit.key(0), KERNEL).ravel()
-    density = scipy_law(initializer.distribution_of(KERNEL))
-    low, high = density.ppf([1e-5, 1 - 1e-5]) if np.isinf(density.a) else density.support()
-    start, stop = limits or (low - (high - low) / 12, high + (high - low) / 12)
-    x = np.linspace(start, stop, 401)
-    figure = Figure(figsize=(4.5, 1.5), layout="constrained")
-    axes = figure.add_subplot()
-    plain(axes)
-    axes.hist(
-        values,
-        np.linspace(low, high, 61),
-        density=True,
-        histtype="stepfilled",
-        color=BLUE,
-        alpha=0.55,
-    )
-    axes.plot(x, density.pdf(x), color=ORANGE, linewidth=1.3)
-    axes.set_xlim(start, stop)
-    axes.set_ylim(0)
-    return figure
-
-
-def heat(axes: Axes, values: np.ndarray[Any, Any], reach: float) -> None:
-    axes.imshow(
-        values, SIGNED, vmin=-reach, vmax=reach, interpolation="none", aspect="auto", zorder=1
-    )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.patch.set_alpha(0.0)
-    axes.spines[:].set_color(GREY)
 
 
 def matrix(initializer: Initializer, shape: tuple[int, ...]) -> Figure:
@@ -187,6 +133,8 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     **{name: lambda i=i: histogram(i, None) for name, i in DRAWN.items()},
     **{name: lambda i=i: histogram(i, (-0.25, 0.25)) for name, i in SCHEMES.items()},
     **{name: lambda row=row: matrix(*row) for name, row in MATRICES.items()},
+    **CURVES,
+    **FIGURES,
     "readme": readme,
 }
 

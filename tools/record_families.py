@@ -61,6 +61,10 @@ PUBLISHED: dict[str, tuple[str, Build]] = {
     ),
     "timm efficientnet_b0": ("timm", timm("efficientnet_b0", num_classes=10)),
     "timm efficientnetv2_rw_t": ("timm", timm("efficientnetv2_rw_t", num_classes=10)),
+    "timm vit_tiny": (
+        "timm",
+        timm("vit_tiny_patch16_224", num_classes=10, depth=2, embed_dim=48, num_heads=3),
+    ),
     "diffusers DiTTransformer2DModel": (
         "diffusers",
         diffusers(

@@ -154,6 +154,26 @@ def test_sinusoids_of_a_grid(columns) -> None:
         np.testing.assert_allclose(row, waves, atol=1e-15)
 
 
+@pytest.mark.parametrize("sigma", [0.3, 1.0])
+def test_fourier_features_have_a_gaussian_kernel(sigma) -> None:
+    """By Bochner's theorem: the mean of cos(2 pi b (x - y)) is exp(-2 pi^2 sigma^2 (x - y)^2)."""
+    matrix = torchs(portinit.normal(std=sigma), (200_000, 1), "float64")
+    for distance in (0.0, 0.1, 0.5, 1.0):
+        kernel = np.cos(2 * math.pi * matrix * distance).mean()
+        expected = math.exp(-2 * (math.pi * sigma * distance) ** 2)
+        assert kernel == pytest.approx(expected, abs=4 / math.sqrt(200_000))
+
+
+def test_finers_biases_reach_all_its_frequencies() -> None:
+    """The phase omega (|z| + 1) z turns at omega (2 |z| + 1), uniform up to omega (2k + 1)."""
+    k, omega = 3.0, 30.0
+    bias = torch.from_numpy(torchs(portinit.uniform(-k, k), (4000,), "float64")).requires_grad_()
+    phase = omega * (bias.abs() + 1) * bias
+    (frequency,) = torch.autograd.grad(phase.sum(), bias)
+    found = (frequency.numpy() / omega - 1) / (2 * k)
+    assert scipy.stats.kstest(found, "uniform").pvalue > 1e-3
+
+
 EVERYWHERE = [
     (portinit.sinusoids(), (6, 8)),
     (portinit.sinusoids_2d(), (1, 9, 8)),

@@ -16,8 +16,9 @@ def vit(std: float = 0.02) -> Recipe:
     """Return the recipe of vision transformers.
 
     Weights, position and class embeddings are N(0, std^2) cut at two absolute units, which at the
-    default std cuts nothing, as in timm's recipe. The patch projection is LeCun normal; biases are
-    zero.
+    default std cuts nothing, as in timm's recipe. The patch projection is LeCun normal, as in the
+    authors' JAX code, and biases are zero. timm leaves PyTorch's default in the patch projection,
+    and draws the class token N(0, 10^-12).
 
     Args:
         std: the standard deviation of the weights.
