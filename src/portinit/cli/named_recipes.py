@@ -79,8 +79,16 @@ def _check_arguments(name: str, function: Any, given: dict[str, Any]) -> None:
 
 
 _EXAMPLES = {
-    **{"layers": 12, "text_layers": 12, "vision_layers": 12, "blocks": 16, "t_max": 100},
-    **{"width": 768, "text_width": 512, "vision_width": 768, "d_model": 512, "d_kv": 64},
+    "layers": 12,
+    "text_layers": 12,
+    "vision_layers": 12,
+    "blocks": 16,
+    "width": 768,
+    "text_width": 512,
+    "vision_width": 768,
+    "d_model": 512,
+    "d_kv": 64,
+    "t_max": 100,
 }
 
 
