@@ -88,6 +88,14 @@ def test_the_arithmetic_is_the_table_in_every_namespace(
         assert np.array_equal(np.asarray(column), wanted[number])
 
 
+@pytest.mark.parametrize("name", ["jax", "jit"])
+def test_arithmetic_and_table_give_one_quantile(name: str, rng: np.random.Generator) -> None:
+    m = magnitudes(every_octave(rng, 32, 500))
+    of_magnitude = partial(quantile32.magnitude_quantile, jnp)
+    found = (jax.jit(of_magnitude) if name == "jit" else of_magnitude)(jnp.asarray(m))
+    assert np.array_equal(np.asarray(found), quantile32.magnitude_quantile(np, m))
+
+
 def magnitudes(values: Any) -> Any:
     """Odd magnitudes of tail probabilities of 32 bits."""
     return np.asarray(values, np.int64).astype(np.int32) | 1
@@ -102,7 +110,7 @@ def test_every_word_of_32_bits() -> None:
 
     Words c and ~c have negated quantiles, and two neighbours have one: 2**30 magnitudes are left.
     """
-    of_line = jax.jit(partial(quantile32.line, jnp))
+    by_arithmetic = jax.jit(partial(quantile32.magnitude_quantile, jnp))
     previous, largest = np.int32(2**31 - 1), 0.0
     for start in range(0, 2**31, 2 * CHUNK):
         m = np.arange(start + 1, start + 2 * CHUNK, 2, dtype=np.int32)
@@ -111,9 +119,7 @@ def test_every_word_of_32_bits() -> None:
         assert (z[1:] <= z[:-1]).all()
         assert z[-1] >= 0
         previous = z[-1]
-        code = m.astype(np.float32).view(np.int32)
-        value, half = map(np.asarray, of_line(code))
-        assert np.array_equal(z, value + (half * (code & 4095) >> 11))
+        assert np.array_equal(z, by_arithmetic(m))
         largest = max(largest, np.abs(z / 2.0**28 + ndtri(m / 2.0**32)).max())
     assert ERROR[32] / 2 < largest < ERROR[32]
 

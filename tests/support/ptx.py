@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -23,7 +23,6 @@ Array = NDArray[Any]
 _ENTRY = re.compile(r"\.entry (\w+)\(\s*(.*?)\s*\)\s*(.*?)\{(.*?)\n\}", re.DOTALL)
 _STATEMENT = re.compile(r"(?:@(?P<not>!?)(?P<guard>%p\d+) )?(?P<op>[\w.:]+)\s*(?P<operands>.*)")
 _SPACE = 1 << 32  # between the addresses of buffers
-_FLOATS = {"f32": np.float32}
 _TYPES = {
     **{f"{kind}{bits}": f"uint{bits}" for kind in "bu" for bits in (16, 32, 64)},
     **{f"s{bits}": f"int{bits}" for bits in (16, 32, 64)},
@@ -33,6 +32,15 @@ _TYPES = {
 
 class UnknownInstructionError(Exception):
     """An instruction that is not executed here."""
+
+
+class Value(NamedTuple):
+    """An argument that is passed by value: a number, or one for each thread.
+
+    With one for each, every thread is as of a launch of its own.
+    """
+
+    number: Any
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,9 @@ def kernels(text: str) -> dict[str, Kernel]:
     """The entries of a PTX module, by name."""
     found = {}
     for name, parameters, _, body in _ENTRY.findall(text):
-        statements = [line.strip() for line in re.sub(r"//[^\n]*", "", body).split(";")]
+        # Nothing jumps to a label: a branch is not executed here.
+        straight = re.sub(r"//[^\n]*|^\$\w+:", "", body, flags=re.MULTILINE)
+        statements = [line.strip() for line in straight.split(";")]
         found[name] = Kernel(
             tuple(re.findall(r"(\w+_param_\d+)", parameters)),
             tuple(line for line in statements if line and not line.startswith(".reg ")),
@@ -55,29 +65,35 @@ def kernels(text: str) -> dict[str, Kernel]:
     return found
 
 
-def launch(kernel: Kernel, grid: int, block: int, buffers: Sequence[Array]) -> None:
+def launch(kernel: Kernel, grid: int, block: int, arguments: Sequence[Array | Value]) -> None:
     """Run a kernel's threads.
 
     Args:
         kernel: the kernel.
         grid: how many blocks, along x.
         block: how many threads a block.
-        buffers: an array for each parameter, which is its address; written to in place.
+        arguments: one for each parameter: a value, or an array that is passed by its address and
+            written to in place.
     """
-    if len(buffers) != len(kernel.parameters):
-        raise ValueError(f"{len(kernel.parameters)} buffers are needed, got {len(buffers)}")
+    if len(arguments) != len(kernel.parameters):
+        raise ValueError(f"{len(kernel.parameters)} arguments are needed, got {len(arguments)}")
     threads = np.arange(grid * block, dtype=np.uint32)
     specials = {"%ctaid.x": threads // np.uint32(block), "%tid.x": threads % np.uint32(block)}
-    addresses = {name: _SPACE * (i + 1) for i, name in enumerate(kernel.parameters)}
-    _Run(addresses, [*buffers], dict[str, Array](specials), len(threads)).execute(kernel)
+    values, buffers = {}, {}
+    for number, (name, argument) in enumerate(zip(kernel.parameters, arguments, strict=True), 1):
+        if isinstance(argument, Value):
+            values[name] = argument.number
+        else:
+            values[name], buffers[number] = _SPACE * number, argument
+    _Run(values, buffers, dict[str, Array](specials), len(threads)).execute(kernel)
 
 
 @dataclass
 class _Run:
     """The registers of all threads, and the memory."""
 
-    addresses: Mapping[str, int]
-    buffers: list[Array]
+    arguments: Mapping[str, Any]
+    buffers: Mapping[int, Array]
     registers: dict[str, Array]
     threads: int
     guard: Array | None = field(default=None)
@@ -104,8 +120,16 @@ class _Run:
         name = ".".join((op, *kinds))
         if name == "griddepcontrol.wait":
             return True
-        if name in ("ld.param.b64", "ld.param.u64"):
-            self._set(operands[0], "b64", self.addresses[operands[1].strip("[]")])
+        if op == "ld" and kinds[0] == "param":
+            value = np.asarray(self.arguments[operands[1].strip("[]")])
+            self._set(operands[0], kinds[1], _bits(value, kinds[1]))
+            return True
+        if name == "mov.b64" and "{" in operands[0]:
+            low, high = _names(operands[0])
+            whole = self._get(operands[1], "u64")
+            for half, distance in ((low, 0), (high, 32)):
+                if half != "_":
+                    self._set(half, "u32", (whole >> np.uint64(distance)).astype(np.uint32))
             return True
         match = re.fullmatch(r"(ld|st)\.global(?:\.nc)?(?:\.v([248]))?\.(\w+)", name)
         if match is None:
@@ -116,11 +140,11 @@ class _Run:
             memory, registers = operands
         else:
             registers, memory = operands
-        names = registers.strip("{}").replace(" ", "").split(",")
+        names = _names(registers)
         if len(names) != width or self.guard is not None:
             raise UnknownInstructionError(name)
-        base, _, more = memory.strip("[]").partition("+")
-        address = self._get(base, "u64") + np.uint64(int(more or 0))
+        base, _, more = memory.strip("[] ").partition("+")
+        address = self._get(base.strip(), "u64") + np.uint64(int(more or 0))
         buffer, index = self._place(address, kind)
         for i, register in enumerate(names):
             if op == "ld":
@@ -135,7 +159,7 @@ class _Run:
         offset = (address & np.uint64(_SPACE - 1)).astype(np.int64)
         if (offset % dtype.itemsize).any():
             raise ValueError("an address is not aligned")
-        return self.buffers[int(number) - 1].reshape(-1).view(dtype), offset // dtype.itemsize
+        return self.buffers[int(number)].reshape(-1).view(dtype), offset // dtype.itemsize
 
     def _get(self, operand: str, kind: str) -> Array:
         dtype = np.dtype(_TYPES[kind])
@@ -177,20 +201,58 @@ class _Run:
             self._set(result, kind, function(*(self._get(source, of) for source in sources)))
         elif op in ("shl", "shr") and len(kinds) == 1:
             distance = self._get(sources[1], "u32")
-            if (distance >= 32).any() or not kinds[0].endswith("32"):
-                raise UnknownInstructionError(f"{name} by 32 or more")
             value = self._get(sources[0], kinds[0])
+            if (distance >= 8 * value.itemsize).any():
+                raise UnknownInstructionError(f"{name} by {8 * value.itemsize} or more")
             shift = np.left_shift if op == "shl" else np.right_shift
             self._set(result, kinds[0], shift(value, distance.astype(value.dtype)))
         elif name in _SIMPLE:
             kind, function = _SIMPLE[name]
             self._set(result, kind, function(*(self._get(source, kind) for source in sources)))
-        elif re.fullmatch(r"mul\.wide\.[su]32", name):
+        elif re.fullmatch(r"(mul|mad)\.wide\.[su]32|mul\.hi\.[su]32", name):
             wide = kinds[1].replace("32", "64")
-            a, b = (self._get(source, kinds[1]).astype(_TYPES[wide]) for source in sources)
-            self._set(result, wide, a * b)
+            a, b = (self._get(source, kinds[1]).astype(_TYPES[wide]) for source in sources[:2])
+            product = a * b
+            if kinds[0] == "hi":
+                self._set(result, kinds[1], (product >> product.dtype.type(32)))
+            else:
+                more = (self._get(source, wide) for source in sources[2:])
+                self._set(result, wide, sum(more, product))
         else:
             raise UnknownInstructionError(name)
+
+
+def _names(operand: str) -> list[str]:
+    """The registers of a vector, or the one of a scalar."""
+    return operand.strip("{} ").replace(" ", "").split(",")
+
+
+def _bits(value: Array, kind: str) -> Array:
+    """A value that is passed to a kernel, as its register holds it."""
+    size = np.dtype(_TYPES[kind]).itemsize
+    if value.dtype.kind == "f":
+        return value.view(f"uint{8 * value.itemsize}")
+    return (
+        (value.astype(np.int64) & ((1 << (8 * size)) - 1)) if size < 8 else value.astype(np.int64)
+    )
+
+
+def _extracted(x: Array, start: Array, count: Array) -> Array:
+    """Bits of a word, as an unsigned number."""
+    if (start.astype(np.int64) + count > 32).any():
+        raise UnknownInstructionError("bfe.u32 beyond a word")
+    kept = (np.uint64(1) << count.astype(np.uint64)) - np.uint64(1)
+    found: Array = ((x >> start) & kept).astype(np.uint32)
+    return found
+
+
+def _largest(a: Array, b: Array) -> Array:
+    """The number if only one is; zeros are told apart by their signs."""
+    return np.where((a == 0) & (b == 0), a + b, np.fmax(a, b))
+
+
+def _smallest(a: Array, b: Array) -> Array:
+    return -_largest(-a, -b)
 
 
 def _rotated(low: Array, high: Array, distance: Array) -> Array:
@@ -238,6 +300,7 @@ _CONVERSIONS: dict[str, tuple[str, str, Callable[..., Array]]] = {
     "cvt.rzi.s32.f32": ("s32", "f32", _to_integer),
     "cvt.rn.bf16.f32": ("b16", "f32", _bfloat16),
     "cvt.rn.bf16x2.f32": ("b32", "f32", _two_bfloat16),
+    "cvt.u32.u64": ("u32", "u64", lambda x: x.astype(np.uint32)),
     "cvt.u64.u32": ("u64", "u32", lambda x: x.astype(np.uint64)),
     "cvt.s64.s32": ("s64", "s32", lambda x: x.astype(np.int64)),
 }
@@ -245,13 +308,15 @@ _CONVERSIONS: dict[str, tuple[str, str, Callable[..., Array]]] = {
 _SIMPLE: dict[str, tuple[str, Callable[..., Array]]] = {
     "mov.u32": ("u32", np.copy),
     "mov.b32": ("b32", np.copy),
+    "mov.u64": ("u64", np.copy),
     "cvta.to.global.u64": ("u64", np.copy),
     **{f"add.{kind}": (kind, _add) for kind in ("s32", "u32", "s64", "u64")},
     **{f"sub.{kind}": (kind, np.subtract) for kind in ("s32", "u32", "s64", "u64")},
     "neg.s32": ("s32", np.negative),
-    "mul.lo.s32": ("s32", np.multiply),
-    "mul.lo.u32": ("u32", np.multiply),
-    "mad.lo.s32": ("s32", lambda a, b, c: a * b + c),
+    **{f"mul.lo.{kind}": (kind, np.multiply) for kind in ("s32", "u32", "s64")},
+    **{f"mad.lo.{kind}": (kind, lambda a, b, c: a * b + c) for kind in ("s32", "s64")},
+    "min.s32": ("s32", np.minimum),
+    "bfe.u32": ("u32", _extracted),
     "not.b32": ("b32", np.invert),
     "and.b32": ("b32", np.bitwise_and),
     "or.b32": ("b32", np.bitwise_or),
@@ -260,6 +325,9 @@ _SIMPLE: dict[str, tuple[str, Callable[..., Array]]] = {
     "add.rn.f32": ("f32", _add),
     "sub.rn.f32": ("f32", np.subtract),
     "mul.rn.f32": ("f32", np.multiply),
+    "abs.f32": ("f32", np.abs),
+    "max.f32": ("f32", _largest),
+    "min.f32": ("f32", _smallest),
     "max.NaN.f32": ("f32", np.maximum),
     "min.NaN.f32": ("f32", np.minimum),
 }

@@ -14,6 +14,7 @@ from typing import Any
 from array_api_compat import is_jax_array
 
 from portinit.random.shifts import logical_shift_right
+from portinit.random.words import signed
 
 _SIGNIFICAND_BITS = {32: 23, 64: 52}
 _BIAS = {32: 127, 64: 1023}
@@ -42,7 +43,15 @@ def mulhi(a: Any, b: Any, bits: int) -> Any:
 
 
 def mulhi_signed(a: Any, b: Any, bits: int) -> Any:
-    """The upper half of a product whose first factor is signed: floor(a * b / 2**bits)."""
+    """The upper half of a product whose first factor is signed: floor(a * b / 2**bits).
+
+    Args:
+        a: an array of signed words.
+        b: an array of unsigned words, or an int in [0, 2**bits).
+        bits: the width of a word, 32 or 64.
+    """
+    if isinstance(b, int):
+        return scale_word(a, b, 0, bits)
     half = bits // 2
     mask = (1 << half) - 1
     a_high, a_low = a >> half, a & mask
@@ -50,6 +59,52 @@ def mulhi_signed(a: Any, b: Any, bits: int) -> Any:
     middle = a_high * b_low + logical_shift_right(a_low * b_low, half, bits)
     cross = a_low * b_high + (middle & mask)
     return a_high * b_high + (middle >> half) + logical_shift_right(cross, half, bits)
+
+
+def scale_rank(a: Any, count: int, first: int, bits: int) -> Any:
+    """``first + floor((a + 2**(bits-1)) * count / 2**bits)``: words become ranks, in their order.
+
+    Args:
+        a: an array of signed words.
+        count: in [0, 2**bits).
+        first: the smallest rank; ranks are signed words too.
+        bits: the width of a word, 32 or 64.
+    """
+    # Half of an odd count is not an integer: its fraction rounds up what the product leaves.
+    return scale_word(a, count, first + count // 2, bits, nearest=bool(count % 2))
+
+
+def scale_word(a: Any, factor: int, offset: int, bits: int, *, nearest: bool = False) -> Any:
+    """``floor(a * factor / 2**bits) + offset``, modulo 2**bits.
+
+    With the factor read as signed and its low half rounded, a word has room for the sum of the
+    products that meet in the middle.
+
+    Args:
+        a: an array of signed words.
+        factor: in [0, 2**bits).
+        offset: an integer.
+        bits: the width of a word, 32 or 64. No wider integer is needed.
+        nearest: whether the quotient is rounded to nearest, halves up.
+    """
+    half, size, top = bits // 2, 1 << (bits // 2), 1 << (bits - 1)
+    high = (signed(factor, bits) + size // 2) >> half
+    low = signed(factor, bits) - (high << half)
+    # The sum's parts are products of a's high half and of its low one: each is largest at an end.
+    ends = (-size // 2 * low, (size // 2 - 1) * low), (0, (size - 1) * signed(factor, bits) >> half)
+    least, most = sum(map(min, ends)), sum(map(max, ends))
+    addend = size // 2 if nearest else 0
+    moved = 0
+    if not -top <= least + addend <= most + addend < top:
+        moved = -((least + addend + top) // size)  # the ends are 2**bits - size apart, or less
+    a_high, a_low = a >> half, a & (size - 1)
+    middle = a_high * low + a_low * high + (a_low * low >> half)
+    addend += moved << half
+    middle = middle + signed(addend, bits) if addend else middle
+    scaled = a_high * high + (middle >> half)
+    scaled = scaled + a if factor >> (bits - 1) else scaled
+    offset = signed(offset - moved, bits)
+    return scaled + offset if offset else scaled
 
 
 def binary_point(magnitude: float, bits: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from portinit.random.words import signed
 from portinit.sampling import quantile32, quantile64
 
 FRACTION_BITS = {32: 28, 64: 59}
@@ -33,11 +34,11 @@ def quantile(xp: Any, c: Any, bits: int) -> Any:
     Returns:
         An integer array of c's shape and dtype with ``FRACTION_BITS[bits]`` fraction bits.
     """
-    sign = c >> (bits - 1)
+    u = c + signed(1 << (bits - 1), bits)  # the word that p is of, above the median and below it
+    above = u >> (bits - 1)
     # p * 2**bits, made odd: the midpoint of a bin of two words.
-    magnitude = (c ^ sign ^ ((1 << (bits - 1)) - 1)) | 1
-    z = _OF_MAGNITUDE[bits](xp, magnitude)
-    return (z ^ sign) - sign
+    z = _OF_MAGNITUDE[bits](xp, (u ^ above) | 1)
+    return above - (z ^ above)
 
 
 def rank(z: int, bits: int) -> int:

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from portinit.arrays.dtypes import Format
-from portinit.random.integers import binary_point, mulhi, mulhi_signed, to_fixed
-from portinit.random.words import signed
+from portinit.random.integers import binary_point, mulhi_signed, scale_rank, to_fixed
 from portinit.sampling.log2 import log2_fixed
 from portinit.sampling.quantile import FRACTION_BITS, quantile
 
@@ -64,9 +63,7 @@ class Transform:
         """The words' integers, before they are converted and multiplied."""
         x = words
         if self.span is not None:
-            # Signed words increase from -2**(bits-1); as unsigned ones they must do so too.
-            unsigned = x ^ signed(1 << (bits - 1), bits)
-            x = mulhi(unsigned, self.span[0], bits) + self.span[1]
+            x = scale_rank(x, *self.span, bits)
         if self.log2:
             x = log2_fixed(xp, x, bits)
             x = -x if self.log2 < 0 else x
