@@ -55,8 +55,8 @@ class TorchBackend(Backend):
         known = isinstance(request.words[0], int)
         if known and plan.divisible and _is_numpys(out, request.grid):
             threads = torch.get_num_threads()
-            host = request._replace(backend=NUMPY, device=None, threads=threads)
-            NUMPY.execute(plan, host, out.detach().numpy())
+            host = Request(NUMPY, request.words, request.grid, request.dtype, None, threads)
+            NUMPY.execute(plan, host, (out.detach() if out.requires_grad else out).numpy())
             _mark_changed(out)
             return out
         with torch.no_grad():
@@ -98,7 +98,7 @@ class TorchBackend(Backend):
 def _is_numpys(tensor: Any, grid: Grid) -> bool:
     """Whether NumPy sees the tensor's memory, with a place for each element, and its dtype."""
     seen = is_plain(tensor) and tensor.dtype in _NUMPYS and _is_cpu(tensor.device)
-    return seen and rows_of(grid, tensor.stride()) is not None
+    return seen and (tensor.is_contiguous() or rows_of(grid, tensor.stride()) is not None)
 
 
 def _memory(tensor: Any) -> np.ndarray[Any, Any]:

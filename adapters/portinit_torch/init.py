@@ -79,18 +79,19 @@ def fill_(
     reason = why_unfillable(tensor)
     if reason:
         raise ValueError(reason)
-    return _write(tensor, initializer, generator, key, layout)
+    return _write(tensor, _shape(tensor), initializer, generator, key, layout)
 
 
 def _write(
     tensor: Tensor,
+    shape: tuple[int, ...],
     initializer: Initializer,
     generator: Generator | None,
     key: Any,
     layout: portinit.Layout | str = "torch",
 ) -> Tensor:
     """As :func:`fill_`, for a tensor that can be filled."""
-    grid = Grid.whole(_shape(tensor), as_layout(layout))
+    grid = Grid.whole(shape, as_layout(layout))
     dtype = dtype_name(tensor.dtype)
     plan = initializer.planned(grid, dtype)  # before a key is drawn or anything is written
     in_parts = sharded.is_sharded(tensor)
@@ -109,11 +110,12 @@ _INT = frozenset({int})
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:
     """The tensor's lengths as numbers, which fixes the shape of what a tracer records."""
-    if _INT.issuperset(map(type, tensor.shape)):
-        return tuple(tensor.shape)
+    shape = tuple(tensor.shape)
+    if _INT.issuperset(map(type, shape)):
+        return shape
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        return tuple(map(int, tensor.shape))
+        return tuple(map(int, shape))
 
 
 def _refuse_lazy(tensor: Tensor) -> None:
@@ -166,13 +168,15 @@ def _fill(
         raise NotImplementedError(
             f'"{make.__name__}_" needs a floating or complex tensor, got {tensor.dtype}'
         )
-    args = tuple(map(_number, args))
-    try:
+    if not (known := _KNOWN.issuperset(map(type, args))):
+        args = tuple(map(_number, args))
         known = _KNOWN.issuperset(map(type, args))
+    try:
         initializer = _made(make, *args) if known else make(*args)
-        if 0 in _shape(tensor):  # no fans, and nothing to fill
+        shape = _shape(tensor)
+        if 0 in shape:  # no fans, and nothing to fill
             return tensor
-        return _write(tensor, initializer, generator, key)
+        return _write(tensor, shape, initializer, generator, key)
     except ValueError as error:
         raise RuntimeError(str(error)) from error
 

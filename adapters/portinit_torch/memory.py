@@ -18,24 +18,26 @@ from torch.autograd import forward_ad
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 _keys_of = torch._C._dispatch_keys
 _keys_of_thread = torch._C._dispatch_tls_local_include_set
-_QUIET = torch._C.DispatchKeySet(torch._C.DispatchKey.BackendSelect) | torch._C.DispatchKeySet(
-    torch._C.DispatchKey.ADInplaceOrView
-)
+_LOUD = ~(
+    torch._C.DispatchKeySet(torch._C.DispatchKey.BackendSelect)
+    | torch._C.DispatchKeySet(torch._C.DispatchKey.ADInplaceOrView)
+).raw_repr()
+"""The bits of the dispatch keys that a thread has only where something watches it."""
 
 
 def is_watched() -> bool:
     """Whether a dispatch mode, a transform, a tracer or a compiler sees what is computed here."""
     if torch.compiler.is_compiling():
         return True
-    others = _keys_of_thread() - _QUIET
-    return others.raw_repr() != 0 or forward_ad._current_level >= 0
+    return _keys_of_thread().raw_repr() & _LOUD != 0 or forward_ad._current_level >= 0
 
 
 def is_plain(tensor: Tensor) -> bool:
     """Whether a tensor's values are what lies in its memory, and nothing watches it."""
     if type(tensor) not in _PLAIN_TYPES or is_watched():
         return False
-    return _keys_of(tensor).raw_repr() in _plain_keys(tensor.device.type)
+    keys = _keys_of(tensor).raw_repr()
+    return keys in _PLAIN_ON_CPU or keys in _plain_keys(tensor.device.type)
 
 
 @cache
@@ -46,6 +48,9 @@ def _plain_keys(device: str) -> frozenset[int]:
         with torch.inference_mode(inference):
             found.add(_keys_of(torch.empty(0, device=device)).raw_repr())
     return frozenset(found)
+
+
+_PLAIN_ON_CPU = _plain_keys("cpu")
 
 
 def has_no_values(tensor: Tensor) -> bool:

@@ -56,7 +56,7 @@ class KernelLaunch:
 
     def __init__(self, grid: Grid, rows: Rows, transform: Transform | None) -> None:
         self._rows = rows
-        self._size = grid.size
+        self._useful = max(1, grid.size // _WORTH_A_THREAD)
         self._integers, self._floats = _numbers(transform)
         whole = next(rows.parts(1, _MOST_ROWS))
         self._whole = self._piece(whole) if rows.count <= _FEW_ROWS else None
@@ -71,7 +71,7 @@ class KernelLaunch:
         """Fill an array of the launch's form, and say so; see :func:`fill`."""
         memory, kernel = memory_of(out), _kernel()
         last = *key, stream & _ALL
-        useful = max(1, min(workers, self._size // _WORTH_A_THREAD))
+        useful = min(workers, self._useful)
         if useful == 1 and self._whole is not None:
             kernel(memory, *self._whole, *last)
             return True
@@ -151,28 +151,28 @@ def thresholds(words: NDArray[np.int32], k: int) -> NDArray[np.int32] | None:
 
 
 def _run(function: Callable[..., bool], *arguments: Any) -> bool:
-    """What a function that runs machine code returns; False where the code cannot be had."""
-    try:
-        return _run_anew(function, *arguments)
-    except MemoryError:
-        raise
-    except Exception as error:
-        _give_up(error)
-        return False
-
-
-def _run_anew(function: Callable[..., bool], *arguments: Any) -> bool:
-    """Run it; where the code that was kept on disk is damaged, with code made anew."""
+    """Call a function that runs machine code; False where the code cannot be had."""
     try:
         return function(*arguments)
     except MemoryError:
         raise
     except Exception:
+        return _run_anew(function, *arguments)
+
+
+def _run_anew(function: Callable[..., bool], *arguments: Any) -> bool:
+    """Call it with code that is made anew: what was kept on disk may be damaged."""
+    try:
         for kept in _machine().values():
             discard_kept(kept)
         _machine.cache_clear()
         _kernel.cache_clear()
         return function(*arguments)
+    except MemoryError:
+        raise
+    except Exception as error:
+        _give_up(error)
+        return False
 
 
 def _give_up(error: Exception) -> None:
