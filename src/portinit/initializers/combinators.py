@@ -11,7 +11,7 @@ from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Shape
 from portinit.backends.base import Request
 from portinit.backends.plan import Mask, Piece, Pieces, Plan, Select
-from portinit.initializers.base import Initializer
+from portinit.initializers.base import Initializer, Parameter
 from portinit.initializers.numbers import as_int, set_floats
 
 
@@ -41,6 +41,9 @@ class scaled(Initializer):
         set_floats(self, "factor")
         if not math.isfinite(self.factor):
             raise ValueError(f"factor must be a finite number, got {self.factor}")
+
+    def draws_with(self, parameter: Parameter) -> str | None:
+        return self.initializer.draws_with(parameter)
 
     def plan(self, grid: Grid, dtype: str, factor: float = 1.0) -> Plan:
         return self.initializer.planned(grid, dtype, self.factor * factor)

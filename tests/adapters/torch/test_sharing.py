@@ -319,6 +319,15 @@ def test_magnitudes_of_weight_norm_are_the_norms_of_the_direction(norm, dim, dty
     assert not torch.equal(next(p for n, p in apart.named_parameters() if p is not v), v)
 
 
+def test_magnitudes_may_be_scaled():
+    """The weight starts as twice the direction, whose own values the norms are of."""
+    magnitudes = portinit.scaled(layers.weight_norm_magnitude(portinit.kaiming_normal()), 2)
+    model = parametrizations.weight_norm(nn.Linear(8, 6))
+    portinit_torch.initialize(model, Recipe([("*.original0", magnitudes)]) + MAGNITUDES, KEY)
+    twice = 2 * model.parametrizations.weight.original1
+    torch.testing.assert_close(model.weight, twice, rtol=1e-6, atol=0)
+
+
 def test_magnitudes_need_a_direction():
     magnitudes = layers.weight_norm_magnitude(portinit.zeros)
     recipe = Recipe([("*", magnitudes)])
