@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -59,17 +59,17 @@ class ArrayFill:
         extents = sum(plan.leaf.extent or 0 for plan in self.plans)
         return (*leaf.shape[: leaf.axis], extents, *leaf.shape[leaf.axis + 1 :])
 
-    @cached_property
+    @property
     def dtype(self) -> str:
         """The name of the array's dtype."""
         return dtype_name(self.plans[0].leaf.dtype)
 
-    @cached_property
+    @property
     def values(self) -> tuple[Plan, ...]:
         """The values' plan, or those of the layers."""
         return tuple([plan.values for plan in self.plans])
 
-    @cached_property
+    @property
     def is_joined(self) -> bool:
         """Whether the array is put together from parts that one program does not make.
 
@@ -77,14 +77,28 @@ class ArrayFill:
         that are cut out of a parameter.
         """
         first = self.plans[0]
-        return (
-            first.leaf.extent is not None
-            or first.leaf.places is not None
-            or any(plan.is_cut_out for plan in self.plans)
-            or first.grid.array_shape != first.leaf.shape
-            or any(map(is_hosted, self.values))
-            or any(plan.grid != first.grid for plan in self.plans)
+        if first.leaf.extent is not None or first.leaf.places is not None:
+            return True
+        if first.grid.array_shape != first.leaf.shape:
+            return True
+        return any(
+            plan.is_cut_out or plan.grid != first.grid or is_hosted(plan.values)
+            for plan in self.plans
         )
+
+    @property
+    def likeness(self) -> Hashable:
+        """What fills have in common that differ in their keys only; None if it has several parts.
+
+        It holds while the fills do.
+        """
+        if len(self.plans) > 1 or self.sharding is not None:
+            return None
+        plan = self.plans[0]
+        leaf, is_box = plan.leaf, plan.parameter.elements is None
+        if not leaf.is_whole or not is_box:
+            return None
+        return id(plan.values), id(plan.grid), leaf.shape, leaf.dtype
 
     @cached_property
     def spec(self) -> tuple[FillSpec, tuple[Any, ...]]:
@@ -108,13 +122,15 @@ class ArrayFill:
 
 def array_fills(plans: Sequence[LeafPlan], shardings: Sequence[Sharding | None]) -> list[ArrayFill]:
     """The arrays that the plans are for, checked against where they are to lie."""
-    parts: dict[int, list[LeafPlan]] = {}
+    fills, parts = list[ArrayFill](), dict[int, list[LeafPlan]]()
     for plan in plans:
-        parts.setdefault(plan.leaf.position, []).append(plan)
-    fills = [
-        ArrayFill(tuple(sorted(own, key=lambda plan: plan.leaf.layer)), shardings[position])
-        for position, own in parts.items()
-    ]
+        if plan.leaf.is_whole:
+            fills.append(ArrayFill((plan,), shardings[plan.leaf.position]))
+        else:
+            parts.setdefault(plan.leaf.position, []).append(plan)
+    for position, own in parts.items():
+        own.sort(key=lambda plan: plan.leaf.layer)
+        fills.append(ArrayFill(tuple(own), shardings[position]))
     raise_misfits("every array must have its place", [*_misplaced(fills)])
     return fills
 
@@ -133,16 +149,32 @@ def fill_arrays(
     fills: Sequence[ArrayFill], key: Any, program: Callable[[FillSpec], CompiledFill] | None = None
 ) -> dict[int, Any]:
     """The arrays by their numbers in the tree, made by programs, or by what is had soonest."""
-    root = as_key(key)
-    joined = {one.position: one.joined(root) for one in fills if one.is_joined}
-    whole = [one for one in fills if one.position not in joined]
-    if program is not None:
-        return joined | {one.position: _compiled(one, root, program) for one in whole}
-    made = joined | _made_on_host(whole, root)
-    for one in whole:
-        if one.position not in made:
-            spec, own = one.spec
-            made[one.position] = run(BACKEND, spec, one.words(root), own)
+    root, made = as_key(key), dict[int, Any]()
+    for own in _alike(fills):
+        if own[0].is_joined:
+            made |= {fill.position: fill.joined(root) for fill in own}
+        elif program is not None:
+            made |= {fill.position: _compiled(fill, root, program) for fill in own}
+        else:
+            made |= _made_on_host(own, root) or _run(own, root)
+    return made
+
+
+def _alike(fills: Sequence[ArrayFill]) -> Iterable[list[ArrayFill]]:
+    """The fills, those together that differ in their keys only."""
+    alike: dict[Hashable, list[ArrayFill]] = {}
+    for fill in fills:
+        likeness = fill.likeness
+        alike.setdefault(id(fill) if likeness is None else likeness, []).append(fill)
+    return alike.values()
+
+
+def _run(fills: Sequence[ArrayFill], root: Any) -> dict[int, Any]:
+    """Arrays made by their programs, which are compiled where they are asked for first."""
+    made = {}
+    for fill in fills:
+        spec, own = fill.spec
+        made[fill.position] = run(BACKEND, spec, fill.words(root), own)
     return made
 
 
@@ -152,19 +184,11 @@ def _compiled(fill: ArrayFill, root: Any, program: Callable[[FillSpec], Compiled
 
 
 def _made_on_host(fills: Sequence[ArrayFill], root: Any) -> dict[int, Any]:
-    """The arrays that NumPy makes sooner than a program, alike ones in one pass."""
-    plain = [one for one in fills if one.sharding is None and one.plans[0].leaf.axis is None]
-    if not (plain and isinstance(root, Key)):
+    """Arrays that differ in their keys only, made by NumPy if that is sooner than a program."""
+    first = fills[0]
+    if first.likeness is None or not isinstance(root, Key):
         return {}
-    high, low = fold_in_each(root, [one.plans[0].key_name for one in plain])
-    alike: dict[Any, list[int]] = {}
-    for number, one in enumerate(plain):
-        alike.setdefault((id(one.values[0]), one.plans[0].grid, one.dtype), []).append(number)
-    made: dict[int, Any] = {}
-    for numbers in alike.values():
-        first = plain[numbers[0]]
-        words = high[numbers], low[numbers]
-        arrays = make_each_on_host(first.values[0], first.plans[0].grid, first.dtype, words)
-        for number, array in zip(numbers, arrays or (), strict=False):
-            made[plain[number].position] = array
-    return made
+    plan = first.plans[0]
+    words = fold_in_each(root, [fill.plans[0].key_name for fill in fills])
+    arrays = make_each_on_host(plan.values, plan.grid, first.dtype, words)
+    return dict(zip([fill.position for fill in fills], arrays or (), strict=False))

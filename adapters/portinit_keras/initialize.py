@@ -137,6 +137,6 @@ def _values(own: list[LeafPlan], root: Key, shape: tuple[int, ...]) -> Any:
     drawn_whole = first.leaf.is_whole and not first.is_cut_out
     if drawn_whole and first.grid.array_shape == shape:
         key, dtype = root.fold_in(first.key_name), first.leaf.dtype
-        return draw_grid(first.rule.initializer, key, first.grid, dtype)
+        return draw_grid(first.initializer, key, first.grid, dtype)
     ((_, values),) = host_arrays(own, root)
     return to_tensor(values.reshape(shape), first.leaf.dtype)

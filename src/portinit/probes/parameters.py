@@ -64,7 +64,7 @@ def _laws(plans: Iterable[LeafPlan]) -> dict[int, _Law]:
     """The distribution of each array, in words and as an object; none where its parts differ."""
     parts: dict[int, dict[_Law, None]] = {}
     for plan in plans:
-        initializer = plan.rule.initializer
+        initializer = plan.initializer
         law = law_of(initializer, plan.grid, plan.leaf.dtype)
         parts.setdefault(plan.leaf.position, {})[str(initializer), law] = None
     return {position: next(iter(own)) for position, own in parts.items() if len(own) == 1}

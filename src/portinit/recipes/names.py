@@ -68,7 +68,7 @@ class ParameterSlice:
         """Whether it is all of the parameter, in PyTorch's order."""
         if self.rows is not None or self.elements is not None:
             return False
-        return self.others.count(None) == len(self.others)
+        return not self.others or self.others.count(None) == len(self.others)
 
     def limits(self, whole: Shape) -> tuple[range, ...]:
         """The box's coordinates along each axis of a parameter of shape ``whole``.

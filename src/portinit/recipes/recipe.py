@@ -97,15 +97,25 @@ class Recipe:
         Raises:
             RecipeError: no rule matches it, or its rule cannot be filled in or has another shape.
         """
-        try:
-            rule = self.find(parameter)
-        except (ValueError, OverflowError) as error:
-            raise _misfit(f"{parameter.name} {parameter.shape}: {error}") from error
+        rule, initializer = self.rule_and_initializer(parameter)
+        return rule.filled_in(parameter, initializer)
+
+    def rule_and_initializer(self, parameter: Parameter) -> tuple[Rule, Initializer]:
+        """The rule of one parameter, as it is, and its initializer with the model's part filled in.
+
+        Raises:
+            RecipeError: as for :meth:`rule_for`.
+        """
+        rule = self.matching_rule(parameter)
         if rule is None:
             raise _misfit(f"{parameter.name} {parameter.shape}: {_unmatched(parameter)}")
-        if rule.shape != parameter.shape:
+        try:
+            initializer = rule.initializer.bound(parameter)
+        except (ValueError, OverflowError) as error:
+            raise _misfit(f"{parameter.name} {parameter.shape}: {error}") from error
+        if rule.shape not in (None, parameter.shape):
             raise _misfit(f"{parameter.name}: the recipe has {rule.shape}, got {parameter.shape}")
-        return rule
+        return rule, initializer
 
     def bind(self, parameters: Iterable[Parameter]) -> Recipe:
         """The recipe of one model: a rule of its own for each of its parameters.

@@ -146,7 +146,11 @@ class Rule:
 
     def bound(self, parameter: Parameter) -> Rule:
         """The rule for one parameter, with all that the model tells filled in."""
-        name, initializer = parameter.name, self.initializer.bound(parameter)
+        return self.filled_in(parameter, self.initializer.bound(parameter))
+
+    def filled_in(self, parameter: Parameter, initializer: Initializer) -> Rule:
+        """The rule for one parameter, of its bound initializer."""
+        name = parameter.name
         layout = self.layout or usual_layout(parameter)
         layer = parameter.kind or self.layer
         is_new = self.shape is None and self.drawn_as is None

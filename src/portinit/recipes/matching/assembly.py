@@ -41,7 +41,7 @@ def by_position(plans: Iterable[LeafPlan]) -> dict[int, list[LeafPlan]]:
 
 def part_values(plan: LeafPlan, key: Any, xp: Any) -> Any:
     """The values of a leaf, in its shape, drawn with the parameter's own key."""
-    values = plan.rule.initializer.evaluate(key, plan.grid, plan.leaf.dtype, xp=xp)
+    values = plan.initializer.evaluate(key, plan.grid, plan.leaf.dtype, xp=xp)
     return plan.cut_out(values, xp) if plan.is_cut_out else values.reshape(plan.leaf.shape)
 
 

@@ -21,39 +21,46 @@ class NameIndex:
 
     def __init__(self, known: Iterable[str]) -> None:
         self._known = tuple(known)
-        self._exact: dict[str, list[str]] = {}
-        self._asked: dict[Path, list[str]] = {}
+        self._exact: dict[str, tuple[str, ...]] = {}
+        self._asked: dict[Path, tuple[str, ...]] = {}
         for name in self._known:
-            self._exact.setdefault(signature(name), []).append(name)
+            form = signature(name)
+            self._exact[form] = (*self._exact.get(form, ()), name)
 
     @cached_property
-    def _rewritten(self) -> dict[Hashable, list[str]]:
-        rewritten: dict[Hashable, list[str]] = {}
+    def _rewritten(self) -> dict[Hashable, tuple[str, ...]]:
+        rewritten: dict[Hashable, tuple[str, ...]] = {}
         for name in self._known:
-            rewritten.setdefault(_rewritten(name.split(".")), []).append(name)
+            form = _rewritten(name.split("."))
+            rewritten[form] = (*rewritten.get(form, ()), name)
         return rewritten
 
     def __bool__(self) -> bool:
         return bool(self._known)
 
-    def find(self, path: Sequence[str]) -> tuple[list[str], Evidence]:
-        """The names that a path may be: as it is written, translated, or in other words."""
-        if not self._known:
-            return [], Evidence.NAME
-        exact = self.exact(path)
-        if exact:
-            return exact, Evidence.NAME
-        return self._rewritten.get(_rewritten(path), []), Evidence.REWRITTEN
+    def find(self, *paths: Path) -> tuple[Sequence[str], Evidence]:
+        """The names that one of some paths may be, the first that is any.
 
-    def exact(self, path: Sequence[str]) -> list[str]:
+        Each is tried as it is written and translated, and then each in other words.
+        """
+        for path in paths:
+            names = self.exact(path)
+            if names:
+                return names, Evidence.NAME
+        for path in dict.fromkeys(paths) if self._known else ():
+            names = self._rewritten.get(_rewritten(path), ())
+            if names:
+                return names, Evidence.REWRITTEN
+        return (), Evidence.NAME
+
+    def exact(self, path: Path) -> Sequence[str]:
         """The names that a path is, as it is written or translated."""
         if not self._exact:
-            return []
-        path = tuple(path)
+            return ()
         names = self._asked.get(path)
         if names is None:
             forms = (self._exact.get(form) for form in signatures_of(path))
-            names = self._asked[path] = next(filter(None, forms), [])
+            names = self._asked[path] = next(filter(None, forms), ())
         return names
 
 

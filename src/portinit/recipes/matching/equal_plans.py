@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable
+from typing import NamedTuple
 
 from portinit.arrays.grids import Grid
 from portinit.backends.plan import Plan
@@ -10,6 +11,20 @@ from portinit.initializers.assigned import Given
 from portinit.initializers.base import Initializer
 from portinit.initializers.jax_schemes import variance_scaling
 from portinit.initializers.like_jax import like_jax
+
+
+class Same(NamedTuple):
+    """What is known of an initializer and of all that are equal to it.
+
+    Attributes:
+        first: the first of them.
+        names_axes: whether it computes fans on axes that are named; not in JAX's own order.
+        asks_the_model: whether it, or a part of it, has something that the model fills in.
+    """
+
+    first: Initializer
+    names_axes: bool
+    asks_the_model: bool
 
 
 class EqualPlans:
@@ -20,8 +35,9 @@ class EqualPlans:
     """
 
     def __init__(self) -> None:
-        self._first: dict[Any, Initializer] = {}
-        self._known: dict[int, tuple[Initializer, Initializer, bool]] = {}
+        self._first: dict[Hashable, Same] = {}
+        self._known: dict[int, Same] = {}
+        self._kept: list[Initializer] = []  # so that their ids stay their own
         self._plans: dict[tuple[int, Grid, str], Plan] = {}
 
     def plan(self, initializer: Initializer, grid: Grid, dtype: str) -> Plan:
@@ -30,35 +46,47 @@ class EqualPlans:
         Raises:
             TypeError, ValueError: the initializer is not defined for the shape or the dtype.
         """
-        first = self._same(initializer)[1]
+        first = self.same(initializer).first
         form = id(first), grid, dtype
         if form not in self._plans:
             self._plans[form] = first.planned(grid, dtype)
         return self._plans[form]
 
-    def names_axes(self, initializer: Initializer) -> bool:
-        """Whether an initializer computes fans on axes that are named; not in JAX's own order."""
-        return self._same(initializer)[2]
-
-    def _same(self, initializer: Initializer) -> tuple[Initializer, Initializer, bool]:
-        """An initializer, which keeps its id its own; the first equal to it; a fact of both."""
+    def same(self, initializer: Initializer) -> Same:
+        """What is known of an initializer and of those equal to it."""
         known = self._known.get(id(initializer))
         if known is None:
-            first = self._first_like(initializer)
-            fact = _names_axes(first) if first is initializer else self._known[id(first)][2]
-            known = self._known[id(initializer)] = initializer, first, fact
+            self._kept.append(initializer)
+            known = self._known[id(initializer)] = self._facts(initializer)
         return known
 
-    def _first_like(self, initializer: Initializer) -> Initializer:
-        if isinstance(initializer, Given):  # whose values are long to compare
-            return initializer
-        try:
-            return self._first.setdefault((repr(initializer), initializer), initializer)
-        except TypeError:  # an argument that cannot be hashed, in a class of the user's
-            return initializer
+    def _facts(self, initializer: Initializer) -> Same:
+        likeness = _likeness(initializer)
+        facts = self._first.get(likeness)
+        if facts is None:
+            facts = Same(initializer, _names_axes(initializer), _asks_the_model(initializer))
+            self._first[likeness] = facts
+        return facts
+
+
+def _likeness(initializer: Initializer) -> Hashable:
+    """What equal initializers have in common; of one that is long to compare, its id."""
+    if isinstance(initializer, Given):
+        return id(initializer)
+    try:
+        hash(initializer)
+    except TypeError:  # an argument that cannot be hashed, in a class of the user's
+        return id(initializer)
+    return repr(initializer), initializer
 
 
 def _names_axes(initializer: Initializer) -> bool:
     if isinstance(initializer, variance_scaling):
         return initializer.names_axes
     return not isinstance(initializer, like_jax) and any(map(_names_axes, initializer.parts()))
+
+
+def _asks_the_model(initializer: Initializer) -> bool:
+    if type(initializer).bound is not Initializer.bound:
+        return True
+    return any(map(_asks_the_model, initializer.parts()))

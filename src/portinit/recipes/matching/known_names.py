@@ -47,9 +47,17 @@ class KnownNames:
 
     def shape(self, name: str) -> Shape | None:
         """PyTorch's shape of a parameter by one of its names; None if it is not known."""
-        known = self.slices[name]
-        whole = self.own_rules[known.name].shape
-        return None if whole is None else known.shape_in(whole)
+        return self.shapes[name]
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape | None]:
+        """PyTorch's shapes by the names; None where it is not known."""
+        wholes = {name: rule.shape for name, rule in self.own_rules.items()}
+        shapes: dict[str, Shape | None] = {}
+        for name, known in self.slices.items():
+            whole = wholes[known.name]
+            shapes[name] = whole if whole is None else known.shape_in(whole)
+        return shapes
 
     def meant(self, parameter: ParameterSlice) -> ParameterSlice:
         """The parameter that a name stands for, limited to the part that it is limited to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from portinit.arrays.layouts import LAYOUTS, Layout, Shape
@@ -12,14 +12,13 @@ from portinit.recipes.matching.known_names import KnownNames
 from portinit.recipes.matching.layouts import Choice, decide, fitting_layouts, same_order
 from portinit.recipes.matching.leaf import Leaf, Path
 from portinit.recipes.matching.result import Evidence, LayoutEvidence
-from portinit.recipes.matching.tree import Tree
+from portinit.recipes.matching.tree import Form, Tree
 from portinit.recipes.matching.uses import TwinUses, agrees, common_use
 from portinit.recipes.names import ParameterSlice
-from portinit.recipes.rule import Rule, is_usual
+from portinit.recipes.rule import is_usual
 
 
-@dataclass(frozen=True)
-class FoundLeaf:
+class FoundLeaf(NamedTuple):
     """A leaf whose parameter is found."""
 
     leaf: Leaf
@@ -42,37 +41,28 @@ def layouts_of(
     found: Iterable[FoundLeaf], known: KnownNames, tree: Tree, uses: TwinUses | None = None
 ) -> dict[Path, LeafLayout]:
     """The layout of each leaf whose parameter is found."""
-    layouts: dict[Path, LeafLayout] = {}
-    choices: dict[Hashable, Choice | None] = {}
-    open_choices: dict[Hashable, tuple[Choice, Shape]] = {}
-    open_leaves: list[tuple[Path, Hashable]] = []
+    told: dict[Hashable, LeafLayout] = {}
+    choices: dict[Hashable, tuple[Choice, Shape]] = {}
+    first: dict[Hashable, Hashable] = {}
+    keys: dict[Path, Hashable] = {}
     for one in found:
-        rule = known.own_rules.get(one.parameter.name)
-        wanted = None if rule is None or rule.shape is None else rule.shape
-        path, stated = one.leaf.path, one.layout
-        if stated is None and rule is not None and (wanted is None or not is_usual(rule.layout)):
-            stated = rule.layout
-        if stated is not None:
-            if one.evidence is Evidence.TABLE and rule is not None and stated.roles == "oi":
-                stated = replace(stated, roles=rule.torch_layout.roles)
-            if wanted is not None:
-                stated = _with_ones(stated, one.leaf.shape, one.parameter.shape_in(wanted))
-            layouts[path] = LeafLayout(stated, LayoutEvidence.STATED)
-        elif wanted is None or one.initializer is not None:
-            layouts[path] = LeafLayout(tree.layout(path), LayoutEvidence.CONVENTION)
+        asked = _Asked.of(one, known, tree)
+        # without uses, leaves of which the same is asked lie alike
+        key = asked if uses is None else one.leaf.path
+        keys[one.leaf.path] = first.setdefault(key, key)
+        if key in told or key in choices:
+            continue
+        if asked.stated is not None:
+            told[key] = LeafLayout(asked.stated, LayoutEvidence.STATED)
+            continue
+        choice = None if asked.wanted is None else _choice(one, asked, tree, uses)
+        if choice is None:
+            prior = asked.form.layout if asked.wanted is None else _prior(asked.form)
+            told[key] = LeafLayout(prior, LayoutEvidence.CONVENTION)
         else:
-            asked = _Asked.of(one, rule, one.parameter.shape_in(wanted), tree)
-            form = asked if uses is None else path  # what equal leaves have in common
-            if form not in choices:
-                choices[form] = choice = _choice(one, asked, tree, uses)
-                if choice is not None:
-                    open_choices[form] = choice, one.leaf.shape
-            if form in open_choices:
-                open_leaves.append((path, form))
-            else:
-                layouts[path] = LeafLayout(asked.prior, LayoutEvidence.CONVENTION)
-    decided = dict(zip(open_choices, _decided([*open_choices.values()]), strict=True))
-    return layouts | {path: decided[form] for path, form in open_leaves}
+            choices[key] = choice, asked.form.shape
+    told |= zip(choices, _decided([*choices.values()]), strict=True)
+    return {path: told[key] for path, key in keys.items()}
 
 
 def _decided(choices: Sequence[tuple[Choice, Shape]]) -> Iterator[LeafLayout]:
@@ -82,52 +72,58 @@ def _decided(choices: Sequence[tuple[Choice, Shape]]) -> Iterator[LeafLayout]:
 
 
 class _Asked(NamedTuple):
-    """All that the choice of a leaf's layout depends on, apart from how the leaf is used.
+    """All that a leaf's layout depends on, apart from how the leaf is used.
 
     Attributes:
-        shape: the leaf's.
-        wanted: the parameter's shape in PyTorch.
+        form: the leaf's.
+        wanted: the parameter's shape in PyTorch, where it has a part in the choice.
+        stated: the layout that the table or the rule states.
         of_rule: the layout of the parameter's rule.
-        word: the leaf's own name.
-        of_class: the class of the leaf's module.
-        prior: the layout that names speak for.
-        usual: the layout by the kind of PyTorch's layer.
     """
 
-    shape: Shape
-    wanted: Shape
+    form: Form
+    wanted: Shape | None
+    stated: Layout | None
     of_rule: Layout | None
-    word: str
-    of_class: str | None
-    prior: Layout
-    usual: Layout | None
 
     @classmethod
-    def of(cls, found: FoundLeaf, rule: Rule | None, wanted: Shape, tree: Tree) -> _Asked:
-        leaf, of_rule = found.leaf, None if rule is None else rule.layout
-        prior, usual = _prior(leaf, tree), tree.usual_layout(leaf.path, of_rule)
-        of_class = tree.class_of(leaf.path)
-        return cls(leaf.shape, wanted, of_rule, leaf.path[-1], of_class, prior, usual)
+    def of(cls, found: FoundLeaf, known: KnownNames, tree: Tree) -> _Asked:
+        form, stated = tree.forms[found.leaf.path], found.layout
+        rule = known.own_rules.get(found.parameter.name)
+        if rule is None:
+            return cls(form, None, stated, None)
+        wanted = None if rule.shape is None else found.parameter.shape_in(rule.shape)
+        if stated is None and (wanted is None or not is_usual(rule.layout)):
+            stated = rule.layout
+        if stated is not None:
+            if found.evidence is Evidence.TABLE and stated.roles == "oi":
+                stated = replace(stated, roles=rule.torch_layout.roles)
+            if wanted is not None:
+                stated = _with_ones(stated, form.shape, wanted)
+            return cls(form, None, stated, None)
+        return cls(form, wanted if found.initializer is None else None, None, rule.layout)
 
 
 def _choice(found: FoundLeaf, asked: _Asked, tree: Tree, uses: TwinUses | None) -> Choice | None:
-    shape, wanted, of_rule, word, of_class, prior, usual = asked
+    form, wanted, of_rule = asked.form, asked.wanted or (), asked.of_rule
+    shape, of_class, prior = form.shape, form.of_class, _prior(form)
     roles = "oi" if of_rule is None else of_rule.roles
     layouts = fitting_layouts(shape, wanted, roles)
     if of_rule is not None and not layouts:
         layouts = _if_it_fits(of_rule, shape, wanted)
     if not layouts:
         return None
+    usual = tree.usual_layout(found.leaf.path, of_rule)
     if usual is not None and _if_it_fits(usual, shape, wanted):
         layouts = (usual, *(one for one in layouts if one != usual))
         prior = usual
     contracted = None if uses is None else _contracted(found, layouts, uses)
-    own = word in tree.words or len(shape) < 2
+    own = form.word in tree.words or len(shape) < 2
     if own and of_class in tree.one_layout_classes and len(shape) > 1 and contracted is None:
         layouts = tuple(one for one in layouts if same_order(one, prior, shape))
         if not layouts:
             return None
-    group: Hashable = (word, roles, len(wanted) > 2, of_class)
+    group: Hashable = (form.word, roles, len(wanted) > 2, of_class)
     by_class = of_class in tree.own_classes and own
     return Choice(layouts, prior, own, by_class, group, contracted)
 
@@ -142,11 +138,11 @@ def _contracted(found: FoundLeaf, layouts: tuple[Layout, ...], uses: TwinUses) -
     return told[0] if len(told) == 1 and None not in verdicts else None
 
 
-def _prior(leaf: Leaf, tree: Tree) -> Layout:
+def _prior(form: Form) -> Layout:
     """The layout that names speak for."""
-    if leaf.path[-1] == "w" and len(leaf.shape) > 1:
+    if form.word == "w" and len(form.shape) > 1:
         return LAYOUTS["flax"]
-    return tree.layout(leaf.path)
+    return form.layout
 
 
 def _if_it_fits(layout: Layout, shape: Shape, wanted: Shape) -> tuple[Layout, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 
 from portinit.arrays.layouts import LAYOUTS, Layout
@@ -52,9 +51,8 @@ class Matcher:
         self._recipe, self.request = recipe, request
         self._table = Table(request.names)
         self.known = KnownNames(recipe, found)
-        shapes = {name: self.known.shape(name) for name in self.known.slices}
         self._index = NameIndex(self.known.slices)
-        split = Stacks(shapes, self._index, self._table, request.stacked).split(found)
+        split = Stacks(self.known.shapes, self._index, self._table, request.stacked).split(found)
         self.tree = tree.with_leaves(split.leaves)
         self._targets = split.targets
         self._misfits = list(split.misfits)
@@ -62,7 +60,8 @@ class Matcher:
         self._unmatched: list[Leaf] = []
         self._rewritten: dict[Path, str] = {}
         self._misnamed: dict[Path, str] = {}
-        self._claims: dict[str, list[Leaf]] = {}
+        self._claims: dict[str, Leaf] = {}
+        self._further_claims: dict[str, list[Leaf]] = {}
         self._run()
 
     def _run(self) -> None:
@@ -99,7 +98,9 @@ class Matcher:
         initializer: Initializer | None = None,
         note: str = "",
     ) -> None:
-        self._claims.setdefault(str(parameter), []).append(leaf)
+        name = str(parameter)
+        if self._claims.setdefault(name, leaf) is not leaf:
+            self._further_claims.setdefault(name, []).append(leaf)
         own = self.known.meant(parameter)
         self._found[leaf.path] = FoundLeaf(leaf, own, evidence, layout, initializer, note)
 
@@ -115,7 +116,8 @@ class Matcher:
             paths = (*above, *below), (*above, *self.tree.reading(leaf.path, start))
             self._take_by_name(leaf, *paths, is_stated=True)
             if leaf.path in self._found:
-                self._found[leaf.path] = replace(self._found[leaf.path], evidence=Evidence.TABLE)
+                stated = self._found[leaf.path]._replace(evidence=Evidence.TABLE)
+                self._found[leaf.path] = stated
             return
         if self.known.is_complete and parameter.name not in self.known.slices:
             self._misfits.append(f"{leaf.label}: the recipe has no {parameter}")
@@ -134,16 +136,12 @@ class Matcher:
         if not self.known.slices:
             self._unmatched.append(leaf)
             return
-        different = dict.fromkeys(paths)
-        exact = next(filter(self._index.exact, different), None)
-        tried = different if exact is None else (exact,)
-        found = (self._index.find(path) for path in tried)
-        names, evidence = next((one for one in found if one[0]), ([], Evidence.NAME))
+        names, evidence = self._index.find(*paths)
         if evidence is Evidence.REWRITTEN:
             fits = len(names) == 1 and self._fits(leaf, names[0])
             if fits and not is_stated:
                 self._rewritten[leaf.path] = names[0]  # others may speak against it
-            names = names if fits and is_stated else []
+            names = names if fits and is_stated else ()
         if len(names) == 1 and evidence is Evidence.NAME and self._is_misfit(leaf, names[0]):
             self._misnamed[leaf.path] = names[0]  # others may fit
             self._unmatched.append(leaf)
@@ -284,11 +282,6 @@ class Matcher:
         """The layout of each leaf whose parameter is found."""
         return layouts_of(self._found.values(), self.known, self.tree, self.request.uses)
 
-    @property
-    def found(self) -> list[tuple[FoundLeaf, Layout]]:
-        """The leaves whose parameters are found, with their layouts."""
-        return [(found, self.layouts[path].layout) for path, found in self._found.items()]
-
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
         """The pairs of leaves and parameters, with their evidence."""
@@ -355,7 +348,8 @@ class Matcher:
 
     def _twice(self) -> Iterator[str]:
         """A line for each name that several arrays are for."""
-        for name, leaves in self._claims.items():
+        for name in self._claims if self._further_claims else ():
+            leaves = [self._claims[name], *self._further_claims.get(name, ())]
             if len(leaves) > 1 and not self._may_share(leaves):
                 yield f"{name}: claimed by {' and '.join(leaf.label for leaf in leaves)}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, Shape
 from portinit.backends.plan import Plan
-from portinit.initializers.base import Parameter
+from portinit.initializers.base import Initializer
 from portinit.recipes.matching.equal_plans import EqualPlans
 from portinit.recipes.matching.leaf import Leaf
 from portinit.recipes.matching.leaf_layouts import FoundLeaf
@@ -36,7 +36,8 @@ class LeafPlan:
     Attributes:
         leaf: the array, or the part of it.
         parameter: the parameter, or the rows of it.
-        rule: the parameter's rule, bound to it.
+        rule: the parameter's rule.
+        initializer: the rule's, with what the model tells filled in.
         layout: how the leaf's axes are PyTorch's.
         grid: the parameter's elements that the leaf holds.
         values: what their values are; leaves with equal ones share it.
@@ -46,6 +47,7 @@ class LeafPlan:
     leaf: Leaf
     parameter: ParameterSlice
     rule: Rule
+    initializer: Initializer
     layout: Layout
     grid: Grid
     values: Plan
@@ -136,63 +138,104 @@ def plans_of(matcher: Matcher, recipe: Recipe) -> tuple[list[LeafPlan], list[str
     misfits += matcher.without_arrays()
     if not matcher.known.is_complete:
         misfits += unused(recipe, matcher.claimed)
-    equal = EqualPlans()
-    placed: list[_Placed] = []
-    for found, layout in matcher.found:
+    places, layouts = _Places(matcher, recipe), matcher.layouts
+    plans: list[LeafPlan] = []
+    parts: list[ParameterSlice] = []
+    undefined: list[str] = []
+    for found in matcher.found_leaves:
+        leaf, parameter = found.leaf, found.parameter
         try:
-            placed.append(_place(found, layout, matcher, recipe, equal))
+            rule, place = places.of(found, layouts[leaf.path].layout)
         except RecipeError as error:
             misfits += error.misfits
+            continue
         except ValueError as error:
-            misfits.append(f"{found.leaf.label}: {error}")
-    misfits += _uncovered(placed, matcher.request)
-    plans = []
-    for one in placed:
+            misfits.append(f"{leaf.label}: {error}")
+            continue
+        if not parameter.is_whole:
+            parts.append(parameter)
         try:
-            values = equal.plan(one.rule.initializer, one.grid, dtype_name(one.leaf.dtype))
-            plans.append(LeafPlan(*one[:-1], values, one.is_extra))
+            values = places.values(place, leaf)
         except (ValueError, TypeError) as error:
-            misfits.append(f"{one.leaf.label} {one.leaf.shape}: {error}")
-    return plans, misfits
+            undefined.append(f"{leaf.label} {leaf.shape}: {error}")
+            continue
+        extra = found.initializer is not None
+        plans.append(LeafPlan(leaf, parameter, rule, *place, values, extra))
+    return plans, [*misfits, *_uncovered(parts, matcher), *undefined]
 
 
-class _Placed(NamedTuple):
-    """A leaf's plan without its values, which may not be defined for it."""
+class _Place(NamedTuple):
+    """What leaves have in common that hold alike parameters in one way."""
 
-    leaf: Leaf
-    parameter: ParameterSlice
-    rule: Rule
+    initializer: Initializer
     layout: Layout
     grid: Grid
-    is_extra: bool
 
 
-def _place(
-    found: FoundLeaf, layout: Layout, matcher: Matcher, recipe: Recipe, equal: EqualPlans
-) -> _Placed:
-    leaf, parameter, tree = found.leaf, found.parameter, matcher.tree
-    rule = matcher.known.own_rules.get(parameter.name)
-    whole = rule.shape if rule else None
-    if whole is None and found.layout is None and found.initializer is None:
-        unstated = tree.unstated_stack(leaf.path)
-        if unstated is not None:
-            raise ValueError(unstated)
-    described = tree.describe(leaf.path, parameter.name, layout)
-    asked = described
-    if whole and not parameter.is_whole:
-        asked = replace(described, shape=whole)
-    bound = _bound(found, asked, recipe)
-    if layout.roles == "oi" and equal.names_axes(bound.initializer):
-        layout = replace(layout, roles="as is")  # axes are PyTorch's, on either side
-    grid = Grid.whole(layout.seen(leaf.shape), layout)
-    if not parameter.is_whole:
-        wanted = None if whole is None else parameter.shape_in(whole)
-        if whole is None or described.shape != wanted:
-            raise ValueError(
-                f"{parameter} needs an array of {wanted} in PyTorch, got {described.shape}"
-            )
-        grid = _grid_within(grid, parameter, whole)
-    return _Placed(leaf, parameter, bound, layout, grid, found.initializer is not None)
+class _Places:
+    """The places of a tree's leaves, found once for all that are alike."""
+
+    def __init__(self, matcher: Matcher, recipe: Recipe) -> None:
+        self._known, self._tree, self._recipe = matcher.known, matcher.tree, recipe
+        self._equal = EqualPlans()
+        self._places: dict[Hashable, _Place] = {}
+        self._values: dict[tuple[int, Any], tuple[_Place, Plan]] = {}
+
+    def of(self, found: FoundLeaf, layout: Layout) -> tuple[Rule, _Place]:
+        """The rule and the place of a leaf.
+
+        Raises:
+            ValueError: the leaf cannot hold the parameter, or no rule is for it.
+        """
+        path, parameter = found.leaf.path, found.parameter
+        own = self._known.own_rules.get(parameter.name)
+        by_name = own is not None and own.kind is None and self._known.is_complete
+        if own is None or not by_name or not parameter.is_whole or found.initializer is not None:
+            return self._asked(found, layout, own)
+        same, form = self._equal.same(own.initializer), self._tree.forms[path]
+        alike = form, id(layout), id(same.first), own.shape
+        if alike not in self._places or same.asks_the_model:
+            self._places[alike] = self._asked(found, layout, own)[1]
+        return own, self._places[alike]
+
+    def _asked(self, found: FoundLeaf, layout: Layout, own: Rule | None) -> tuple[Rule, _Place]:
+        """The rule and the place of a leaf, by what the recipe says of its parameter."""
+        leaf, parameter, tree = found.leaf, found.parameter, self._tree
+        whole = own.shape if own else None
+        if whole is None and found.layout is None and found.initializer is None:
+            unstated = tree.unstated_stack(leaf.path)
+            if unstated is not None:
+                raise ValueError(unstated)
+        described = tree.describe(leaf.path, parameter.name, layout)
+        asked = replace(described, shape=whole) if whole and not parameter.is_whole else described
+        if found.initializer is None:
+            rule, initializer = self._recipe.rule_and_initializer(asked)
+        else:
+            rule = Rule(described.name, found.initializer)
+            initializer = found.initializer.bound(described)
+        if layout.roles == "oi" and self._equal.same(initializer).names_axes:
+            layout = replace(layout, roles="as is")  # axes are PyTorch's, on either side
+        grid = Grid.whole(layout.seen(leaf.shape), layout)
+        if not parameter.is_whole:
+            wanted = None if whole is None else parameter.shape_in(whole)
+            if whole is None or described.shape != wanted:
+                raise ValueError(
+                    f"{parameter} needs an array of {wanted} in PyTorch, got {described.shape}"
+                )
+            grid = _grid_within(grid, parameter, whole)
+        return rule, _Place(initializer, layout, grid)
+
+    def values(self, place: _Place, leaf: Leaf) -> Plan:
+        """The plan of a leaf's values.
+
+        Raises:
+            TypeError, ValueError: the initializer is not defined for the shape or the dtype.
+        """
+        form = id(place), leaf.dtype
+        if form not in self._values:
+            plan = self._equal.plan(place.initializer, place.grid, dtype_name(leaf.dtype))
+            self._values[form] = place, plan  # which keeps its id its own
+        return self._values[form][1]
 
 
 def _grid_within(grid: Grid, parameter: ParameterSlice, whole: Shape) -> Grid:
@@ -208,24 +251,18 @@ def _grid_within(grid: Grid, parameter: ParameterSlice, whole: Shape) -> Grid:
     return Grid.whole(whole, replace(grid.layout, axis0=(0,), axis1=(1,), flip=False, view=None))
 
 
-def _bound(found: FoundLeaf, described: Parameter, recipe: Recipe) -> Rule:
-    if found.initializer is not None:
-        return Rule(described.name, found.initializer).bound(described)
-    return recipe.rule_for(described)
-
-
-def _uncovered(plans: Sequence[_Placed], request: MatchRequest) -> Iterator[str]:
+def _uncovered(parts: Iterable[ParameterSlice], matcher: Matcher) -> Iterator[str]:
     """Parameters of which some elements are in no array, or in two."""
-    parts: dict[str, list[_Placed]] = {}
-    for plan in plans:
-        if not plan.parameter.is_whole and not request.ignores(plan.parameter.name):
-            parts.setdefault(plan.parameter.name, []).append(plan)
-    for name, own in parts.items():
-        rule = own[0].rule
+    of_name: dict[str, list[ParameterSlice]] = {}
+    for part in parts:
+        if not matcher.request.ignores(part.name):
+            of_name.setdefault(part.name, []).append(part)
+    for name, held in of_name.items():
+        rule = matcher.known.own_rules[name]
         shape = rule.shape or (0,)
-        uses = times_held([plan.parameter for plan in own], shape)
+        uses = times_held(held, shape)
         rows = uses.reshape(shape[0], -1) if len(shape) > 0 else uses
         absent = np.flatnonzero((rows == 0).any(axis=1)).tolist() if rows.ndim > 1 else []
         if (uses > 1).any() or (absent and not may_lack(rule, absent)):
-            held = [plan.parameter.rows or str(plan.parameter) for plan in own]
-            yield f"{name}: each of its {shape[0]} rows must be in one array, got {held}"
+            texts = [part.rows or str(part) for part in held]
+            yield f"{name}: each of its {shape[0]} rows must be in one array, got {texts}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Self
 
@@ -18,8 +20,34 @@ _ATTENTION = frozenset({"query", "key", "value", "out"})
 _TOLD_BY = {"embedding": "embedding", "scale": "norm", "negative_slope": "prelu"}
 """The kinds of layers that have a leaf of these names."""
 
+_NUMBER = re.compile(r"\d+")
+"""What tells the layers of a list apart, and says nothing of their kind."""
+
 _VECTORS = frozenset({"bias", "b", "beta", "offset", "scale", "gamma", "mean", "var"})
 """Leaves that have one axis in a layer, so that a further one is of several layers or heads."""
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """What a tree says of a leaf, and of each like it in modules that are alike.
+
+    A model of thousands of arrays has some tens of forms.
+
+    Attributes:
+        word: the leaf's own name.
+        shape: its shape.
+        of_class: the class of its module, where it is known.
+        kind: the kind of layer that its module is; see :class:`Parameter`.
+        fan_in: the fan_in of the kernel beside it, or a recurrent cell's size.
+        layout: how its axes are PyTorch's, as far as names, classes and siblings tell.
+    """
+
+    word: str
+    shape: Shape
+    of_class: str | None
+    kind: str | None
+    fan_in: int | None
+    layout: Layout
 
 
 class Tree:
@@ -63,10 +91,11 @@ class Tree:
         self._classes = classes or {}
         self._order = order
         self._kinds: dict[Path, str | None] = {}
-        self._fan_ins: dict[Path, int | None] = {}
 
-    def with_leaves(self, found: Iterable[Leaf]) -> Self:
+    def with_leaves(self, found: Sequence[Leaf]) -> Self:
         """The tree with other leaves, those of its arrays that hold several parameters split."""
+        if found == [*self.leaves.values()]:
+            return self
         return type(self)(found, self._classes, self._order)
 
     def definition_order(self) -> Sequence[Path] | None:
@@ -121,6 +150,33 @@ class Tree:
         return {}, ()
 
     # Kinds and layouts
+
+    @cached_property
+    def forms(self) -> dict[Path, Form]:
+        """The form of each leaf, one for all that are alike."""
+        known: dict[Hashable, dict[str, Form]] = {}
+        forms: dict[Path, Form] = {}
+        for held in self._modules.values():
+            likeness = self._likeness(held)
+            alike = known.get(likeness)
+            if alike is None:
+                alike = {word: self._form(leaf.path) for word, leaf in held.items()}
+                known[likeness] = alike
+            for word, leaf in held.items():
+                forms[leaf.path] = alike[word]
+        return forms
+
+    def _likeness(self, held: Mapping[str, Leaf]) -> Hashable:
+        """All that the forms of a module's leaves depend on."""
+        path = next(iter(held.values())).path
+        shapes = tuple([(word, leaf.shape) for word, leaf in held.items()])
+        told = self.class_of(path), self.is_parametrized(path), self.state_size(path)
+        return _NUMBER.sub("", path[-2]) if len(path) > 1 else "", shapes, told
+
+    def _form(self, path: Path) -> Form:
+        word, shape = path[-1] if path else "", self.leaves[path].shape
+        of_class, kind = self.class_of(path), self.kind(path)
+        return Form(word, shape, of_class, kind, self._fan_in(path), self.layout(path))
 
     def sibling(self, path: Path, name: str) -> Leaf | None:
         """Another leaf of the module that owns a leaf."""
@@ -187,10 +243,10 @@ class Tree:
 
     def describe(self, path: Path, name: str, layout: Layout) -> Parameter:
         """What a recipe is told of a leaf."""
-        shape = layout.logical_shape(self.leaves[path].shape)
-        kind = self.kind(path)
-        siblings = self._blocks.get(path[:-2], ()) if kind == "norm" else None
-        return Parameter(name, shape, kind, self._fan_in(path), siblings=siblings)
+        form = self.forms[path]
+        shape = layout.logical_shape(form.shape)
+        siblings = self._blocks.get(path[:-2], ()) if form.kind == "norm" else None
+        return Parameter(name, shape, form.kind, form.fan_in, siblings=siblings)
 
     @cached_property
     def _blocks(self) -> dict[Path, tuple[str, ...]]:
@@ -202,12 +258,6 @@ class Tree:
         return {block: tuple(layers) for block, layers in names.items()}
 
     def _fan_in(self, path: Path) -> int | None:
-        module = path[:-1]
-        if module not in self._fan_ins:
-            self._fan_ins[module] = self._kernel_fan_in(path)
-        return self._fan_ins[module]
-
-    def _kernel_fan_in(self, path: Path) -> int | None:
         if self.kind(path) == "recurrent":
             return self.state_size(path)
         kernel = self.sibling(path, self.kernel)
