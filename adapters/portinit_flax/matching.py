@@ -82,7 +82,8 @@ class FlaxTree(Tree):
         self, recipe: Recipe, known: Mapping[str, object]
     ) -> tuple[Mapping[str, str], Sequence[str]]:
         """The rows of PyTorch's packed parameters that arrays of Flax's cells hold."""
-        return names_of_cells(cells_of(self), recipe, known)
+        cells = cells_of(self)
+        return names_of_cells(cells, recipe, known) if cells else ({}, ())
 
 
 def leaf_plans(model: Any, recipe: Recipe, request: MatchRequest) -> list[LeafPlan]:

@@ -63,9 +63,11 @@ class FlatTree:
         values, structure = jax.tree.flatten(tree)
         paths: list[Path] = []
         boxes: list[Any] = []
-        for keys, node in jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_box)[0]:
-            path = path_of(keys)
-            if not is_box(node):
+        nodes = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_box)[0]
+        ends = [path_of(keys) for keys, _ in nodes]
+        boxed = [is_box(node) for _, node in nodes]
+        for path, (_, node), box in zip(ends, nodes, boxed, strict=True):
+            if not box:
                 paths.append(path)
                 boxes.append(None)
                 continue

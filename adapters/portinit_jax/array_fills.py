@@ -95,10 +95,11 @@ class ArrayFill:
         if len(self.plans) > 1 or self.sharding is not None:
             return None
         plan = self.plans[0]
-        leaf, is_box = plan.leaf, plan.parameter.elements is None
-        if not leaf.is_whole or not is_box:
+        leaf, grid = plan.leaf, plan.grid
+        is_part = leaf.axis is not None or leaf.places is not None
+        if is_part or plan.parameter.elements is not None:
             return None
-        return id(plan.values), id(plan.grid), leaf.shape, leaf.dtype
+        return id(plan.values), id(grid), leaf.shape, leaf.dtype
 
     @cached_property
     def spec(self) -> tuple[FillSpec, tuple[Any, ...]]:
@@ -136,11 +137,16 @@ def array_fills(plans: Sequence[LeafPlan], shardings: Sequence[Sharding | None])
 
 
 def _misplaced(fills: Sequence[ArrayFill]) -> Iterator[str]:
+    known: set[Any] = set()
     for fill in fills:
+        dtype = fill.plans[0].leaf.dtype
+        if dtype in known and fill.sharding is None:
+            continue
         try:
             BACKEND.require_width(fill.dtype)
             if fill.sharding is not None:
                 require_fit(fill.shape, fill.sharding)
+            known.add(dtype)
         except (ValueError, TypeError) as error:
             yield f"{fill.path} {fill.shape}: {error}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -72,10 +72,14 @@ class KerasTree(ClassTree):
     own_layouts: Mapping[Path, Layout] = {}
     """The layouts of arrays whose layers alone tell them, by the arrays' paths."""
 
-    def with_leaves(self, found: Iterable[Leaf]) -> Self:
+    def with_leaves(self, found: Sequence[Leaf]) -> Self:
         tree = super().with_leaves(found)
         tree.own_layouts = self.own_layouts
         return tree
+
+    def _likeness(self, held: Mapping[str, Leaf]) -> Hashable:
+        own = tuple([self.own_layouts.get(leaf.array) for leaf in held.values()])
+        return super()._likeness(held), own
 
     def layout(self, path: Path) -> Layout:
         own = self.own_layouts.get(self.leaves[path].array)

@@ -67,8 +67,9 @@ def assert_same_weights(
         if leaf.position not in statistics
     ]
     lines += [f"{name}: the flax tree has no such parameter" for name in matcher.unclaimed]
-    lines += _uncovered(held, matcher.found, matcher.request)
-    lines += _compared(held, arrays, matcher.found, tolerance)
+    found = [(one, matcher.layouts[one.leaf.path].layout) for one in matcher.found_leaves]
+    lines += _uncovered(held, found, matcher.request)
+    lines += _compared(held, arrays, found, tolerance)
     if lines:
         counted = "1 difference" if len(lines) == 1 else f"{len(lines)} differences"
         head = f"PyTorch and Flax must hold the same weights, got {counted}:"

@@ -33,9 +33,10 @@ class KnownNames:
 
     def __init__(self, recipe: Recipe, found: Sequence[Leaf]) -> None:
         self._recipe = recipe
+        names, patterns = recipe.names, recipe.patterns
         self.own_rules = {rule.name: rule for rule in recipe.rules[::-1] if rule.name is not None}
-        self.is_complete = bool(recipe.rules) and len(recipe.patterns) == 0
-        self.slices = _slices_of(recipe, found)
+        self.is_complete = bool(names) and not patterns
+        self.slices = _slices_of(recipe, found) if names else {}
 
     def rule(self, name: str) -> Rule | None:
         """The rule of a parameter's own, where it has one."""

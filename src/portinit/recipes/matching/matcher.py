@@ -19,7 +19,7 @@ from portinit.recipes.matching.leaf_layouts import FoundLeaf, LeafLayout, layout
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Evidence, Pair, is_sure
 from portinit.recipes.matching.rewritten import out_of_turn, shifted
-from portinit.recipes.matching.stacked_layers import Stacks
+from portinit.recipes.matching.stacked_layers import Split, Stacks
 from portinit.recipes.matching.tables import Table, Target
 from portinit.recipes.matching.tree import Tree
 from portinit.recipes.matching.words import role_of
@@ -49,10 +49,11 @@ class Matcher:
     def __init__(self, tree: Tree, recipe: Recipe, request: MatchRequest) -> None:
         found = [*tree.leaves.values()]
         self._recipe, self.request = recipe, request
-        self._table = Table(request.names)
         self.known = KnownNames(recipe, found)
-        self._index = NameIndex(self.known.slices)
-        split = Stacks(self.known.shapes, self._index, self._table, request.stacked).split(found)
+        self._table, split = Table(request.names), Split(found, {}, [])
+        if self.known.slices or request.names or request.stacked:
+            shapes = self.known.shapes
+            split = Stacks(shapes, self._index, self._table, request.stacked).split(found)
         self.tree = tree.with_leaves(split.leaves)
         self._targets = split.targets
         self._misfits = list(split.misfits)
@@ -75,19 +76,25 @@ class Matcher:
                 self._take_stated(leaf, *self._targets[leaf.path])
             elif cells and leaf.label in cells:
                 self._take(leaf, ParameterSlice.parse(cells[leaf.label]), Evidence.NAME)
-            else:
+            elif self.known.slices:
                 self._take_by_name(leaf, leaf.path, self.tree.reading(leaf.path))
+            else:
+                self._unmatched.append(leaf)
         if self._rewritten:
             self._take_rewritten()
         if self._unmatched and self.known.is_complete:
             self._align()
         if self._misnamed:
             self._take_misnamed()
-        for leaf in () if self.known.is_complete else self._unmatched:
-            self._take(leaf, self._translated(leaf), Evidence.NAME)
+        if not self.known.is_complete:
+            self._take_translated()
         self._found = {path: self._found[path] for path in self.tree.leaves if path in self._found}
 
     # Names
+
+    @cached_property
+    def _index(self) -> NameIndex:
+        return NameIndex(self.known.slices)
 
     def _take(
         self,
@@ -131,11 +138,15 @@ class Matcher:
         """The name that PyTorch would write for a leaf."""
         return ParameterSlice(torch_name(self.tree.reading(leaf.path)))
 
+    def _take_translated(self) -> None:
+        """Take the leaves that no name is known of by those that PyTorch would write."""
+        paths = [self.tree.reading(leaf.path) for leaf in self._unmatched]
+        names = [torch_name(path) for path in paths]
+        for leaf, name in zip(self._unmatched, names, strict=True):
+            self._take(leaf, ParameterSlice(name), Evidence.NAME)
+
     def _take_by_name(self, leaf: Leaf, *paths: Path, is_stated: bool = False) -> None:
         """Pair a leaf with the parameter that one of its paths reads as."""
-        if not self.known.slices:
-            self._unmatched.append(leaf)
-            return
         names, evidence = self._index.find(*paths)
         if evidence is Evidence.REWRITTEN:
             fits = len(names) == 1 and self._fits(leaf, names[0])

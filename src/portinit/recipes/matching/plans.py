@@ -206,7 +206,8 @@ class _Places:
             unstated = tree.unstated_stack(leaf.path)
             if unstated is not None:
                 raise ValueError(unstated)
-        described = tree.describe(leaf.path, parameter.name, layout)
+        grid = Grid.whole(layout.seen(leaf.shape), layout)
+        described = tree.describe(leaf.path, parameter.name, grid.shape)
         asked = replace(described, shape=whole) if whole and not parameter.is_whole else described
         if found.initializer is None:
             rule, initializer = self._recipe.rule_and_initializer(asked)
@@ -215,7 +216,7 @@ class _Places:
             initializer = found.initializer.bound(described)
         if layout.roles == "oi" and self._equal.same(initializer).names_axes:
             layout = replace(layout, roles="as is")  # axes are PyTorch's, on either side
-        grid = Grid.whole(layout.seen(leaf.shape), layout)
+            grid = Grid.whole(layout.seen(leaf.shape), layout)
         if not parameter.is_whole:
             wanted = None if whole is None else parameter.shape_in(whole)
             if whole is None or described.shape != wanted:

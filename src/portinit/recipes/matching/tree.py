@@ -241,10 +241,9 @@ class Tree:
 
     # What a recipe is told
 
-    def describe(self, path: Path, name: str, layout: Layout) -> Parameter:
-        """What a recipe is told of a leaf."""
+    def describe(self, path: Path, name: str, shape: Shape) -> Parameter:
+        """What a recipe is told of a leaf, of its name and its shape in PyTorch."""
         form = self.forms[path]
-        shape = layout.logical_shape(form.shape)
         siblings = self._blocks.get(path[:-2], ()) if form.kind == "norm" else None
         return Parameter(name, shape, form.kind, form.fan_in, siblings=siblings)
 
