@@ -15,6 +15,7 @@ from portinit.recipes.matching.cells import CellArray, RecurrentCell, names_of_c
 from portinit.recipes.matching.class_tree import ClassTree
 from portinit.recipes.matching.leaf import Leaf, Path
 from portinit.recipes.matching.plans import LeafPlan
+from portinit.recipes.matching.tree import Module
 from portinit_jax.paths import path_of
 
 _CONVOLUTIONS = {
@@ -55,10 +56,10 @@ class EquinoxTree(ClassTree):
         ("Sequential", "layers"): None,
     }
 
-    def state_size(self, path: Path) -> int | None:
-        """The size of the state of the cell that owns a leaf."""
-        kernel = self.sibling(path, "weight_hh")
-        return None if self.kind(path) != "recurrent" or kernel is None else kernel.shape[-1]
+    def state_size(self, module: Module) -> int | None:
+        """The size of a cell's state."""
+        kernel = module.leaves.get("weight_hh")
+        return None if module.of_class not in _GATES or kernel is None else kernel.shape[-1]
 
     def names_of_cells(
         self, recipe: Recipe, known: Mapping[str, object]
@@ -68,9 +69,9 @@ class EquinoxTree(ClassTree):
 
     def _cells(self) -> Iterator[RecurrentCell]:
         for path, leaf in self.leaves.items():
-            if path[-1] != "weight_ih" or self.kind(path) != "recurrent":
+            gates = _GATES.get(self.class_of(path) or "")
+            if path[-1] != "weight_ih" or gates is None:
                 continue
-            gates = _GATES[str(self.class_of(path))]
             parts = [
                 CellArray((*path[:-1], word), side, gate, word.startswith("bias"))
                 for word, side, gate in _CELL

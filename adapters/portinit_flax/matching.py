@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from portinit import Recipe
@@ -12,7 +12,7 @@ from portinit.recipes.matching.cells import names_of_cells
 from portinit.recipes.matching.leaf import Path
 from portinit.recipes.matching.plans import LeafPlan as LeafPlan
 from portinit.recipes.matching.request import MatchRequest as MatchRequest
-from portinit.recipes.matching.tree import Tree
+from portinit.recipes.matching.tree import Module, Tree
 from portinit_flax.recurrent import cells_of
 from portinit_flax.tree import FlatTree, classes_of, definition_order, tree_of
 
@@ -58,24 +58,33 @@ class FlaxTree(Tree):
             known = automatic[1] if automatic else None
         return known
 
-    def is_parametrized(self, path: Path) -> bool:
-        """Whether WeightNorm or SpectralNorm keeps a leaf of a parameter that it computes anew.
+    def likeness(self, module: Module) -> Hashable:
+        """All that the forms of a module's leaves depend on, with the sizes of cells."""
+        return super().likeness(module), self.state_size(module)
 
-        They name it by the path of that parameter: joined by slashes in linen, a tuple in nnx.
+    def is_parametrized(self, module: Module) -> bool:
+        """Whether a module is WeightNorm or SpectralNorm, whose leaves make a parameter anew.
+
+        They are named by the path of that parameter: joined by slashes in linen, a tuple in nnx.
         """
-        *wrapped, word = path[-1].split("/")
-        of_linen = word in ("scale", "u", "sigma") and (*path[:-2], *wrapped) in self.leaves
-        return (bool(wrapped) and of_linen) or path[-1].startswith("('")
+        for name in module.leaves:
+            *wrapped, word = name.split("/")
+            of_linen = word in ("scale", "u", "sigma")
+            if wrapped and of_linen and (*module.path[:-1], *wrapped) in self.leaves:
+                return True
+            if name.startswith("('"):
+                return True
+        return False
 
-    def state_size(self, path: Path) -> int | None:
-        """The size of the state of the cell that owns a leaf, by the names in Flax's cells."""
-        owner = path[-2] if len(path) > 1 else ""
-        kernel = self.sibling(path, "kernel")
+    def state_size(self, module: Module) -> int | None:
+        """The size of a cell's state, by the names in Flax's cells."""
+        *above, owner = module.path or ("",)
         for pair in (("dense_i", "dense_h"), ("i", "h")):
             if owner in pair:
-                found = (self.leaves.get((*path[:-2], side, "kernel")) for side in pair)
+                found = (self.leaves.get((*above, side, "kernel")) for side in pair)
                 shapes = [leaf.shape for leaf in found if leaf and len(leaf.shape) == 2]
                 return shapes[1][0] if len(shapes) == 2 else None
+        kernel = module.leaves.get("kernel")
         return kernel.shape[-1] if owner in _GATES and kernel is not None else None
 
     def names_of_cells(

@@ -14,7 +14,7 @@ from portinit import Recipe
 from portinit.arrays.layouts import LAYOUTS, Layout
 from portinit.recipes.matching.leaf import Leaf, Path
 from portinit.recipes.matching.plans import LeafPlan
-from portinit.recipes.matching.tree import Tree
+from portinit.recipes.matching.tree import Module, Tree
 from portinit.recipes.packed import packed_layers
 from portinit_haiku.initializers import CONV_TRANSPOSE
 
@@ -53,21 +53,22 @@ class HaikuTree(Tree):
         """The class that a module's name tells, if it is the one that Haiku gives by itself."""
         return _CLASSES.get(re.sub(r"_\d+$", "", path[-2])) if len(path) > 1 else None
 
-    def _kind(self, path: Path) -> str | None:
-        of_class = self.kinds.get(self.class_of(path) or "")
-        kernel = self.sibling(path, "w")
-        if of_class is not None or self.sibling(path, "embeddings"):
+    def kind_of(self, module: Module) -> str | None:
+        """The kind of layer that a module is, by its class or the words of its arrays."""
+        held = module.leaves
+        of_class = self.kinds.get(module.of_class or "")
+        if of_class is not None or "embeddings" in held:
             return of_class or "embedding"
-        if kernel is not None:
-            return "conv" if len(kernel.shape) > 2 else "linear"
-        if self.state_size(path) is not None:
+        if "w" in held:
+            return "conv" if len(held["w"].shape) > 2 else "linear"
+        if self.state_size(module) is not None:
             return "recurrent"
         norms = ("scale", "offset", *_STATISTICS.values())
-        return "norm" if any(self.sibling(path, word) for word in norms) else None
+        return "norm" if any(word in held for word in norms) else None
 
-    def state_size(self, path: Path) -> int | None:
-        """The size of the state of the GRU that owns a leaf."""
-        kernel = self.sibling(path, "w_h")
+    def state_size(self, module: Module) -> int | None:
+        """The size of a GRU's state."""
+        kernel = module.leaves.get("w_h")
         return None if kernel is None else kernel.shape[0]
 
     def reading(self, path: Path, start: int = 0) -> Path:
@@ -77,24 +78,24 @@ class HaikuTree(Tree):
             modules[-1] = "out_proj"
         return (*modules, _WORDS.get(word, word))[start:]
 
-    def layout(self, path: Path) -> Layout:
+    def layout_of(self, leaf: Leaf, module: Module, kind: str | None) -> Layout:
         """How a leaf's axes are PyTorch's, by its word and by what its module is called."""
-        shape, word = self.leaves[path].shape, path[-1]
+        shape, word = leaf.shape, leaf.path[-1]
         if len(shape) < 2:
             return LAYOUTS["torch"]
         if word == "w":
-            return CONV_TRANSPOSE if self.kind(path) == "conv_transpose" else LAYOUTS["flax"]
+            return CONV_TRANSPOSE if kind == "conv_transpose" else LAYOUTS["flax"]
         if word == "embeddings":
             return LAYOUTS["rows"]
         if sum(size != 1 for size in shape) < 2:  # a batch norm's (1, 1, 1, channels)
             return Layout(axis0=tuple(range(len(shape))), axis1=())
         return LAYOUTS["torch"]
 
-    def usual_layout(self, path: Path, of_recipe: Layout | None) -> Layout | None:
+    def usual_layout(self, leaf: Leaf, of_recipe: Layout | None) -> Layout | None:
         """The layout of a ``w`` for PyTorch's layer, whose axes have roles of their own."""
-        if path[-1] != "w" or of_recipe is None:
+        if leaf.path[-1] != "w" or of_recipe is None:
             return of_recipe
-        if of_recipe.roles == "io" and len(self.leaves[path].shape) == 2:
+        if of_recipe.roles == "io" and len(leaf.shape) == 2:
             return Layout(roles="io")
         if of_recipe.roles == "io":
             return CONV_TRANSPOSE

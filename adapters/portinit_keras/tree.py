@@ -15,6 +15,7 @@ from portinit.arrays.layouts import Layout, Shape
 from portinit.recipes.matching.cells import names_of_cells
 from portinit.recipes.matching.class_tree import ClassTree
 from portinit.recipes.matching.leaf import Leaf, Path
+from portinit.recipes.matching.tree import Module
 from portinit.recipes.packed import packed_layers
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import raise_misfits
@@ -77,21 +78,21 @@ class KerasTree(ClassTree):
         tree.own_layouts = self.own_layouts
         return tree
 
-    def _likeness(self, held: Mapping[str, Leaf]) -> Hashable:
-        own = tuple([self.own_layouts.get(leaf.array) for leaf in held.values()])
-        return super()._likeness(held), own
+    def likeness(self, module: Module) -> Hashable:
+        own = tuple([self.own_layouts.get(leaf.array) for leaf in module.leaves.values()])
+        return super().likeness(module), own
 
-    def layout(self, path: Path) -> Layout:
-        own = self.own_layouts.get(self.leaves[path].array)
-        return super().layout(path) if own is None else own
+    def layout_of(self, leaf: Leaf, module: Module, kind: str | None) -> Layout:
+        own = self.own_layouts.get(leaf.array)
+        return super().layout_of(leaf, module, kind) if own is None else own
 
-    def usual_layout(self, path: Path, of_recipe: Layout | None) -> Layout | None:
-        is_own = self.leaves[path].array in self.own_layouts
-        return None if is_own else super().usual_layout(path, of_recipe)
+    def usual_layout(self, leaf: Leaf, of_recipe: Layout | None) -> Layout | None:
+        is_own = leaf.array in self.own_layouts
+        return None if is_own else super().usual_layout(leaf, of_recipe)
 
-    def state_size(self, path: Path) -> int | None:
-        kernel = self.sibling(path, "recurrent_kernel")
-        return None if self.kind(path) != "recurrent" or kernel is None else kernel.shape[0]
+    def state_size(self, module: Module) -> int | None:
+        kernel, is_cell = module.leaves.get("recurrent_kernel"), self.kind_of(module) == "recurrent"
+        return kernel.shape[0] if is_cell and kernel is not None else None
 
     def names_of_cells(
         self, recipe: Recipe, known: Mapping[str, object]

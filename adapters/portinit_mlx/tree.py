@@ -12,7 +12,8 @@ from mlx.utils import tree_flatten
 from portinit import Recipe
 from portinit.recipes.matching.cells import CellArray, RecurrentCell, names_of_cells
 from portinit.recipes.matching.class_tree import ClassTree
-from portinit.recipes.matching.leaf import Leaf, Path
+from portinit.recipes.matching.leaf import Leaf
+from portinit.recipes.matching.tree import Module
 from portinit.recipes.rule import raise_misfits
 
 _CONVOLUTIONS = {
@@ -90,12 +91,10 @@ class MlxTree(ClassTree):
         }
         return cls(leaves, classes, lambda: [leaf.path for leaf in leaves])
 
-    def state_size(self, path: Path) -> int | None:
-        """The size of the state of the recurrent layer that owns a leaf."""
-        if self.kind(path) != "recurrent":
-            return None
-        kernel = self.sibling(path, "Wh") or self.sibling(path, "Whh")
-        return None if kernel is None else kernel.shape[-1]
+    def state_size(self, module: Module) -> int | None:
+        """The size of a recurrent layer's state."""
+        kernel = module.leaves.get("Wh") or module.leaves.get("Whh")
+        return None if module.of_class not in _GATES or kernel is None else kernel.shape[-1]
 
     def names_of_cells(
         self, recipe: Recipe, known: Mapping[str, object]

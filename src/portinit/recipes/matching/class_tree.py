@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from portinit.arrays.layouts import LAYOUTS, Layout
-from portinit.recipes.matching.leaf import Path
-from portinit.recipes.matching.tree import Tree
+from portinit.recipes.matching.leaf import Leaf, Path
+from portinit.recipes.matching.tree import Module, Tree
 
 
 class ClassTree(Tree):
@@ -37,10 +37,11 @@ class ClassTree(Tree):
         leaf = self.leaves.get(path)
         return self._classes.get((path if leaf is None else leaf.array)[:-1])
 
-    def _kind(self, path: Path) -> str | None:
-        if self.is_parametrized(path):
+    def kind_of(self, module: Module) -> str | None:
+        """The kind of layer that a module is, by its class."""
+        if self.is_parametrized(module):
             return "parametrized"
-        return self.kinds.get(self.class_of(path) or "")
+        return self.kinds.get(module.of_class or "")
 
     def reading(self, path: Path, start: int = 0) -> Path:
         """A leaf's path in the words that PyTorch's classes have for the same attributes."""
@@ -65,29 +66,29 @@ class ClassTree(Tree):
         is_stack = path[-1] == self.kernel and rank is not None and len(leaf.shape) > rank
         return self._stack_above(leaf) if is_stack else None
 
-    def layout(self, path: Path) -> Layout:
+    def layout_of(self, leaf: Leaf, module: Module, kind: str | None) -> Layout:
         """How a leaf's axes are PyTorch's, by the class of its module."""
-        ndim, kind = len(self.leaves[path].shape), self.kind(path)
+        ndim = len(leaf.shape)
         if ndim < 2:
             return LAYOUTS["torch"]
-        if path[-1] == "bias" or kind == "norm":
+        if leaf.path[-1] == "bias" or kind == "norm":
             return Layout(axis0=tuple(range(ndim)), axis1=())
         if kind == "embedding":
             return LAYOUTS["rows"]
-        return self._oriented(path, "io" if kind == "conv_transpose" else "oi")
+        return self._oriented(ndim, kind, "io" if kind == "conv_transpose" else "oi")
 
-    def usual_layout(self, path: Path, of_recipe: Layout | None) -> Layout | None:
+    def usual_layout(self, leaf: Leaf, of_recipe: Layout | None) -> Layout | None:
         """The layout of a kernel for PyTorch's layer, whose axes have roles of their own."""
-        if path[-1] != self.kernel or self.kind(path) not in self.axes or of_recipe is None:
+        kind = self.forms[leaf.path].kind
+        if leaf.path[-1] != self.kernel or kind not in self.axes or of_recipe is None:
             return None
         if of_recipe.roles == "as is":
             return LAYOUTS["rows"]
-        return self._oriented(path, of_recipe.roles)
+        return self._oriented(len(leaf.shape), kind, of_recipe.roles)
 
-    def _oriented(self, path: Path, roles: str) -> Layout:
+    def _oriented(self, ndim: int, kind: str | None, roles: str) -> Layout:
         """The layout of a kernel whose axes 0 and 1 have roles in PyTorch."""
-        ndim = len(self.leaves[path].shape)
-        out, into = (axis % ndim for axis in self.axes.get(self.kind(path) or "", (0, 1)))
+        out, into = (axis % ndim for axis in self.axes.get(kind or "", (0, 1)))
         first, second = (into, out) if roles == "io" else (out, into)
         flip = roles == "io" and self.flips_transposed and ndim > 2
         return Layout((first,), (second,), flip, roles)

@@ -113,7 +113,7 @@ def _choice(found: FoundLeaf, asked: _Asked, tree: Tree, uses: TwinUses | None) 
         layouts = _if_it_fits(of_rule, shape, wanted)
     if not layouts:
         return None
-    usual = tree.usual_layout(found.leaf.path, of_rule)
+    usual = tree.usual_layout(found.leaf, of_rule)
     if usual is not None and _if_it_fits(usual, shape, wanted):
         layouts = (usual, *(one for one in layouts if one != usual))
         prior = usual

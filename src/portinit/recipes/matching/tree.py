@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 from portinit.arrays.layouts import LAYOUTS, Layout, Shape
 from portinit.initializers.base import Parameter
@@ -25,6 +25,20 @@ _NUMBER = re.compile(r"\d+")
 
 _VECTORS = frozenset({"bias", "b", "beta", "offset", "scale", "gamma", "mean", "var"})
 """Leaves that have one axis in a layer, so that a further one is of several layers or heads."""
+
+
+class Module(NamedTuple):
+    """A module of a tree.
+
+    Attributes:
+        path: its path.
+        leaves: its own arrays by their names.
+        of_class: the name of its class, where it is known.
+    """
+
+    path: Path
+    leaves: Mapping[str, Leaf]
+    of_class: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +104,6 @@ class Tree:
         self.leaves = {leaf.path: leaf for leaf in found}
         self._classes = classes or {}
         self._order = order
-        self._kinds: dict[Path, str | None] = {}
 
     def with_leaves(self, found: Sequence[Leaf]) -> Self:
         """The tree with other leaves, those of its arrays that hold several parameters split."""
@@ -108,13 +121,54 @@ class Tree:
         """The class of the module that owns a leaf, where it is known."""
         return self._classes.get(path[:-1])
 
-    def is_parametrized(self, path: Path) -> bool:
-        """Whether a wrapper such as weight norm keeps a leaf for a weight that it computes."""
+    def is_parametrized(self, module: Module) -> bool:
+        """Whether a module is a wrapper such as weight norm, whose leaves make a weight."""
         return False
 
-    def state_size(self, path: Path) -> int | None:
-        """The size of the state of the recurrent cell that owns a leaf; None if none does."""
+    def state_size(self, module: Module) -> int | None:
+        """The size of the state of a recurrent cell; None of another module."""
         return None
+
+    def kind_of(self, module: Module) -> str | None:
+        """The kind of layer that a module is, as far as classes, names and shapes tell."""
+        if self.is_parametrized(module):
+            return "parametrized"
+        held = module.leaves
+        told = next((kind for word, kind in _TOLD_BY.items() if word in held), None)
+        kernel = held.get("kernel")
+        if told is not None or kernel is None:
+            return told
+        if self.state_size(module) is not None:
+            return "recurrent"
+        of_class = self.kinds.get(module.of_class or "")
+        if of_class is not None:
+            return of_class
+        in_attention = bool(module.path) and module.path[-1] in _ATTENTION
+        is_matrix = len(kernel.shape) == 2 or in_attention or _heads(kernel, held.get("bias")) > 1
+        return "linear" if is_matrix else "conv"
+
+    def layout_of(self, leaf: Leaf, module: Module, kind: str | None) -> Layout:
+        """How a leaf's axes map to PyTorch's, as far as names, classes and siblings tell.
+
+        Args:
+            leaf: the leaf.
+            module: the module that owns it.
+            kind: the module's kind.
+        """
+        path, shape = leaf.path, leaf.shape
+        named = flax_layout(path, len(shape))
+        if len(shape) < 2 or path[-1] not in ("kernel", "bias") or named != _usual(path):
+            return named
+        kernel = module.leaves.get("kernel")
+        if path[-1] == "bias":
+            return Layout(axis0=tuple(range(len(shape))), axis1=()) if kind == "linear" else named
+        if kind == "conv_transpose" and module.of_class is not None:
+            return LAYOUTS["flax_conv_transpose"]
+        if kind == "linear" and len(shape) > 2 and kernel is not None:
+            outputs = _heads(kernel, module.leaves.get("bias")) or 1
+            axes = tuple(range(len(shape)))
+            return Layout(axis0=axes[-outputs:], axis1=axes[:-outputs])
+        return named
 
     def reading(self, path: Path, start: int = 0) -> Path:
         """A leaf's path from a word on, in the words that PyTorch's layers have for the same.
@@ -125,11 +179,11 @@ class Tree:
         """
         return path[start:]
 
-    def usual_layout(self, path: Path, of_recipe: Layout | None) -> Layout | None:
+    def usual_layout(self, leaf: Leaf, of_recipe: Layout | None) -> Layout | None:
         """The layout of a leaf by the kind of PyTorch's layer; None if it makes no difference.
 
         Args:
-            path: the leaf's.
+            leaf: the leaf.
             of_recipe: the layout that a rule's kind of layer tells; it is Flax's.
         """
         return of_recipe
@@ -149,95 +203,55 @@ class Tree:
         """
         return {}, ()
 
-    # Kinds and layouts
+    # Modules and forms
+
+    @cached_property
+    def modules(self) -> dict[Path, Module]:
+        """The modules that own leaves, by their paths."""
+        held: dict[Path, dict[str, Leaf]] = {}
+        for path, leaf in self.leaves.items():
+            held.setdefault(path[:-1], {})[path[-1] if path else ""] = leaf
+        classes = [self.class_of(next(iter(leaves.values())).path) for leaves in held.values()]
+        pairs = zip(held.items(), classes, strict=True)
+        return {path: Module(path, leaves, of_class) for (path, leaves), of_class in pairs}
+
+    def sibling(self, path: Path, name: str) -> Leaf | None:
+        """Another leaf of the module that owns a leaf."""
+        return self.modules[path[:-1]].leaves.get(name)
 
     @cached_property
     def forms(self) -> dict[Path, Form]:
         """The form of each leaf, one for all that are alike."""
         known: dict[Hashable, dict[str, Form]] = {}
         forms: dict[Path, Form] = {}
-        for held in self._modules.values():
-            likeness = self._likeness(held)
-            alike = known.get(likeness)
-            if alike is None:
-                alike = {word: self._form(leaf.path) for word, leaf in held.items()}
-                known[likeness] = alike
-            for word, leaf in held.items():
+        for module in self.modules.values():
+            likeness = self.likeness(module)
+            if likeness not in known:
+                known[likeness] = self._forms_of(module)
+            alike = known[likeness]
+            for word, leaf in module.leaves.items():
                 forms[leaf.path] = alike[word]
         return forms
 
-    def _likeness(self, held: Mapping[str, Leaf]) -> Hashable:
-        """All that the forms of a module's leaves depend on."""
-        path = next(iter(held.values())).path
-        shapes = tuple([(word, leaf.shape) for word, leaf in held.items()])
-        told = self.class_of(path), self.is_parametrized(path), self.state_size(path)
-        return _NUMBER.sub("", path[-2]) if len(path) > 1 else "", shapes, told
+    def likeness(self, module: Module) -> Hashable:
+        """All that the forms of a module's leaves depend on; the modules of a list are alike."""
+        shapes = tuple([(word, leaf.shape) for word, leaf in module.leaves.items()])
+        name = _NUMBER.sub("", module.path[-1]) if module.path else ""
+        return name, shapes, module.of_class, self.is_parametrized(module)
 
-    def _form(self, path: Path) -> Form:
-        word, shape = path[-1] if path else "", self.leaves[path].shape
-        of_class, kind = self.class_of(path), self.kind(path)
-        return Form(word, shape, of_class, kind, self._fan_in(path), self.layout(path))
-
-    def sibling(self, path: Path, name: str) -> Leaf | None:
-        """Another leaf of the module that owns a leaf."""
-        return self._modules[path[:-1]].get(name)
-
-    @cached_property
-    def _modules(self) -> dict[Path, dict[str, Leaf]]:
-        """The leaves by their modules and names."""
-        modules: dict[Path, dict[str, Leaf]] = {}
-        for path, leaf in self.leaves.items():
-            modules.setdefault(path[:-1], {})[path[-1] if path else ""] = leaf
-        return modules
-
-    def kind(self, path: Path) -> str | None:
-        """The kind of layer that owns a leaf, as far as classes, names and shapes tell."""
-        module = path[:-1]
-        if module not in self._kinds:
-            self._kinds[module] = self._kind(path)
-        return self._kinds[module]
-
-    def _kind(self, path: Path) -> str | None:
-        if self.is_parametrized(path):
-            return "parametrized"
-        held = self._modules[path[:-1]]
-        told = next((kind for word, kind in _TOLD_BY.items() if word in held), None)
-        if told is not None:
-            return told
-        kernel, owner = held.get("kernel"), path[-2] if len(path) > 1 else ""
-        if kernel is None:
-            return None
-        if self.state_size(path) is not None:
-            return "recurrent"
-        of_class = self.kinds.get(self.class_of(path) or "")
-        if of_class is not None:
-            return of_class
-        is_matrix = len(kernel.shape) == 2 or owner in _ATTENTION or self._heads(kernel) > 1
-        return "linear" if is_matrix else "conv"
-
-    def _heads(self, kernel: Leaf) -> int:
-        """How many of a kernel's last axes are outputs, as its bias tells; 0 if it does not."""
-        bias = self.sibling(kernel.path, "bias")
-        ndim = len(bias.shape) if bias is not None else 0
-        return ndim if bias is not None and kernel.shape[-ndim:] == bias.shape else 0
-
-    def layout(self, path: Path) -> Layout:
-        """How a leaf's axes map to PyTorch's, as far as names, classes and siblings tell."""
-        shape = self.leaves[path].shape
-        named = flax_layout(path, len(shape))
-        if len(shape) < 2 or path[-1] not in ("kernel", "bias") or named != _usual(path):
-            return named
-        kernel = self.sibling(path, "kernel")
-        kind = self.kind(path)
-        if path[-1] == "bias":
-            return Layout(axis0=tuple(range(len(shape))), axis1=()) if kind == "linear" else named
-        if kind == "conv_transpose" and self.class_of(path) is not None:
-            return LAYOUTS["flax_conv_transpose"]
-        if kind == "linear" and len(shape) > 2 and kernel is not None:
-            outputs = self._heads(kernel) or 1
-            axes = tuple(range(len(shape)))
-            return Layout(axis0=axes[-outputs:], axis1=axes[:-outputs])
-        return named
+    def _forms_of(self, module: Module) -> dict[str, Form]:
+        kind = self.kind_of(module)
+        layouts = {word: self.layout_of(leaf, module, kind) for word, leaf in module.leaves.items()}
+        fan_in, kernel = None, module.leaves.get(self.kernel)
+        if kind == "recurrent":
+            fan_in = self.state_size(module)
+        elif kernel is not None and len(kernel.shape) > 1:
+            logical = layouts[self.kernel].logical_shape(kernel.shape)
+            fan_in = logical[1] if kind == "bilinear" else torch_fans(logical)[0]
+        return {
+            word: Form(word, leaf.shape, module.of_class, kind, fan_in, layouts[word])
+            for word, leaf in module.leaves.items()
+        }
 
     # What a recipe is told
 
@@ -256,15 +270,6 @@ class Tree:
                 names.setdefault(path[:depth], {})[path[depth]] = None
         return {block: tuple(layers) for block, layers in names.items()}
 
-    def _fan_in(self, path: Path) -> int | None:
-        if self.kind(path) == "recurrent":
-            return self.state_size(path)
-        kernel = self.sibling(path, self.kernel)
-        if kernel is None or len(kernel.shape) < 2:
-            return None
-        logical = self.layout(kernel.path).logical_shape(kernel.shape)
-        return logical[1] if self.kind(path) == "bilinear" else torch_fans(logical)[0]
-
     # Stacks that nobody stated
 
     def unstated_stack(self, path: Path) -> str | None:
@@ -277,7 +282,7 @@ class Tree:
         bias = self.sibling(path, "bias")
         if bias is not None and len(bias.shape) == 1:
             return None
-        if bias is not None and self._heads(leaf) > 1:
+        if _heads(leaf, bias) > 1:
             return None
         return self._stack_above(leaf)
 
@@ -308,6 +313,13 @@ class Tree:
                 if leaf.path[-1] in _VECTORS:
                     ranks.add(len(leaf.shape))
         return below
+
+
+def _heads(kernel: Leaf, bias: Leaf | None) -> int:
+    """How many of a kernel's last axes are outputs, as its bias tells; 0 if it does not."""
+    if bias is None or kernel.shape[-len(bias.shape) :] != bias.shape:
+        return 0
+    return len(bias.shape)
 
 
 def _usual(path: Path) -> Layout:
