@@ -15,7 +15,7 @@ from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, Shape
 from portinit.backends.plan import Plan
 from portinit.initializers.base import Initializer
-from portinit.recipes.matching.equal_plans import EqualPlans
+from portinit.recipes.matching.equal_initializers import EqualInitializers
 from portinit.recipes.matching.leaf import Leaf
 from portinit.recipes.matching.leaf_layouts import FoundLeaf
 from portinit.recipes.matching.matcher import Matcher
@@ -177,7 +177,7 @@ class _Places:
 
     def __init__(self, matcher: Matcher, recipe: Recipe) -> None:
         self._known, self._tree, self._recipe = matcher.known, matcher.tree, recipe
-        self._equal = EqualPlans()
+        self._equal = EqualInitializers()
         self._places: dict[Hashable, _Place] = {}
         self._values: dict[tuple[int, Any], tuple[_Place, Plan]] = {}
 
@@ -187,16 +187,20 @@ class _Places:
         Raises:
             ValueError: the leaf cannot hold the parameter, or no rule is for it.
         """
-        path, parameter = found.leaf.path, found.parameter
-        own = self._known.own_rules.get(parameter.name)
-        by_name = own is not None and own.kind is None and self._known.is_complete
-        if own is None or not by_name or not parameter.is_whole or found.initializer is not None:
+        path = found.leaf.path
+        own = self._known.own_rules.get(found.parameter.name)
+        if own is None or not self._is_plain(found, own):
             return self._asked(found, layout, own)
         same, form = self._equal.same(own.initializer), self._tree.forms[path]
         alike = form, id(layout), id(same.first), own.shape
         if alike not in self._places or same.asks_the_model:
             self._places[alike] = self._asked(found, layout, own)[1]
         return own, self._places[alike]
+
+    def _is_plain(self, found: FoundLeaf, own: Rule) -> bool:
+        """Whether a leaf holds all of a parameter whose own rule is the first for its name."""
+        is_first = self._known.is_complete and own.kind is None and own.shape is not None
+        return is_first and found.parameter.is_whole and found.initializer is None
 
     def _asked(self, found: FoundLeaf, layout: Layout, own: Rule | None) -> tuple[Rule, _Place]:
         """The rule and the place of a leaf, by what the recipe says of its parameter."""
@@ -234,7 +238,8 @@ class _Places:
         """
         form = id(place), leaf.dtype
         if form not in self._values:
-            plan = self._equal.plan(place.initializer, place.grid, dtype_name(leaf.dtype))
+            first = self._equal.same(place.initializer).first
+            plan = first.planned(place.grid, dtype_name(leaf.dtype))
             self._values[form] = place, plan  # which keeps its id its own
         return self._values[form][1]
 

@@ -1,12 +1,10 @@
-"""One plan for all parameters of a model whose initializers, shapes and dtypes are equal."""
+"""Initializers that are equal, so that the parameters of a large model share a few plans."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from portinit.arrays.grids import Grid
-from portinit.backends.plan import Plan
 from portinit.initializers.assigned import Given
 from portinit.initializers.base import Initializer
 from portinit.initializers.jax_schemes import variance_scaling
@@ -27,8 +25,8 @@ class Same(NamedTuple):
     asks_the_model: bool
 
 
-class EqualPlans:
-    """The plans of initializers, one for those that are equal down to the signs of zeros.
+class EqualInitializers:
+    """Initializers by those that they are equal to, down to the signs of zeros.
 
     A recipe binds an initializer anew for each parameter, and a large model has thousands of
     parameters of a few forms. It is kept while one model is planned.
@@ -38,35 +36,19 @@ class EqualPlans:
         self._first: dict[Hashable, Same] = {}
         self._known: dict[int, Same] = {}
         self._kept: list[Initializer] = []  # so that their ids stay their own
-        self._plans: dict[tuple[int, Grid, str], Plan] = {}
-
-    def plan(self, initializer: Initializer, grid: Grid, dtype: str) -> Plan:
-        """The plan of an initializer's values.
-
-        Raises:
-            TypeError, ValueError: the initializer is not defined for the shape or the dtype.
-        """
-        first = self.same(initializer).first
-        form = id(first), grid, dtype
-        if form not in self._plans:
-            self._plans[form] = first.planned(grid, dtype)
-        return self._plans[form]
 
     def same(self, initializer: Initializer) -> Same:
         """What is known of an initializer and of those equal to it."""
         known = self._known.get(id(initializer))
         if known is None:
             self._kept.append(initializer)
-            known = self._known[id(initializer)] = self._facts(initializer)
+            likeness = _likeness(initializer)
+            known = self._first.get(likeness)
+            if known is None:
+                facts = _names_axes(initializer), _asks_the_model(initializer)
+                known = self._first[likeness] = Same(initializer, *facts)
+            self._known[id(initializer)] = known
         return known
-
-    def _facts(self, initializer: Initializer) -> Same:
-        likeness = _likeness(initializer)
-        facts = self._first.get(likeness)
-        if facts is None:
-            facts = Same(initializer, _names_axes(initializer), _asks_the_model(initializer))
-            self._first[likeness] = facts
-        return facts
 
 
 def _likeness(initializer: Initializer) -> Hashable:
