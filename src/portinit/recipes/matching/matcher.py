@@ -9,7 +9,6 @@ from functools import cached_property
 from portinit.arrays.layouts import LAYOUTS, Layout
 from portinit.initializers.assigned import Given
 from portinit.initializers.base import Initializer
-from portinit.recipes.matching.alignment import Item, align
 from portinit.recipes.matching.by_name import NameIndex
 from portinit.recipes.matching.candidates import Candidates, Named
 from portinit.recipes.matching.known_names import KnownNames
@@ -20,6 +19,8 @@ from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Evidence, Pair, is_sure
 from portinit.recipes.matching.rewritten import out_of_turn, shifted
 from portinit.recipes.matching.stacked_layers import Split, Stacks
+from portinit.recipes.matching.structure.alignment import align
+from portinit.recipes.matching.structure.nodes import Item
 from portinit.recipes.matching.tables import Table, Target
 from portinit.recipes.matching.tree import Tree
 from portinit.recipes.matching.words import role_of
