@@ -10,7 +10,6 @@ from portinit.arrays.layouts import LAYOUTS, Layout
 from portinit.initializers.assigned import Given
 from portinit.initializers.base import Initializer
 from portinit.recipes.matching.by_name import NameIndex
-from portinit.recipes.matching.candidates import Candidates, Named
 from portinit.recipes.matching.known_names import KnownNames
 from portinit.recipes.matching.layouts import fitting_layouts
 from portinit.recipes.matching.leaf import Leaf, Path
@@ -28,9 +27,6 @@ from portinit.recipes.names import ParameterSlice, torch_name
 from portinit.recipes.packed import may_lack
 from portinit.recipes.pretrained import used_tensors
 from portinit.recipes.recipe import Recipe
-
-_CANDIDATES = 4
-"""How many parameters a message names that an array might be."""
 
 
 class Matcher:
@@ -369,53 +365,6 @@ class Matcher:
         """Whether arrays may be copies of one parameter: the table says so of all."""
         found = [self._found.get(leaf.path) for leaf in leaves]
         return all(one is not None and one.evidence is Evidence.TABLE for one in found)
-
-    def without_partners(self) -> Iterator[str]:
-        """A line for each leaf whose parameter is not found, with those of its size."""
-        if not self.unmatched:
-            return
-        left = Candidates(
-            (name.split("."), name, rule.shape)
-            for name, rule in self.known.rules()
-            if name not in self.claimed and rule.shape is not None
-        )
-        for leaf in self.unmatched:
-            likely = left.like(leaf.path, leaf.shape, _CANDIDATES)
-            line = f"{leaf.label}: the recipe has no such name"
-            yield line + _candidates(f"PyTorch names left over of its size {leaf.shape}", *likely)
-
-    def without_arrays(self) -> Iterator[str]:
-        """A line for each parameter that no leaf holds, with the leaves left over of its size."""
-        if not self.unclaimed:
-            return
-        left = Candidates((leaf.path, leaf.label, leaf.shape) for leaf in self.unmatched)
-        for name in self.unclaimed:
-            rule = self.known.rule(name)
-            line = f"{name}: no such parameter in the tree"
-            if rule is None or rule.shape is None:
-                yield line
-                continue
-            likely = left.like(name.split("."), rule.shape, _CANDIDATES)
-            yield line + _candidates(f"arrays left over of its size {rule.shape}", *likely)
-
-    def headline(self, misfits: Sequence[str]) -> str:
-        """How much does not fit, in a line."""
-        alone = len(self.unmatched) + len(self.unclaimed)
-        others = len(misfits) - alone
-        if alone <= 0:
-            return f"the tree and the recipe must fit; {len(misfits)} do not fit:"
-        verb = "parameter has" if alone == 1 else "parameters have"
-        line = f"{alone} {verb} no counterpart on the other side"
-        return f"{line}, and {others} more do not fit:" if others > 0 else f"{line}:"
-
-
-def _candidates(what: str, likely: Sequence[Named], count: int) -> str:
-    """The end of a misfit's line: what could be its counterpart."""
-    if not likely:
-        return ""
-    names = [f"{name} {shape}" for name, shape in likely]
-    more = f" and {count - len(likely)} more" if count > len(likely) else ""
-    return f"; {what}: {', '.join(names)}{more}"
 
 
 def _pair(found: FoundLeaf, at: LeafLayout) -> Pair:

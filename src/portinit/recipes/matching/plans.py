@@ -19,6 +19,7 @@ from portinit.recipes.matching.equal_initializers import EqualInitializers
 from portinit.recipes.matching.leaf import Leaf
 from portinit.recipes.matching.leaf_layouts import FoundLeaf
 from portinit.recipes.matching.matcher import Matcher
+from portinit.recipes.matching.misfits import headline, without_arrays, without_partners
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching, Pair
 from portinit.recipes.matching.tree import Tree
@@ -88,7 +89,7 @@ def leaf_plans(tree: Tree, recipe: Recipe, request: MatchRequest) -> list[LeafPl
     matcher = Matcher(tree, recipe, request)
     plans, misfits = plans_of(matcher, recipe)
     if misfits:
-        raise RecipeError(matcher.headline(misfits), misfits)
+        raise RecipeError(headline(matcher, misfits), misfits)
     warn_of_guesses(matcher.guesses, tree.adapter)
     return plans
 
@@ -103,7 +104,7 @@ def match(tree: Tree, recipe: Recipe, request: MatchRequest, *, strict: bool = T
     matcher = Matcher(tree, recipe, request)
     misfits = plans_of(matcher, recipe)[1]
     if strict and misfits:
-        raise RecipeError(matcher.headline(misfits), misfits)
+        raise RecipeError(headline(matcher, misfits), misfits)
     left = tuple(leaf.label for leaf in matcher.unmatched)
     return Matching(
         matcher.pairs,
@@ -134,8 +135,7 @@ _SHOWN = 20
 
 def plans_of(matcher: Matcher, recipe: Recipe) -> tuple[list[LeafPlan], list[str]]:
     """A plan for each leaf that has a rule, and a line for all that does not fit."""
-    misfits = [*matcher.misfits_of_names, *matcher.without_partners()]
-    misfits += matcher.without_arrays()
+    misfits = [*matcher.misfits_of_names, *without_partners(matcher), *without_arrays(matcher)]
     if not matcher.known.is_complete:
         misfits += unused(recipe, matcher.claimed)
     places, layouts = _Places(matcher, recipe), matcher.layouts
