@@ -1,5 +1,6 @@
 """JAX's arrays made by NumPy on the host: XLA's bytes, JAX's own arrays, and only where it may."""
 
+import contextlib
 import itertools
 import math
 import tracemalloc
@@ -90,6 +91,25 @@ def test_arrays_of_several_keys_are_those_made_one_by_one(
             assert np.asarray(array).tobytes() == wanted.tobytes()
             assert not array.size or array.unsafe_buffer_pointer() % host._ALIGNMENT == 0
     assert tried or len(shape) < 2 or 0 in shape  # fans need two axes
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
+@pytest.mark.parametrize("context", [contextlib.nullcontext, jax.disable_jit])
+def test_many_small_arrays_are_jaxs_own_and_tied_to_no_device(
+    dtype: str, context: Any, served: list[bool]
+) -> None:
+    names = [f"layers.{i}.weight" for i in range(host._MANY)]
+    make, grid = pi.normal(), Grid.whole((3, 5), LAYOUTS["flax"])
+    with context(), jax.transfer_guard("disallow"):
+        words = fold_in_each(KEY, names)
+        arrays = host.make_each_on_host(make.planned(grid, dtype), grid, dtype, words)
+    assert arrays is not None
+    for array, own in zip(arrays, names, strict=True):
+        assert isinstance(array, jax.Array)
+        assert not array.committed
+        assert not array.weak_type
+        wanted = make(KEY.fold_in(own), (3, 5), dtype, layout="flax")
+        assert np.asarray(array).tobytes() == wanted.tobytes()
 
 
 @pytest.mark.parametrize("initializer", [pi.normal(), pi.ones, pi.uniform()])
