@@ -63,5 +63,4 @@ def _odd(groups: Iterable[Sequence[LeafPlan]], adapter: str) -> Iterator[str]:
 
 
 def _part(plan: LeafPlan) -> ParameterPart:
-    rule = plan.rule
-    return ParameterPart(plan.key_name, rule.initializer, plan.grid, rule.value)
+    return ParameterPart(plan.key_name, plan.initializer, plan.grid, plan.rule.value)

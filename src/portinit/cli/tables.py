@@ -132,7 +132,7 @@ def print_plans(console: Console, title: str, plans: Sequence[LeafPlan]) -> None
     """What a recipe gives each array of a model, or each layer of a stack."""
     rows = []
     for plan in plans:
-        initializer, leaf = plan.rule.initializer, plan.leaf
+        initializer, leaf = plan.initializer, plan.leaf
         law = law_of(initializer, plan.grid, leaf.dtype)
         name = "" if plan.is_extra else str(plan.parameter)
         std = f"{law.std:.4g}" if law is not None and law.std else ""

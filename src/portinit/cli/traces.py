@@ -62,8 +62,8 @@ def show(
 def _print_plans(title: str, plans: Sequence[LeafPlan], code: bool) -> None:
     """What each array of a model gets, or the initializers of what it gets."""
     if code:
-        rules = {plan.rule.name: plan.rule for plan in plans if not plan.is_extra}
-        click.echo(as_code(Recipe([*rules.values()])))
+        rules = [plan.bound_rule for plan in plans if not plan.is_extra]
+        click.echo(as_code(Recipe([*{rule.name: rule for rule in rules}.values()])))
         return
     print_plans(CONSOLE, title, plans)
 

@@ -14,7 +14,7 @@ from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, Shape
 from portinit.backends.plan import Plan
-from portinit.initializers.base import Initializer
+from portinit.initializers.base import Initializer, Parameter
 from portinit.recipes.matching.equal_initializers import EqualInitializers
 from portinit.recipes.matching.leaf import Leaf
 from portinit.recipes.matching.leaf_layouts import FoundLeaf
@@ -37,10 +37,11 @@ class LeafPlan:
     Attributes:
         leaf: the array, or the part of it.
         parameter: the parameter, or the rows of it.
-        rule: the parameter's rule.
+        rule: the rule of the recipe that is for the parameter.
         initializer: the rule's, with what the model tells filled in.
         layout: how the leaf's axes are PyTorch's.
         grid: the parameter's elements that the leaf holds.
+        kind: the kind of layer that owns the leaf, where it is known.
         values: what their values are; leaves with equal ones share it.
         is_extra: whether it is no parameter of PyTorch's, but has an initializer of its own.
     """
@@ -51,6 +52,7 @@ class LeafPlan:
     initializer: Initializer
     layout: Layout
     grid: Grid
+    kind: str | None
     values: Plan
     is_extra: bool = False
 
@@ -69,6 +71,12 @@ class LeafPlan:
         numbers = self.parameter.of(np.arange(math.prod(whole)).reshape(whole))
         order = self.layout.from_torch(numbers, self.leaf.shape)
         return xp.take(values.reshape(-1), order, axis=0)
+
+    @property
+    def bound_rule(self) -> Rule:
+        """The rule of the parameter alone, with all that the model tells filled in."""
+        parameter = Parameter(self.parameter.name, self.grid.shape, self.kind)
+        return self.rule.filled_in(parameter, self.initializer)
 
     @property
     def key_name(self) -> str:
@@ -170,6 +178,7 @@ class _Place(NamedTuple):
     initializer: Initializer
     layout: Layout
     grid: Grid
+    kind: str | None
 
 
 class _Places:
@@ -228,7 +237,7 @@ class _Places:
                     f"{parameter} needs an array of {wanted} in PyTorch, got {described.shape}"
                 )
             grid = _grid_within(grid, parameter, whole)
-        return rule, _Place(initializer, layout, grid)
+        return rule, _Place(initializer, layout, grid, described.kind)
 
     def values(self, place: _Place, leaf: Leaf) -> Plan:
         """The plan of a leaf's values.
