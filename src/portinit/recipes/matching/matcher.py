@@ -19,7 +19,7 @@ from portinit.recipes.matching.result import Evidence, Pair, is_sure
 from portinit.recipes.matching.rewritten import out_of_turn, shifted
 from portinit.recipes.matching.stacked_layers import Split, Stacks
 from portinit.recipes.matching.structure.alignment import align
-from portinit.recipes.matching.structure.nodes import Item
+from portinit.recipes.matching.structure.subtrees import Item
 from portinit.recipes.matching.tables import Table, Target
 from portinit.recipes.matching.tree import Tree
 from portinit.recipes.matching.words import role_of

@@ -23,7 +23,7 @@ from portinit.recipes.matching.structure.names import (
     same_words,
     series_of,
 )
-from portinit.recipes.matching.structure.nodes import Item, Node, NodePair, root_of
+from portinit.recipes.matching.structure.subtrees import Item, Subtree, SubtreePair, root_of
 
 _OVERLAP = 0.6
 """The share of parameters that two modules which are not quite the same must have in common."""
@@ -94,9 +94,9 @@ def _align_once(
     return found
 
 
-def _pairs(lefts: list[Node], rights: list[Node], *, ordered: bool) -> list[NodePair]:
+def _pairs(lefts: list[Subtree], rights: list[Subtree], *, ordered: bool) -> list[SubtreePair]:
     """Pair the modules of two lists, replacing what has no partner by its children."""
-    found: list[NodePair] = []
+    found: list[SubtreePair] = []
     lefts = [node for node in lefts if node.sizes]
     rights = [node for node in rights if node.sizes]
     while lefts and rights:
@@ -121,7 +121,9 @@ def _pairs(lefts: list[Node], rights: list[Node], *, ordered: bool) -> list[Node
     return found
 
 
-def _open(lefts: list[Node], rights: list[Node]) -> tuple[list[Node], list[Node]] | None:
+def _open(
+    lefts: list[Subtree], rights: list[Subtree]
+) -> tuple[list[Subtree], list[Subtree]] | None:
     """The lists with the largest module replaced by its children; None if there is no module."""
     closed = [node for node in (*lefts, *rights) if node.item is None]
     if not closed:
@@ -130,8 +132,8 @@ def _open(lefts: list[Node], rights: list[Node]) -> tuple[list[Node], list[Node]
     return _opened(lefts, largest), _opened(rights, largest)
 
 
-def _opened(nodes: list[Node], total: int) -> list[Node]:
-    opened: list[Node] = []
+def _opened(nodes: list[Subtree], total: int) -> list[Subtree]:
+    opened: list[Subtree] = []
     for node in nodes:
         if node.item is None and node.total == total:
             opened += [child for child in node.children if child.sizes]
@@ -140,7 +142,7 @@ def _opened(nodes: list[Node], total: int) -> list[Node]:
     return opened
 
 
-def _by_anchors(lefts: list[Node], rights: list[Node]) -> list[NodePair]:
+def _by_anchors(lefts: list[Subtree], rights: list[Subtree]) -> list[SubtreePair]:
     """Modules that hold the same known pairs, and no others hold any of them."""
     owner = {anchor: node for node in rights for anchor in node.anchors}
     count = Counter(anchor for node in lefts for anchor in node.anchors)
@@ -150,17 +152,17 @@ def _by_anchors(lefts: list[Node], rights: list[Node]) -> list[NodePair]:
         if len(partners) == 1:
             (partner,) = partners.values()
             if partner.anchors == node.anchors and all(count[a] == 1 for a in node.anchors):
-                found.append(NodePair(node, partner, Evidence.REWRITTEN))
+                found.append(SubtreePair(node, partner, Evidence.REWRITTEN))
     return found
 
 
 def _by_content(
-    lefts: list[Node], rights: list[Node], *, ordered: bool, last: bool = False
-) -> list[NodePair]:
+    lefts: list[Subtree], rights: list[Subtree], *, ordered: bool, last: bool = False
+) -> list[SubtreePair]:
     """Modules of the same sizes: alone of their kind, or told apart by names, numbers, order."""
     everywhere = [sum((n.signatures for n in side), Counter[int]()) for side in (lefts, rights)]
     buckets = [_bucket(side) for side in (lefts, rights)]
-    found: list[NodePair] = []
+    found: list[SubtreePair] = []
     for signature, mine in buckets[0].items():
         theirs = buckets[1].get(signature, [])
         complete = len(mine) == len(theirs) and all(
@@ -174,14 +176,14 @@ def _by_content(
     return found
 
 
-def _bucket(nodes: list[Node]) -> dict[int, list[Node]]:
-    buckets: dict[int, list[Node]] = {}
+def _bucket(nodes: list[Subtree]) -> dict[int, list[Subtree]]:
+    buckets: dict[int, list[Subtree]] = {}
     for node in nodes:
         buckets.setdefault(node.signature, []).append(node)
     return buckets
 
 
-def _nearly(lefts: list[Node], rights: list[Node]) -> list[NodePair]:
+def _nearly(lefts: list[Subtree], rights: list[Subtree]) -> list[SubtreePair]:
     """Modules that have most of their parameters in common, each the other's best partner."""
     mine = [node for node in lefts if node.item is None]
     theirs = [node for node in rights if node.item is None]
@@ -197,15 +199,15 @@ def _nearly(lefts: list[Node], rights: list[Node]) -> list[NodePair]:
                 shared = [_shared(x, y) for x, y in zip(a, b, strict=True)]
                 if min(shared) >= _OVERLAP:
                     scores[i, j] = 0.5 * sum(shared) / len(shared) + 0.5 * likeness_of(a[0], b[0])
-    found: list[NodePair] = []
+    found: list[SubtreePair] = []
     for i, j in mutual_best(scores, least=0.0):
         a, b = series[0][keys[0][i]], series[1][keys[1][j]]
         same = same_words(a[0], b[0])
         evidence = Evidence.REWRITTEN if same else Evidence.WORDS
-        found += [NodePair(x, y, evidence) for x, y in zip(a, b, strict=True)]
+        found += [SubtreePair(x, y, evidence) for x, y in zip(a, b, strict=True)]
     return found
 
 
-def _shared(a: Node, b: Node) -> float:
+def _shared(a: Subtree, b: Subtree) -> float:
     common = (a.sizes & b.sizes).total()
     return common / max(a.sizes.total(), b.sizes.total())

@@ -12,16 +12,18 @@ from portinit.recipes.matching.structure.names import (
     same_but_for_prefix,
     same_end,
 )
-from portinit.recipes.matching.structure.nodes import Node, NodePair, may_pair
+from portinit.recipes.matching.structure.subtrees import Subtree, SubtreePair, may_pair
 
 
-def choose(lefts: list[Node], rights: list[Node], *, ordered: bool, last: bool) -> list[NodePair]:
+def choose(
+    lefts: list[Subtree], rights: list[Subtree], *, ordered: bool, last: bool
+) -> list[SubtreePair]:
     """Pair as many modules of one shape as are told apart."""
     if len(lefts) == 1:
         a, b = lefts[0], rights[0]
         if not may_pair(a, b):
             return []
-        return [NodePair(a, b, Evidence.REWRITTEN if same_end(a, b) else Evidence.STRUCTURE)]
+        return [SubtreePair(a, b, Evidence.REWRITTEN if same_end(a, b) else Evidence.STRUCTURE)]
     turns = _by_use(lefts, rights, ordered=ordered, last=last)
     if turns is None:
         return _choose_by_names(lefts, rights, ordered=ordered, last=last)
@@ -29,8 +31,8 @@ def choose(lefts: list[Node], rights: list[Node], *, ordered: bool, last: bool) 
 
 
 def _by_use(
-    lefts: list[Node], rights: list[Node], *, ordered: bool, last: bool
-) -> list[NodePair] | None:
+    lefts: list[Subtree], rights: list[Subtree], *, ordered: bool, last: bool
+) -> list[SubtreePair] | None:
     """Pair modules of one shape in the turns in which data reaches them; None if it cannot tell.
 
     Those that data reaches side by side are told apart by what is done with them, then by names.
@@ -45,23 +47,27 @@ def _by_use(
             continue
         if key is not _depth and {*mine} != {*theirs}:
             continue
-        found: list[NodePair] = []
+        found: list[SubtreePair] = []
         for a, b in turns:
             found += _in_turn(a, b, ordered=ordered, last=last)
         return _with_doubts(found, lefts, rights) if ordered else found
     return None
 
 
-def _in_turn(lefts: list[Node], rights: list[Node], *, ordered: bool, last: bool) -> list[NodePair]:
+def _in_turn(
+    lefts: list[Subtree], rights: list[Subtree], *, ordered: bool, last: bool
+) -> list[SubtreePair]:
     """Pair modules of one shape that data reaches in the same turn."""
     if len(lefts) > 1:
         return choose(lefts, rights, ordered=ordered, last=last)
     a, b = lefts[0], rights[0]
     evidence = Evidence.REWRITTEN if same_but_for_prefix(a, b) else Evidence.USE
-    return [NodePair(a, b, evidence)] if may_pair(a, b) else []
+    return [SubtreePair(a, b, evidence)] if may_pair(a, b) else []
 
 
-def _with_doubts(found: list[NodePair], lefts: list[Node], rights: list[Node]) -> list[NodePair]:
+def _with_doubts(
+    found: list[SubtreePair], lefts: list[Subtree], rights: list[Subtree]
+) -> list[SubtreePair]:
     """The pairs, with a note on those that the order of definition would pair otherwise."""
     defined = zip(sorted(lefts, key=_order), sorted(rights, key=_order), strict=True)
     partners = {id(a): b for a, b in defined}
@@ -76,28 +82,28 @@ def _with_doubts(found: list[NodePair], lefts: list[Node], rights: list[Node]) -
 _AGAINST = "the order of definition says otherwise"
 
 
-def _grouped(nodes: list[Node], key: Callable[[Node], Any]) -> dict[Any, list[Node]]:
-    groups: dict[Any, list[Node]] = {}
+def _grouped(nodes: list[Subtree], key: Callable[[Subtree], Any]) -> dict[Any, list[Subtree]]:
+    groups: dict[Any, list[Subtree]] = {}
     for node in nodes:
         groups.setdefault(key(node), []).append(node)
     return groups
 
 
-def _depth(node: Node) -> int | None:
+def _depth(node: Subtree) -> int | None:
     return node.uses[0].depth if node.uses else None
 
 
-def _operation(node: Node) -> str | None:
+def _operation(node: Subtree) -> str | None:
     return node.uses[0].operation.kind if node.uses else None
 
 
-def _functions(node: Node) -> tuple[str, ...] | None:
+def _functions(node: Subtree) -> tuple[str, ...] | None:
     return tuple(sorted(node.uses[0].functions)) if node.uses else None
 
 
 def _choose_by_names(
-    lefts: list[Node], rights: list[Node], *, ordered: bool, last: bool
-) -> list[NodePair]:
+    lefts: list[Subtree], rights: list[Subtree], *, ordered: bool, last: bool
+) -> list[SubtreePair]:
     """Pair modules of one shape by the numbers of a series and by names; by order if it is time."""
     found = by_series(lefts, rights)
     done = {id(node) for pair in found for node in pair[:2]}
@@ -107,19 +113,19 @@ def _choose_by_names(
     mine, theirs = ([n for n in side if id(n) not in done] for side in (lefts, rights))
     if len(mine) == len(theirs) == 1 and may_pair(mine[0], theirs[0]):
         evidence = max((pair.evidence for pair in found), default=Evidence.STRUCTURE)
-        found.append(NodePair(mine[0], theirs[0], max(evidence, Evidence.STRUCTURE)))
+        found.append(SubtreePair(mine[0], theirs[0], max(evidence, Evidence.STRUCTURE)))
     elif mine and last and len(mine) == len(theirs):
         is_used = all(node.uses for node in (*mine, *theirs))
         if is_used or ordered:
             place = _turn if is_used else _order
             by_order = zip(sorted(mine, key=place), sorted(theirs, key=place), strict=True)
-            found += [NodePair(a, b, Evidence.ORDER) for a, b in by_order if may_pair(a, b)]
+            found += [SubtreePair(a, b, Evidence.ORDER) for a, b in by_order if may_pair(a, b)]
     return found
 
 
-def _order(node: Node) -> tuple[int, int]:
+def _order(node: Subtree) -> tuple[int, int]:
     return 0, node.order
 
 
-def _turn(node: Node) -> tuple[int, int]:
+def _turn(node: Subtree) -> tuple[int, int]:
     return node.uses[0].depth, node.uses[0].order

@@ -1,11 +1,11 @@
-"""Nodes paired by their names: by the numbers of a series, and by words that are alike."""
+"""Subtrees paired by their names: by the numbers of a series, and by words that are alike."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from portinit.recipes.matching.result import Evidence
-from portinit.recipes.matching.structure.nodes import Node, NodePair, may_pair
+from portinit.recipes.matching.structure.subtrees import Subtree, SubtreePair, may_pair
 from portinit.recipes.matching.words import likeness
 
 _LEAST, _MARGIN = 0.34, 0.12
@@ -18,7 +18,7 @@ _SCORED = 64
 """Modules of one shape that are compared by their names; of more, only series are."""
 
 
-def by_series(lefts: list[Node], rights: list[Node]) -> list[NodePair]:
+def by_series(lefts: list[Subtree], rights: list[Subtree]) -> list[SubtreePair]:
     """Series of as many members, chosen by their names, paired in the order of their numbers."""
     series = [series_of(side) for side in (lefts, rights)]
     if all(len(members) == 1 for side in series for members in side.values()):
@@ -27,23 +27,23 @@ def by_series(lefts: list[Node], rights: list[Node]) -> list[NodePair]:
         [(key, members[0], len(members)) for key, members in series[0].items()],
         [(key, members[0], len(members)) for key, members in series[1].items()],
     )
-    found: list[NodePair] = []
+    found: list[SubtreePair] = []
     for mine, theirs, evidence in chosen:
         pair = zip(series[0][mine], series[1][theirs], strict=True)
-        found += [NodePair(a, b, evidence) for a, b in pair if may_pair(a, b)]
+        found += [SubtreePair(a, b, evidence) for a, b in pair if may_pair(a, b)]
     return found
 
 
-def series_of(nodes: list[Node]) -> dict[str, list[Node]]:
+def series_of(nodes: list[Subtree]) -> dict[str, list[Subtree]]:
     """The nodes by their paths without numbers, in the order of these."""
-    series: dict[str, list[Node]] = {}
+    series: dict[str, list[Subtree]] = {}
     for node in sorted(nodes, key=lambda node: node.numbers):
         series.setdefault(node.series, []).append(node)
     return series
 
 
 def _best(
-    lefts: list[tuple[str, Node, int]], rights: list[tuple[str, Node, int]]
+    lefts: list[tuple[str, Subtree, int]], rights: list[tuple[str, Subtree, int]]
 ) -> Iterator[tuple[str, str, Evidence]]:
     """Series of the same length whose names go best together, or that are alone."""
     if len(lefts) == len(rights) == 1 and lefts[0][2] == rights[0][2]:
@@ -63,7 +63,9 @@ def _best(
         yield lefts[i][0], rights[j][0], Evidence.REWRITTEN if same else Evidence.WORDS
 
 
-def by_names(lefts: list[Node], rights: list[Node], least: float = _LEAST) -> list[NodePair]:
+def by_names(
+    lefts: list[Subtree], rights: list[Subtree], least: float = _LEAST
+) -> list[SubtreePair]:
     """Modules whose names go together, and with no other's."""
     if not 0 < len(lefts) <= _SCORED or not 0 < len(rights) <= _SCORED:
         return []
@@ -74,7 +76,7 @@ def by_names(lefts: list[Node], rights: list[Node], least: float = _LEAST) -> li
         if may_pair(a, b)
     }
     return [
-        NodePair(
+        SubtreePair(
             lefts[i],
             rights[j],
             Evidence.REWRITTEN if same_words(lefts[i], rights[j]) else Evidence.WORDS,
@@ -112,7 +114,7 @@ def mutual_best(
     return found
 
 
-def likeness_of(a: Node, b: Node) -> float:
+def likeness_of(a: Subtree, b: Subtree) -> float:
     """How alike the names of two nodes and of what lies in them are, from 0 to 1."""
     own, whole = likeness(_end(a), _end(b)), likeness(a.words(0), b.words(0))
     score = max(own, (own + whole) / 2)
@@ -121,25 +123,25 @@ def likeness_of(a: Node, b: Node) -> float:
     return score
 
 
-def _end(node: Node) -> tuple[str, ...]:
+def _end(node: Subtree) -> tuple[str, ...]:
     """The words that tell a node from its neighbours: its last part, and a parameter's module."""
     parts = 2 if node.item is not None else 1
     return node.words(max(0, len(node.path) - parts))
 
 
-def same_words(a: Node, b: Node) -> bool:
+def same_words(a: Subtree, b: Subtree) -> bool:
     """Whether two paths have the same words and numbers."""
     return a.words(0) == b.words(0) and a.numbers == b.numbers
 
 
-def same_but_for_prefix(a: Node, b: Node) -> bool:
+def same_but_for_prefix(a: Subtree, b: Subtree) -> bool:
     """Whether one path is the end of the other, of two words at least, with the same numbers."""
     shorter, longer = sorted((a.words(0), b.words(0)), key=len)
     is_end = len(shorter) > 1 and longer[-len(shorter) :] == shorter
     return a.numbers == b.numbers and (is_end or shorter == longer)
 
 
-def same_end(a: Node, b: Node) -> bool:
+def same_end(a: Subtree, b: Subtree) -> bool:
     """Whether two nodes of paired modules are called the same there, in the words of the field."""
     last = [node.words(len(node.path) - 1) for node in (a, b)]
     return likeness(*last) >= _SAME

@@ -1,4 +1,4 @@
-"""The modules of a model as nodes of a tree, with what they hold."""
+"""The modules of a model as subtrees, with what they hold."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Item:
 
 
 @dataclass(eq=False)
-class Node:
+class Subtree:
     """A module, or a parameter, which is a module without children."""
 
     path: Path
-    children: list[Node] = field(default_factory=list)
+    children: list[Subtree] = field(default_factory=list)
     item: int | None = None
     size: int = 0
     order: int = 0
@@ -91,40 +91,40 @@ class Node:
         return tuple(dict.fromkeys(words))
 
 
-class NodePair(NamedTuple):
+class SubtreePair(NamedTuple):
     """Two nodes that were paired, why, and what speaks against it."""
 
-    left: Node
-    right: Node
+    left: Subtree
+    right: Subtree
     evidence: Evidence
     note: str = ""
 
 
-def root_of(items: Sequence[Item], anchors: dict[int, int]) -> Node:
+def root_of(items: Sequence[Item], anchors: dict[int, int]) -> Subtree:
     """The root of the tree of some parameters.
 
     Args:
         items: the parameters.
         anchors: numbers of pairs that are known, by the numbers of the items in them.
     """
-    root = Node(())
-    modules: dict[Path, Node] = {(): root}
+    root = Subtree(())
+    modules: dict[Path, Subtree] = {(): root}
     for number, item in enumerate(items):
         known = frozenset({anchors[number]} if number in anchors else ())
-        leaf = Node(item.path, [], number, item.size, item.order, known, item.uses)
+        leaf = Subtree(item.path, [], number, item.size, item.order, known, item.uses)
         _module(modules, item.path[:-1]).children.append(leaf)
     _settle(root)
     return root
 
 
-def _module(modules: dict[Path, Node], path: Path) -> Node:
+def _module(modules: dict[Path, Subtree], path: Path) -> Subtree:
     if path not in modules:
-        modules[path] = Node(path)
+        modules[path] = Subtree(path)
         _module(modules, path[:-1]).children.append(modules[path])
     return modules[path]
 
 
-def _settle(node: Node) -> None:
+def _settle(node: Subtree) -> None:
     """Fill in what a module has from its children, and skip modules of a single child."""
     for i, child in enumerate(node.children):
         while child.item is None and len(child.children) == 1:
@@ -138,7 +138,7 @@ def _settle(node: Node) -> None:
         node.uses = min(used, key=lambda uses: uses[0].order, default=())
 
 
-def may_pair(a: Node, b: Node) -> bool:
+def may_pair(a: Subtree, b: Subtree) -> bool:
     """Whether two parameters can be the same: a bias is no weight."""
     if a.item is None or b.item is None:
         return True
