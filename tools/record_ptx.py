@@ -1,19 +1,24 @@
-"""Record the PTX that JAX compiles draws to for an H100, which the tests execute.
+"""Record the PTX that draws are compiled to, by JAX and by Triton, which the tests execute.
 
-    JAX_PLATFORMS=cpu python tools/record_ptx.py
+    JAX_PLATFORMS=cpu python tools/record_ptx.py [jax] [triton]
 
-This needs the packages that ``benchmarks.chips`` names for GPUs, and no GPU. It writes
-``tests/golden/ptx.json.xz``: for each draw and dtype the PTX, the launches with their buffers, and
-the versions of the compilers.
+JAX's needs the packages that ``benchmarks.chips`` names for GPUs, and Triton's torch and Triton.
+Neither needs a GPU. They write ``tests/golden/ptx.json.xz``: for each draw and dtype the PTX, the
+launches with their arguments, and the versions of the compilers. Without a name both are recorded;
+with one the other's record is kept.
 """
 
 from __future__ import annotations
 
 import json
 import lzma
+import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
@@ -28,7 +33,10 @@ SHAPE = (256, 256)
 COUNT = 1 << 14
 """The words of the draws that are recorded from given words on."""
 DTYPES = ("float32", "bfloat16")
-PACKAGES = ("jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12")
+PACKAGES = {
+    "jax": ("jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12"),
+    "triton": ("torch", "triton"),
+}
 FILE = Path(__file__).parents[1] / "tests" / "golden" / "ptx.json.xz"
 
 _FUSION = re.compile(r"(?:ROOT )?%([\w.-]+) = (\w+)\[([\d,]*)\]\S* fusion\((.*?)\), kind")
@@ -114,8 +122,8 @@ def _launches(entry: str, sizes: dict[str, tuple[int, int]]) -> Iterator[dict[st
         raise RuntimeError(f"launches that are no fusion of the entry: {[*sizes]}")
 
 
-def programs() -> dict[str, Any]:
-    """All that is recorded."""
+def by_jax() -> dict[str, Any]:
+    """All that is recorded of JAX's."""
     return {
         f"{name}, {dtype}, {way.__name__}": recorded(*way(initializer, dtype))
         for name, initializer in draws().items()
@@ -124,8 +132,48 @@ def programs() -> dict[str, Any]:
     }
 
 
+def by_triton() -> dict[str, Any]:
+    """All that is recorded of Triton's: the launches of each fill, for two generations of GPUs."""
+    os.environ["TRITON_DISABLE_LINE_INFO"] = "1"  # lines of this machine's files
+    from tools.triton_code import AMPERE, HOPPER, compiled_launches
+
+    return {
+        f"{name}, {dtype}, sm_{target[1]}": [
+            asdict(launch)
+            for launch in compiled_launches(partial(_fill, initializer, dtype), target)
+        ]
+        for name, initializer in draws().items()
+        for dtype in DTYPES
+        for target in (HOPPER, AMPERE)
+    }
+
+
+def _fill(initializer: Any, dtype: str, triton_fill: Any) -> None:
+    import torch
+
+    from portinit.arrays.grids import Grid
+    from portinit.arrays.layouts import Layout
+
+    out, grid = torch.empty(SHAPE, dtype=getattr(torch, dtype)), Grid.whole(SHAPE, Layout())
+    transform = initializer.plan(grid, dtype).transform
+    key = 0, 0  # its words are arguments of the launch
+    if not triton_fill.fill(out, key, grid, transform):
+        raise RuntimeError(f"Triton does not fill {initializer} in {dtype}")
+
+
+def read() -> dict[str, Any]:
+    """What was recorded, and the versions, by compiler."""
+    found: dict[str, Any] = json.loads(lzma.decompress(FILE.read_bytes()))
+    return found
+
+
 def main() -> None:
-    found = {"versions": {name: version(name) for name in PACKAGES}, "programs": programs()}
+    names = sys.argv[1:] or [*PACKAGES]
+    found = read()
+    for name in names:
+        versions = {package: version(package) for package in PACKAGES[name]}
+        programs = {"jax": by_jax, "triton": by_triton}[name]()
+        found[name] = {"versions": versions, "programs": programs}
     FILE.write_bytes(lzma.compress(json.dumps(found).encode(), preset=9 | lzma.PRESET_EXTREME))
 
 

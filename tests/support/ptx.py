@@ -124,12 +124,13 @@ class _Run:
             value = np.asarray(self.arguments[operands[1].strip("[]")])
             self._set(operands[0], kinds[1], _bits(value, kinds[1]))
             return True
-        if name == "mov.b64" and "{" in operands[0]:
-            low, high = _names(operands[0])
-            whole = self._get(operands[1], "u64")
-            for half, distance in ((low, 0), (high, 32)):
-                if half != "_":
-                    self._set(half, "u32", (whole >> np.uint64(distance)).astype(np.uint32))
+        if name in ("mov.b32", "mov.b64") and "{" in operands[0]:
+            half = "b16" if name == "mov.b32" else "b32"
+            whole = np.ascontiguousarray(self._get(operands[1], kinds[0]))
+            parts = whole.view(_TYPES[half]).reshape(-1, 2).T  # the low one first
+            for register, part in zip(_names(operands[0]), parts, strict=True):
+                if register != "_":
+                    self._set(register, half, part)
             return True
         match = re.fullmatch(r"(ld|st)\.global(?:\.nc)?(?:\.v([248]))?\.(\w+)", name)
         if match is None:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tools import triton_code
 
 import portinit
 import portinit_torch
@@ -265,7 +266,7 @@ def test_fill_leads_to_the_kernel(init: Any, dtype: torch.dtype) -> None:
 
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_a_half_needs_no_float32_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend.BACKEND, "fill_by_arrays", None)
+    monkeypatch.setattr(backend.BACKEND, "draw_by_arrays", None)
     portinit_torch.normal_(torch.empty(9, dtype=torch.bfloat16), key=KEY)
 
 
@@ -306,45 +307,14 @@ def test_a_gpu_that_triton_cannot_serve_is_left_to_array_operations(
 # Machine code
 
 
-GPUS = {"cuda": (90, 32), "hip": ("gfx942", 64)}
+GPUS = {"cuda": triton_code.HOPPER, "hip": triton_code.CDNA3}
 PER_THREAD = 8
-
-
-class Driver:
-    """Of a GPU that is not there: as much of it as compiling asks for."""
-
-    def __init__(self, gpu: str) -> None:
-        target = importlib.import_module("triton.backends.compiler").GPUTarget
-        self.get_current_target = lambda: target(gpu, *GPUS[gpu])
-        self.get_current_device = lambda: list(GPUS).index(gpu)
-        self.get_current_stream = lambda _: 0
-
-
-class Uncalled:
-    """The kernel, compiled for what it is launched with, and kept."""
-
-    def __init__(self, kernel: Any) -> None:
-        self.kernel = kernel
-        self.made: list[Any] = []
-
-    def __getitem__(self, grid: Any) -> Callable[..., None]:
-        def launch(*args: Any, **options: Any) -> None:
-            self.made.append(self.kernel.run(*args, grid=grid, warmup=True, **options))
-
-        return launch
 
 
 def assembly(init: Any, out: torch.Tensor, gpu: str) -> str:
     """The kernel that a fill launches, in PTX or AMD's code."""
-    module = importlib.import_module("portinit_torch.triton_fill")
-    uncalled = Uncalled(module.triton_kernel.fill)
-    importlib.import_module("triton").runtime.driver.set_active(Driver(gpu))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.triton_kernel, "fill", uncalled)
-        patch.setattr(module, "_lanes", lambda _: GPUS[gpu][1])
-        filled(module, init, out)
-    (made,) = uncalled.made
-    return str(made.asm["ptx" if gpu == "cuda" else "amdgcn"])
+    [launch] = triton_code.compiled_launches(lambda module: filled(module, init, out), GPUS[gpu])
+    return launch.assembly
 
 
 def compile_afresh(directory: str) -> None:
