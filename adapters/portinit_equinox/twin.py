@@ -91,6 +91,8 @@ class EquinoxForward:
         arrays: the leaves of the pytree, by their positions.
     """
 
+    framework: ClassVar[str] = "Equinox"
+
     def __init__(self, model: Any, arguments: Arguments, *, is_batched: bool) -> None:
         self.arrays, self._structure = jax.tree.flatten(model)
         self._arguments, self._is_batched = arguments, is_batched

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -101,6 +101,8 @@ class FlaxForward:
     Attributes:
         arrays: the arrays, by the positions that leaves of the model's tree have.
     """
+
+    framework: ClassVar[str] = "Flax"
 
     def __init__(self, flax: FlaxModel, values: Any) -> None:
         self._flax = flax

@@ -90,6 +90,8 @@ class HaikuForward:
         arrays: the leaves of the dicts, by their positions.
     """
 
+    framework: ClassVar[str] = "Haiku"
+
     def __init__(self, apply: Callable[..., Any], filled: Any, arguments: Arguments) -> None:
         self.arrays, self._structure = jax.tree.flatten(filled)
         (args, kwargs), self._arguments = arguments, jax.tree.leaves(arguments[0])

@@ -80,6 +80,8 @@ class KerasForward:
         arrays: the variables' values, by the positions of their leaves and in their shapes.
     """
 
+    framework: ClassVar[str] = "Keras"
+
     def __init__(self, model: Any, arguments: Arguments) -> None:
         self._model, self._arguments = model, arguments
         held = Variables.of(model)

@@ -76,6 +76,8 @@ class MlxForward:
         arrays: the module's arrays in NumPy, by their positions.
     """
 
+    framework: ClassVar[str] = "MLX"
+
     def __init__(self, model: Any, arguments: Arguments) -> None:
         self._model, self._arguments = model, arguments
         self._held = flat_arrays(model)

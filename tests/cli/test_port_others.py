@@ -18,6 +18,7 @@ import portinit
 import portinit_torch
 from portinit.cli.commands import portinit as command_line
 from portinit.testing import prove_match
+from portinit.testing.proof.outputs import compare_outputs
 from portinit.testing.twins import twin_of
 
 TORCH = "tests.cli.twins.patches_torch:make_model"
@@ -115,13 +116,24 @@ def test_a_mode_of_haikus_may_be_stated(stated: bool) -> None:
     assert prove_match(*ours, inputs).agrees
 
 
+@pytest.mark.parametrize("framework", TWINS)
+def test_messages_name_the_framework(framework: str, tmp_path: Any) -> None:
+    swapped = np.zeros((2, 3), np.float32)
+    found = compare_outputs({"": swapped}, {"": swapped.T.reshape(6)}, framework=framework)
+    assert found.problems[0].endswith(f"got (2, 3) in PyTorch and (6,) in {framework}")
+    made = f"{TWINS[framework].__name__}:make_model"
+    done = CliRunner(env={"COLUMNS": "400"}).invoke(command_line, ["match", TORCH, made])
+    assert done.exit_code == 0, done.output
+    assert f"┃ {framework} " in done.output
+
+
 def test_the_layer_where_activations_part_is_named_in_mlx() -> None:
     made = patches_mlx.make_model()
     made.norm.eps = 0.5
     inputs = patches_torch.example_input(), patches_mlx.example_input()
     proof = prove_match(patches_torch.make_model(), made, *inputs)
     assert not proof.agrees
-    assert str(proof.where).startswith("norm")
+    assert str(proof.where).startswith("norm (norm in MLX), a LayerNorm, is the first")
     assert type(made.norm).__call__ is mlx.nn.LayerNorm.__call__  # the module is its own again
 
 
@@ -129,8 +141,19 @@ def test_the_layer_where_activations_part_is_named_in_equinox() -> None:
     images, called = patches_torch.example_input(), eqx.nn.Conv2d.__call__
     proof = prove_match(patches_torch.make_model(), patches_equinox.make_wrong(), images)
     assert not proof.agrees
-    assert str(proof.where).startswith("head")
+    assert str(proof.where).startswith("head (head in Equinox), a Linear, is the first")
     assert eqx.nn.Conv2d.__call__ is called  # the class is its own again
+
+
+def wrong(images: Any, is_training: bool) -> Any:
+    return jnp.tanh(patches_haiku.forward(images, is_training))
+
+
+def test_the_layer_where_activations_part_is_told_in_haiku() -> None:
+    inputs = patches_torch.example_input(), patches_haiku.example_input()
+    proof = prove_match(patches_torch.make_model(), hk.transform_with_state(wrong), *inputs)
+    assert not proof.agrees
+    assert "layers that both sides name give the same outputs" in str(proof.where)
 
 
 def test_haiku_needs_an_input() -> None:

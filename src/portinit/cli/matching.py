@@ -19,6 +19,7 @@ from portinit.cli.user_code import running
 if TYPE_CHECKING:
     from portinit.cli.porting import Task
     from portinit.recipes.matching.conversion import Conversion
+    from portinit.recipes.matching.result import Matching
     from portinit.recipes.matching.tables import Names
 
 
@@ -73,17 +74,18 @@ def match_models(
         )
     if folder and from_conversion is None:
         raise click.UsageError("--folder says what a conversion takes: give --from-conversion too")
-    fits, names = True, None
+    fits = True
+    names: Names | None = None
     if from_conversion is not None:
-        names = _converted(torch_factory, from_conversion, folder=folder)
-        fits = _print_conversion(names, verbose=verbose)
+        names = read = _converted(torch_factory, from_conversion, folder=folder)
+        fits = _print_conversion(read, verbose=verbose)
         options["names"] = names
     else:
         options["names"] = load_names(options["names"])
     if twin_factory is not None:
         task = task_of(torch_factory, twin_factory, recipe, **options)
-        matching = _matching(task)
-        fits &= print_pairs(CONSOLE, matching, verbose=verbose)
+        matching, framework = _matching(task)
+        fits &= print_pairs(CONSOLE, matching, framework=framework, verbose=verbose)
         names = names or matching.as_table()
     if names:
         _write(names, write, torch_factory, twin_factory)
@@ -129,7 +131,7 @@ _SHOWN = 5
 """How many arrays a line of what was read off a conversion names."""
 
 
-def _matching(task: Task) -> Any:
+def _matching(task: Task) -> tuple[Matching, str]:
     from portinit.cli import porting
 
     with CONSOLE.status("matching"):

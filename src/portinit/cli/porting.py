@@ -243,8 +243,11 @@ def fill(task: Task) -> FilledPair:
     )  # fmt: skip
 
 
-def match(task: Task) -> Matching:
-    """How the two models correspond, whether they fit or not; nothing is drawn."""
+def match(task: Task) -> tuple[Matching, str]:
+    """How the two models correspond, whether they fit or not, and the twin's framework.
+
+    Nothing is drawn.
+    """
     with running(task.torch_name):
         ours = torch_model(task.torch_factory, task.torch_name, task.twin_name)
     bound = portinit_torch.bind(ours, _recipe(task)[0])
@@ -254,7 +257,7 @@ def match(task: Task) -> Matching:
         request, _ = _with_uses(task.request, bound, ours, twin, task)
         with contextlib.suppress(RecipeError):  # what it says is listed too
             bound, _ = _with_one_bias(twin, bound, portinit.key(0), request)
-        return twin.match(bound, request, strict=False)
+        return twin.match(bound, request, strict=False), twin.framework
 
 
 def _with_uses(
@@ -349,7 +352,7 @@ def _compare_outputs(done: Port, task: Task, tolerance: float | None) -> None:
         ours = output_leaves(torch_forward(pair.torch_model, arguments))
     with running(f"the forward pass of {task.twin_name}"):
         theirs = pair.forward.outputs(pair.forward.arrays)
-    found = compare_outputs(ours, theirs, tolerance)
+    found = compare_outputs(ours, theirs, tolerance, framework=pair.twin.framework)
     done.forward, done.excess = found.gap, found.excess
     done.notes += [*([note] if note else []), *found.notes]
     done.problems += found.problems

@@ -84,7 +84,7 @@ SCREEN = 20
 """How many lines of a matching are printed unless all are asked for."""
 
 
-def print_pairs(console: Console, matching: Matching, *, verbose: bool) -> bool:
+def print_pairs(console: Console, matching: Matching, *, framework: str, verbose: bool) -> bool:
     """How two models correspond: misfits, guesses, and what is certain; whether all fits."""
     misfits, suspects = matching.misfits, matching.suspects
     mark = "[yellow]![/]" if suspects else "[green]✓[/]"
@@ -101,7 +101,7 @@ def print_pairs(console: Console, matching: Matching, *, verbose: bool) -> bool:
     pairs = [*suspects, *(pair for pair in matching.pairs if pair.path not in guessed)]
     room = len(pairs) if verbose else SCREEN - min(limit, len(misfits))
     if pairs:
-        table = _table("", ["Flax", "PyTorch", "shape", "because"])
+        table = _table("", [framework, "PyTorch", "shape", "because"])
         for pair in pairs[:room]:
             texts = (pair.path, str(pair.parameter), in_shape(pair.shape), why(pair))
             table.add_row(*map(escape, texts), style="yellow" if pair.path in guessed else None)

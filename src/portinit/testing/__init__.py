@@ -1,4 +1,4 @@
-"""Assertions for the tests of libraries that give one layer in PyTorch and in Flax."""
+"""Assertions for the tests of libraries that give one layer in PyTorch and in another framework."""
 
 from portinit.testing.laws import assert_distribution as assert_distribution
 from portinit.testing.matches import prove_match as prove_match

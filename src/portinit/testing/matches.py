@@ -23,9 +23,9 @@ from portinit.testing.twins import TwinModel, twin_of
 
 def prove_match(
     torch_module: Any,
-    flax_model: Any,
+    twin_model: Any,
     inputs: Any,
-    flax_inputs: Any = None,
+    twin_inputs: Any = None,
     names: NameTable | None = None,
     *,
     stacked: Mapping[str, int] | None = None,
@@ -50,11 +50,12 @@ def prove_match(
 
     Args:
         torch_module: an ``nn.Module``; it keeps its weights.
-        flax_model: an ``nnx.Module``, a linen module, or a library's wrapper of one; it keeps its
-            weights.
+        twin_model: its twin, which keeps its weights: an ``nnx.Module``, a linen module or a
+            library's wrapper of one; a Keras model; an Equinox module, alone or with its State;
+            what ``hk.transform`` gives; or an ``mlx.nn.Module``.
         inputs: PyTorch's example input: an array, a tuple of positional arguments, or a mapping of
             keyword arguments.
-        flax_inputs: Flax's; by default the same.
+        twin_inputs: the twin's; by default the same.
         names: as for ``portinit_flax.initialize``.
         stacked: as for ``portinit_flax.initialize``.
         ignore: as for ``portinit_flax.initialize``.
@@ -77,16 +78,16 @@ def prove_match(
     'weight'
     """
     ours, theirs, matching = two_sides(
-        torch_module, flax_model, inputs, flax_inputs, names, stacked=stacked, ignore=ignore
+        torch_module, twin_model, inputs, twin_inputs, names, stacked=stacked, ignore=ignore
     )
     return prove(ours, theirs, matching, tolerance)
 
 
 def two_sides(
     torch_module: Any,
-    flax_model: Any,
+    twin_model: Any,
     inputs: Any,
-    flax_inputs: Any = None,
+    twin_inputs: Any = None,
     names: NameTable | None = None,
     *,
     stacked: Mapping[str, int] | None = None,
@@ -95,7 +96,7 @@ def two_sides(
     """The two models as functions of their weights, and how they match; see `prove_match`."""
     from portinit_torch.forward import TorchForward
 
-    twin = twin_of(flax_model, inputs if flax_inputs is None else flax_inputs).copied()
+    twin = twin_of(twin_model, inputs if twin_inputs is None else twin_inputs).copied()
     recipe, request = recipe_of(torch_side(torch_module)), MatchRequest.of(names, stacked, ignore)
     request, _ = with_uses(request, recipe, torch_module, inputs, twin)
     matching = twin.match(recipe, request)

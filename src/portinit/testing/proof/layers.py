@@ -1,4 +1,4 @@
-"""Layers' outputs of two models: which of PyTorch's some layer of Flax gives too."""
+"""Layers' outputs of two models: which of PyTorch's some layer of the twin gives too."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def layer_outputs(calls: Iterable[Call]) -> list[LayerOutput]:
 
 
 def found_again(ours: Sequence[LayerOutput], theirs: Sequence[LayerOutput]) -> list[bool]:
-    """Of each of PyTorch's layers, whether some layer of Flax gives its output."""
+    """Of each of PyTorch's layers, whether some layer of the twin gives its output."""
     by_size: dict[int, list[LayerOutput]] = {}
     for layer in theirs:
         by_size.setdefault(layer.size, []).append(layer)

@@ -1,4 +1,4 @@
-"""The outputs of a PyTorch model and of its Flax twin, compared leaf by leaf."""
+"""The outputs of a PyTorch model and of its twin, compared leaf by leaf."""
 
 from __future__ import annotations
 
@@ -75,23 +75,26 @@ def compare_outputs(
     theirs: Mapping[str, Any],
     tolerance: float | None = None,
     noise: Mapping[str, float] | None = None,
+    *,
+    framework: str = "the twin",
 ) -> Comparison:
-    """Compare the leaves of PyTorch's output with those of Flax's.
+    """Compare the leaves of PyTorch's output with those of its twin's.
 
     Leaves are paired by name, by their order where no name is common, and a lone one with what
-    libraries call the output. Channels may be last on Flax's side.
+    libraries call the output. Channels may be last on the twin's side.
 
     Args:
         ours: PyTorch's leaves, by name.
-        theirs: Flax's.
+        theirs: the twin's.
         tolerance: the difference allowed, as a share of the largest value of a leaf; by default
             1e-5, or eight units in the last place of a narrower dtype.
         noise: by how much a change of the last place of the weights moves PyTorch's leaves. Both
             sides round at every step, so a difference of 16 times that is allowed too, unless a
             tolerance is given.
+        framework: the twin's, for messages.
     """
     done = Comparison()
-    pairs = list(_paired(ours, theirs, done))
+    pairs = list(_paired(ours, theirs, done, framework))
     for name, left, right in pairs:
         label = f"output {name}" if name else "the output"
         a, b = to_numpy(left), to_numpy(right)
@@ -99,11 +102,13 @@ def compare_outputs(
         if gap is None:
             done.problems.append(
                 f"{label} must have the same shape on both sides, up to the place of the channel "
-                f"axis; got {a.shape} in PyTorch and {b.shape} in Flax"
+                f"axis; got {a.shape} in PyTorch and {b.shape} in {framework}"
             )
             continue
         if moved:
-            done.notes.append(f"{label} is {a.shape} in PyTorch and {b.shape} in Flax: {moved}")
+            done.notes.append(
+                f"{label} is {a.shape} in PyTorch and {b.shape} in {framework}: {moved}"
+            )
         allowed = _allowed(a, b, tolerance)
         key = next(key for key, x in ours.items() if x is left)
         if tolerance is None and noise is not None:
@@ -124,13 +129,13 @@ def _nan_first(x: float) -> float:
 
 
 def _paired(
-    ours: Mapping[str, Any], theirs: Mapping[str, Any], done: Comparison
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], done: Comparison, framework: str
 ) -> Iterator[tuple[str, Any, Any]]:
     common = [name for name in ours if name in theirs]
     if common:
         alone = [
             f"{side}'s {name}"
-            for side, one, other in (("PyTorch", ours, theirs), ("Flax", theirs, ours))
+            for side, one, other in (("PyTorch", ours, theirs), (framework, theirs, ours))
             for name in one
             if name not in other
         ]
@@ -145,7 +150,7 @@ def _paired(
     elif 1 in (len(ours), len(theirs)) and ours and theirs:
         many = ours if len(ours) > 1 else theirs
         name = next((name for name in _NAMES if name in many), next(iter(many)))
-        side = "PyTorch" if many is ours else "Flax"
+        side = "PyTorch" if many is ours else framework
         done.notes.append(f"of {side}'s {len(many)} outputs, {name} was compared")
         yield (
             name,
@@ -155,7 +160,7 @@ def _paired(
     else:
         done.problems.append(
             f"outputs must have the same names or the same number, got {_list(ours)} in PyTorch "
-            f"and {_list(theirs)} in Flax"
+            f"and {_list(theirs)} in {framework}"
         )
 
 
@@ -164,7 +169,7 @@ def _list(leaves: Mapping[str, Any]) -> str:
 
 
 def _closest(a: Array, b: Array) -> tuple[float | None, str]:
-    """The least difference of two arrays, and which of Flax's axes were moved for it."""
+    """The least difference of two arrays, and which of the twin's axes were moved for it."""
     best: tuple[float | None, str] = (None, "")
     for array, moved in _arrangements(b):
         if array.shape == a.shape:

@@ -131,7 +131,9 @@ class _Proof:
         result.agrees = False
         arrays = twin_arrays(self._theirs.arrays, self._pairs, trial.weights)
         theirs = layers_of(lambda: self._theirs.layers(arrays))
-        result.where = first_difference(layers_of(self._ours.layers), theirs, self._pairs)
+        result.where = first_difference(
+            layers_of(self._ours.layers), theirs, self._pairs, self._theirs.framework
+        )
         better = Search(trial, self._ours, self._pairs, ANYTHING).run()
         if better is not None:
             result.hints = (

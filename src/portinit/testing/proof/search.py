@@ -56,10 +56,10 @@ ANYTHING = Freedom(-1, -1)
 class Search:
     """A search for pairs under which the outputs agree, led by the outputs of layers.
 
-    The layers of PyTorch whose outputs are found in Flax too are counted. A change that raises the
-    count is kept; the changes that concern the first layers not found are tried first. So a model
-    is put right from its input to its output, and the effort is linear in its depth. Where no
-    change raises the count, the one that brings the outputs nearest is kept.
+    The layers of PyTorch whose outputs are found in the twin too are counted. A change that raises
+    the count is kept; the changes that concern the first layers not found are tried first. So a
+    model is put right from its input to its output, and the effort is linear in its depth. Where
+    no change raises the count, the one that brings the outputs nearest is kept.
 
     Args:
         trial: both models with random weights.
@@ -118,7 +118,7 @@ class Search:
         return self._trial.compare(pairs)
 
     def _found(self, pairs: Pairs) -> list[bool]:
-        """Of each layer of PyTorch's, whether its output is found in Flax."""
+        """Of each layer of PyTorch's, whether its output is found in the twin."""
         if not self._reference:
             return []
         arrays = twin_arrays(self._trial.theirs.arrays, pairs, self._trial.weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class Reference(Protocol):
 class Twin(Protocol):
     """The other framework's model as a function of its arrays."""
 
+    framework: ClassVar[str]
+    """What messages call its framework: ``"Flax"``."""
     arrays: list[Any]
 
     def outputs(self, arrays: Sequence[Any]) -> dict[str, Any]:

@@ -102,7 +102,11 @@ class Trial:
         """The outputs of both sides under a matching."""
         arrays = twin_arrays(self.theirs.arrays, pairs, self.weights)
         return compare_outputs(
-            self.outputs, self.theirs.outputs(arrays), self._tolerance, self._noise
+            self.outputs,
+            self.theirs.outputs(arrays),
+            self._tolerance,
+            self._noise,
+            framework=self.theirs.framework,
         )
 
     # What the outputs depend on
