@@ -15,7 +15,17 @@ import pytest
 from tests.support.frameworks import FRAMEWORKS
 from tests.support.frameworks.array_namespaces import Numpy
 from tests.support.frameworks.framework import KEY, NET, Framework
-from tests.support.frameworks.questions import MISFITS, WRONG_KEYS, answers, digest, drawn, draws
+from tests.support.frameworks.questions import (
+    MISFITS,
+    NOT_ELEMENTWISE,
+    WRONG_KEYS,
+    answers,
+    classes_in,
+    digest,
+    drawn,
+    draws,
+    public_initializers,
+)
 
 ROOT = Path(__file__).parents[2]
 WITH_MODELS = [name for name, row in FRAMEWORKS.items() if row.models]
@@ -65,6 +75,11 @@ Answered = tuple[Framework, dict[str, str]]
 def numpys(dtypes: tuple[str, ...]) -> dict[str, str]:
     """NumPy's answers, drawn here: digests, and refusals in the words that all must use."""
     return {question: drawn(Numpy(), draw) for question, draw in draws(dtypes).items()}
+
+
+def test_every_public_initializer_is_asked_for() -> None:
+    asked = set().union(*(classes_in(draw[0]) for draw in draws(("float32",)).values()))
+    assert public_initializers() - asked == {*NOT_ELEMENTWISE}
 
 
 @all_frameworks

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tests.support.frameworks.framework import KEY, NET, Framework
 
 import portinit
 from portinit import Layout, Recipe, Rule
+from portinit.initializers.base import Random
 from portinit.verify.table import CONVOLUTIONS, MATRICES, PLAIN, SCHEMES
 
 HEADS = Layout(axis0=(1, 2), axis1=(0,))
@@ -21,6 +23,66 @@ _LAYOUTS: dict[str, Layout | str] = {"torch": "torch", "rows": "rows", "heads": 
 
 Draw = tuple[portinit.Initializer, tuple[int, ...], str, Layout | str]
 """An initializer, a shape, a dtype and a layout."""
+
+
+TABLES: dict[str, tuple[portinit.Initializer, tuple[int, ...], str]] = {
+    "hippo": (portinit.hippo(), (48, 48), "torch"),
+    "mamba_a_log": (portinit.mamba_a_log(), (48, 60), "torch"),
+    "mamba_dt_bias": (portinit.mamba_dt_bias(), (48,), "torch"),
+    "sinusoids": (portinit.sinusoids(), (60, 48), "rows"),
+    "sinusoids_2d": (portinit.sinusoids_2d(), (64, 48), "rows"),
+    "fan_in_uniform": (portinit.layers.fan_in_uniform(48), (60,), "torch"),
+    "padded": (portinit.layers.embedding(3), (60, 48), "rows"),
+    "prelu": (portinit.layers.prelu(), (1,), "torch"),
+}
+"""Initializers with shapes or layouts of their own."""
+
+NOT_ELEMENTWISE = {
+    "orthogonal": "a factorisation: one machine's last bits",
+    "delta_orthogonal": "a factorisation",
+    "weight_norm_magnitude": "norms of rows",
+    "per_gate": "has no values outside of a recipe, which makes blocks of it",
+    "zero_if_last": "has no values outside of a recipe, which makes zeros or ones of it",
+    "from_file": "a tensor out of a file, filled as assign's",
+    "from_safetensors": "likewise",
+    "like_jax": "JAX's own values, which its own samplers compute",
+}
+"""The public initializers that the conformance test does not ask for, and why."""
+
+
+def public_initializers() -> set[str]:
+    """The classes of all initializers that users can name, or have from a function of no arguments.
+
+    Classes are told by their names; one that is private counts where a public function makes it.
+    """
+    names = set[str]()
+    for module in (portinit, portinit.layers):
+        for name, value in vars(module).items():
+            if name.startswith("_") or value in (portinit.Initializer, Random):
+                continue
+            if isinstance(value, type) and issubclass(value, portinit.Initializer):
+                names.add(value.__name__)
+            elif inspect.isfunction(value) and _makes_one(value):
+                names |= classes_in(value())
+            elif isinstance(value, portinit.Initializer):
+                names |= classes_in(value)
+    return names
+
+
+def _makes_one(function: Callable[..., Any]) -> bool:
+    signature = inspect.signature(function)
+    makes = str(signature.return_annotation) in ("Initializer", "variance_scaling")
+    return makes and all(one.default is not one.empty for one in signature.parameters.values())
+
+
+def classes_in(value: Any) -> set[str]:
+    """The classes of an initializer and of those that it is made of."""
+    found = {type(value).__name__} if isinstance(value, portinit.Initializer) else set[str]()
+    if is_dataclass(value):
+        inner = [getattr(value, field.name) for field in fields(value)]
+    else:
+        inner = [*value] if isinstance(value, tuple | list) else []
+    return found.union(*map(classes_in, inner))
 
 
 def draws(dtypes: tuple[str, ...]) -> dict[str, Draw]:
@@ -34,6 +96,8 @@ def _draws(dtypes: tuple[str, ...]) -> Iterator[tuple[str, Draw]]:
             yield f"{case}, {dtype}", (initializer, _SHAPES["flax"], dtype, "flax")
         for case, initializer in CONVOLUTIONS.items():
             yield f"{case}, {dtype}", (initializer, (3, 2, 12, 16), dtype, "flax")
+        for case, (initializer, shape, layout) in TABLES.items():
+            yield f"{case}, {dtype}", (initializer, shape, dtype, layout)
         for name, layout in _LAYOUTS.items():
             for case in ("normal", "lecun_uniform", "sparse"):
                 drawn = (PLAIN | SCHEMES | MATRICES)[case], _SHAPES[name], dtype, layout
