@@ -17,12 +17,13 @@ class Same(NamedTuple):
     Attributes:
         first: the first of them.
         names_axes: whether it computes fans on axes that are named; not in JAX's own order.
-        asks_the_model: whether it, or a part of it, has something that the model fills in.
+        knows_names: whether what the model fills in may depend on a parameter's name: it, or a
+            part of it, is of a class that is not portinit's.
     """
 
     first: Initializer
     names_axes: bool
-    asks_the_model: bool
+    knows_names: bool
 
 
 class EqualInitializers:
@@ -45,7 +46,7 @@ class EqualInitializers:
             likeness = _likeness(initializer)
             known = self._first.get(likeness)
             if known is None:
-                facts = _names_axes(initializer), _asks_the_model(initializer)
+                facts = _names_axes(initializer), _knows_names(initializer)
                 known = self._first[likeness] = Same(initializer, *facts)
             self._known[id(initializer)] = known
         return known
@@ -68,7 +69,8 @@ def _names_axes(initializer: Initializer) -> bool:
     return not isinstance(initializer, like_jax) and any(map(_names_axes, initializer.parts()))
 
 
-def _asks_the_model(initializer: Initializer) -> bool:
-    if type(initializer).bound is not Initializer.bound:
+def _knows_names(initializer: Initializer) -> bool:
+    own = type(initializer)
+    if own.bound is not Initializer.bound and own.__module__.partition(".")[0] != "portinit":
         return True
-    return any(map(_asks_the_model, initializer.parts()))
+    return any(map(_knows_names, initializer.parts()))

@@ -201,8 +201,9 @@ class _Places:
         if own is None or not self._is_plain(found, own):
             return self._asked(found, layout, own)
         same, form = self._equal.same(own.initializer), self._tree.forms[path]
-        alike = form, id(layout), id(same.first), own.shape
-        if alike not in self._places or same.asks_the_model:
+        siblings = self._tree.siblings(path)
+        alike = form, id(layout), id(same.first), own.shape, siblings
+        if alike not in self._places or same.knows_names:
             self._places[alike] = self._asked(found, layout, own)[1]
         return own, self._places[alike]
 

@@ -258,8 +258,11 @@ class Tree:
     def describe(self, path: Path, name: str, shape: Shape) -> Parameter:
         """What a recipe is told of a leaf, of its name and its shape in PyTorch."""
         form = self.forms[path]
-        siblings = self._blocks.get(path[:-2], ()) if form.kind == "norm" else None
-        return Parameter(name, shape, form.kind, form.fan_in, siblings=siblings)
+        return Parameter(name, shape, form.kind, form.fan_in, siblings=self.siblings(path))
+
+    def siblings(self, path: Path) -> tuple[str, ...] | None:
+        """The layers in the block of a normalisation's leaf; None of another leaf."""
+        return self._blocks.get(path[:-2], ()) if self.forms[path].kind == "norm" else None
 
     @cached_property
     def _blocks(self) -> dict[Path, tuple[str, ...]]:
