@@ -1,22 +1,23 @@
-"""Record how model families start, by traces of their reference code, for the tests of recipes.
+"""Record how models start, by traces of the families' and schemes' reference code, for the tests.
 
-    python tools/record_families.py --dit DiT --latent-diffusion stable-diffusion
+    python tools/record_families.py CLONES
 
-It needs torchvision, timm, diffusers, and clones of github.com/facebookresearch/DiT and
-github.com/CompVis/stable-diffusion. Of every parameter it writes the description that a recipe is
-given, and the distribution that the trace finds; of the references' code it writes nothing.
+It needs torchvision, timm, diffusers, what the references import, and in the folder CLONES clones
+of what ``CLONED`` names, each called as on GitHub. Of every parameter it writes the description
+that a recipe is given, and the distribution that the trace finds; of the references' code nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import lzma
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -98,30 +99,95 @@ PUBLISHED: dict[str, tuple[str, Build]] = {
 """Models of libraries: the library, and what builds one."""
 
 
-def cloned(dit: Path, latent_diffusion: Path) -> Iterator[tuple[str, Path, Build]]:
-    """Models of code that is in no library, out of clones of it."""
-    sys.path[:0] = [str(dit), str(latent_diffusion)]
-    sizes = {"input_size": 8, "hidden_size": 32, "depth": 2, "num_heads": 4, "num_classes": 10}
-    yield "DiT", dit, lambda: importlib.import_module("models").DiT(**sizes)
-    unet = importlib.import_module("ldm.modules.diffusionmodules.openaimodel").UNetModel
-    yield (
-        "Stable Diffusion UNetModel",
-        latent_diffusion,
-        lambda: unet(
-            image_size=8,
-            in_channels=4,
-            out_channels=4,
-            model_channels=32,
-            num_res_blocks=1,
-            attention_resolutions=(1,),
-            channel_mult=(1, 2),
-            num_heads=4,
-            use_spatial_transformer=True,
-            context_dim=24,
-            use_checkpoint=False,
-            legacy=False,
-        ),
+def loaded(file: Path) -> Any:
+    """A module out of a file, whose imports are found from its clone."""
+    clone = next(parent for parent in file.parents if (parent / ".git").exists())
+    sys.path.insert(0, str(clone))
+    try:
+        spec = importlib.util.spec_from_file_location(f"reference_{clone.name}", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    finally:
+        sys.path.remove(str(clone))
+
+
+UNET = {
+    "image_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": 1,
+    "attention_resolutions": (1,),
+    "channel_mult": (1, 2),
+    "num_heads": 4,
+    "use_spatial_transformer": True,
+    "context_dim": 24,
+    "use_checkpoint": False,
+    "legacy": False,
+}
+
+
+def deepnorm(code: Any, side: str, encoder_layers: int, decoder_layers: int) -> Any:
+    """Torchscale's encoder or decoder with DeepNorm, alone or beside the other."""
+    config = importlib.import_module("torchscale.architecture.config")
+    sizes = {"embed_dim": 32, "ffn_embed_dim": 48, "attention_heads": 4}
+    made = getattr(config, f"{side.title()}Config")(
+        deepnorm=True,
+        vocab_size=99,
+        no_output_layer=True,
+        **{f"{side}_{key}": size for key, size in sizes.items()},
     )
+    made.encoder_layers, made.decoder_layers = encoder_layers, decoder_layers
+    both = bool(encoder_layers and decoder_layers)
+    return getattr(code, side.title())(made, is_encoder_decoder=both)
+
+
+CLONED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "DiT": (
+        "facebookresearch/DiT",
+        "models.py",
+        lambda code: code.DiT(input_size=8, hidden_size=32, depth=2, num_heads=4, num_classes=10),
+    ),
+    "Stable Diffusion UNetModel": (
+        "CompVis/stable-diffusion",
+        "ldm/modules/diffusionmodules/openaimodel.py",
+        lambda code: code.UNetModel(**UNET),
+    ),
+    "Fixup resnet18": (
+        "hongyi-zhang/Fixup",
+        "imagenet/models/fixup_resnet_imagenet.py",
+        lambda code: code.fixup_resnet18(num_classes=10),
+    ),
+    "Fixup resnet50": (
+        "hongyi-zhang/Fixup",
+        "imagenet/models/fixup_resnet_imagenet.py",
+        lambda code: code.fixup_resnet50(num_classes=10),
+    ),
+    "FINER": (
+        "liuzhen0212/FINER",
+        "models.py",
+        lambda code: code.Finer(2, 64, 3, 3, first_bias_scale=5.0),
+    ),
+    "SIREN": ("liuzhen0212/FINER", "models.py", lambda code: code.Siren(2, 64, 3, 3)),
+    **{
+        f"torchscale {side} of {layers}": (
+            "microsoft/torchscale",
+            f"torchscale/architecture/{side}.py",
+            lambda code, side=side, layers=layers: deepnorm(code, side, *layers),
+        )
+        for side, layers in (
+            ("encoder", (6, 0)),
+            ("decoder", (0, 6)),
+            ("encoder", (6, 3)),
+            ("decoder", (6, 3)),
+        )
+    },
+    "LoRA": ("microsoft/LoRA", "loralib/layers.py", lambda code: code.Linear(32, 64, r=4)),
+}
+"""Models of code that is in no library: its repository, the file, and what builds one of it."""
 
 
 def recorded(build: Build) -> list[dict[str, Any]]:
@@ -151,17 +217,21 @@ def commit(clone: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--dit", type=Path, required=True, help="a clone of facebookresearch/DiT")
-    parser.add_argument("--latent-diffusion", type=Path, required=True, help="a clone of CompVis'")
-    chosen = parser.parse_args()
+    parser.add_argument("clones", type=Path, help="the folder of the clones")
+    clones = parser.parse_args().clones
     for library in {library for library, _ in PUBLISHED.values()}:
         importlib.import_module(library)  # outside of any trace
     models = {
         name: {"version": f"{library} {metadata.version(library)}", "parameters": recorded(build)}
         for name, (library, build) in PUBLISHED.items()
     }
-    for name, clone, build in cloned(chosen.dit, chosen.latent_diffusion):
-        models[name] = {"version": commit(clone), "parameters": recorded(build)}
+    for name, (repository, file, build_of) in CLONED.items():
+        clone = clones / repository.partition("/")[2]
+        code = loaded(clone / file)
+        models[name] = {
+            "version": f"{repository} {commit(clone)}",
+            "parameters": recorded(lambda build=build_of, code=code: build(code)),
+        }
     found = {"torch": torch.__version__, "models": models}
     write_atomically(RECORD, lzma.compress(json.dumps(found).encode(), preset=9))
     for name, model in models.items():

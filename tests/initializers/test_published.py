@@ -260,6 +260,39 @@ def test_deepnorm_and_t_fixup() -> None:
     assert table == pytest.approx(64**-0.5 * 0.67 * 6 ** (-1 / 4))
 
 
+@pytest.mark.parametrize(("n", "m"), [(6, 6), (6, 18), (100, 3)])
+def test_deepnorms_encoder_keeps_updates_bounded(n, m) -> None:
+    """By the bound that section 4.2 of Wang et al. derives: with the decoder's share of it,
+
+    M beta_d^2 / alpha_d, the encoder's 2 N residual branches, 4 N beta_e^2 / alpha_e^2, give 1.
+    """
+    recipe = recipes.deepnorm(encoder_layers=n, decoder_layers=m)
+    xavier = math.sqrt(2 / 16)
+    beta_e, beta_d = (
+        std_of(recipe, f"{side}.0.fc1.weight", kind="linear") / xavier
+        for side in ("encoder", "decoder")
+    )
+    alpha_e, alpha_d = 0.81 * (n**4 * m) ** (1 / 16), (3 * m) ** 0.25
+    assert 6 * m * beta_d**2 / alpha_d**2 == pytest.approx(1)
+    product = m * beta_d**2 / alpha_d * 4 * n * beta_e**2 / alpha_e**2
+    assert product == pytest.approx(1, rel=0.02)  # of numbers that the paper rounds to two digits
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        recipes.deepnorm(encoder_layers=2, decoder_layers=50),
+        recipes.t_fixup(width=8, encoder_layers=2, decoder_layers=50),
+    ],
+    ids=["deepnorm", "t_fixup"],
+)
+def test_a_decoders_attention_to_the_encoder_is_the_decoders(recipe) -> None:
+    """As Bart's and torchscale's are called, decoder.layers.0.encoder_attn.v_proj."""
+    of_decoder = std_of(recipe, "model.decoder.layers.0.encoder_attn.v_proj.weight")
+    assert of_decoder == std_of(recipe, "model.decoder.layers.0.fc1.weight")
+    assert of_decoder != std_of(recipe, "model.encoder.layers.0.fc1.weight")
+
+
 def test_fixup_branches() -> None:
     """By the authors' code: std = sqrt(2 / (out * k * k)) * L ** -0.5 for branches of two."""
     recipe = recipes.fixup(blocks=27)
@@ -332,6 +365,22 @@ def test_mup_guesses_no_axis() -> None:
     wide, base = (portinit_torch.trace(lambda n=n: WithoutLayers(n, True)) for n in (64, 16))
     with pytest.raises(portinit.RecipeError, match="out: no known layer"):
         recipes.mup(wide, base, inputs="positions")
+
+
+@pytest.mark.parametrize("side", ["", "encoder."])
+def test_packed_projections_are_no_values(side) -> None:
+    xavier = math.sqrt(2 / 16)
+    for recipe in (
+        recipes.deepnorm(encoder_layers=6),
+        recipes.deepnorm(encoder_layers=6, decoder_layers=6),
+        recipes.t_fixup(width=8, encoder_layers=6),
+    ):
+        name = f"{side}layers.0.qkv_proj.weight"
+        assert std_of(recipe, name, kind="linear") == pytest.approx(xavier)
+    one = recipes.deepnorm(encoder_layers=6, branches="*.up.weight")
+    assert std_of(one, "0.up.weight") == pytest.approx(48**-0.25 * xavier)
+    bare = std_of(recipes.deepnorm(encoder_layers=6), "fc1.weight", kind="linear")
+    assert bare == pytest.approx(48**-0.25 * xavier)
 
 
 def test_a_pattern_takes_nothing_else() -> None:

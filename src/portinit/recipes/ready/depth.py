@@ -7,7 +7,6 @@ Each names the parameters that its scheme is about. Put it in front of a recipe 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from portinit.initializers.basic import constant, normal, ones, zeros
 from portinit.initializers.jax_schemes import variance_scaling
@@ -60,11 +59,12 @@ def gpt_neox(layers: int, width: int, outputs: Patterns = _OUTPUTS) -> Recipe:
     )
 
 
-_VALUES = ("*v_proj.weight", "*out_proj.weight", "*fc1.weight", "*fc2.weight")
+_BRANCH = ("v_proj", "out_proj", "fc1", "fc2")
+_BRANCHES = tuple(f"{before}{name}.weight" for name in _BRANCH for before in ("", "*."))
 
 
 def deepnorm(
-    encoder_layers: int = 0, decoder_layers: int = 0, branches: Iterable[str] = _VALUES
+    encoder_layers: int = 0, decoder_layers: int = 0, branches: Patterns = _BRANCHES
 ) -> Recipe:
     """Return the recipe of DeepNet, whose residual connections are LayerNorm(alpha x + f(x)).
 
@@ -80,13 +80,18 @@ def deepnorm(
     Args:
         encoder_layers: N, or 0 without an encoder; names hold "encoder" where both are there.
         decoder_layers: M, or 0 without a decoder; names hold "decoder" where both are there.
-        branches: patterns of the weights that get beta.
+        branches: patterns of the weights that get beta, by default those of ``v_proj``,
+            ``out_proj``, ``fc1`` and ``fc2``. Packed queries, keys and values need a rule in front,
+            such as ``blocks((xavier_normal(), xavier_normal(), xavier_normal(gain=beta)))``.
 
     Returns:
         A recipe for linear layers, to put in front of one for embeddings and normalisations.
 
     Raises:
         ValueError: no layers at all, or a negative number.
+
+    torchscale multiplies the encoder before a decoder by 1.15, and not by 0.87 = 1 / 1.15; the
+    recipe keeps the paper's number, which its bound on updates gives.
 
     Source: Wang et al., "DeepNet: scaling transformers to 1,000 layers", 2022, figure 2.
 
@@ -101,14 +106,12 @@ def deepnorm(
     if not n and not m:
         raise ValueError("deepnorm needs the number of encoder or decoder layers, got 0 of both")
     if n and m:
-        gains = {"*encoder": 0.87 * (n**4 * m) ** (-1 / 16), "*decoder": (12 * m) ** -0.25}
+        # The decoder comes first: it may hold attention called encoder_attn.
+        gains = {"*decoder": (12 * m) ** -0.25, "*encoder": 0.87 * (n**4 * m) ** (-1 / 16)}
     else:
         gains = {"": (8 * (n or m)) ** -0.25}
-    rules = [
-        Rule(side + pattern, xavier_normal(gain=gain))
-        for side, gain in gains.items()
-        for pattern in branches
-    ]
+    ends = (branches,) if isinstance(branches, str) else tuple(branches)
+    rules = [Rule(s + end, xavier_normal(gain=gain)) for s, gain in gains.items() for end in ends]
     others = Rule("*weight", xavier_normal(), kind="linear")
     return Recipe([*rules, others, Rule("*bias", zeros, kind="linear")])
 
@@ -143,15 +146,15 @@ def t_fixup(width: int, encoder_layers: int = 0, decoder_layers: int = 0) -> Rec
     at_least("encoder_layers", encoder_layers, 0)
     at_least("decoder_layers", decoder_layers, 0)
     gains = {}
+    if decoder_layers:  # first: it may hold attention called encoder_attn
+        gains["*decoder"] = (9 * decoder_layers) ** -0.25
     if encoder_layers:
         gains["*encoder"] = 0.67 * encoder_layers**-0.25
-    if decoder_layers:
-        gains["*decoder"] = (9 * decoder_layers) ** -0.25
     if not gains:
         raise ValueError("t_fixup needs the number of encoder or decoder layers, got 0 of both")
     rules = []
     for side, gain in gains.items():
-        rules += [Rule(side + pattern, xavier_normal(gain=gain)) for pattern in _VALUES]
+        rules += [Rule(side + pattern, xavier_normal(gain=gain)) for pattern in _BRANCHES]
         table = normal(std=gain / math.sqrt(width))
         rules.append(Rule(side + "*", table, kind="embedding"))
     others = Rule("*weight", xavier_normal(), kind="linear")
@@ -161,21 +164,23 @@ def t_fixup(width: int, encoder_layers: int = 0, decoder_layers: int = 0) -> Rec
 def fixup(
     blocks: int,
     depth: int = 2,
-    inside: Patterns = "*layer*.conv1.weight",
-    last: Patterns = "*layer*.conv2.weight",
+    inside: Patterns | None = None,
+    last: Patterns | None = None,
     classifier: Patterns = "fc.*",
 ) -> Recipe:
     """Return the recipe of Fixup: residual networks that train without normalisation.
 
     The classifier and the last layer of each residual branch are zero; the others of a branch are
-    He normal on fan_out, times blocks^(-1 / (2 depth - 2)). Scalar multipliers (``scale``)
-    are 1 and scalar biases (``bias1a`` to ``bias2b``) 0.
+    He normal on fan_out, times blocks^(-1 / (2 depth - 2)). Convolutions of shortcuts
+    (``downsample``) are He normal on fan_out, scalar multipliers (``scale``) 1 and scalar biases
+    (``bias1``, ``bias1a`` and so on) 0.
 
     Args:
         blocks: L, the number of residual blocks, 1 or more.
         depth: m, the number of layers of a branch, 2 or more.
-        inside: patterns of a branch's weights but its last.
-        last: patterns of a branch's last weights.
+        inside: patterns of a branch's weights but its last; by default those of ``conv1`` to
+            ``conv{m - 1}`` in ``layer1``, ``layer2`` and so on, the names of the authors' code.
+        last: patterns of a branch's last weights; by default those of ``conv{m}``.
         classifier: patterns of the classifier's parameters.
 
     Returns:
@@ -185,7 +190,7 @@ def fixup(
         ValueError: fewer blocks or layers than that.
 
     Source: Zhang, Dauphin, Ma, "Fixup initialization: residual learning without normalization",
-    ICLR 2019, section 3.
+    ICLR 2019, section 3, and the authors' ``FixupResNet``.
 
     >>> import portinit
     >>> recipe = portinit.recipes.fixup(blocks=16)
@@ -194,14 +199,19 @@ def fixup(
     """
     at_least("blocks", blocks)
     at_least("depth", depth, 2)
+    names = [f"*layer*.conv{number}.weight" for number in range(1, depth + 1)]
     scale = 2 * blocks ** (-1 / (depth - 1))
     return Recipe(
         [
             *rules_for(classifier, zeros),
-            *rules_for(last, zeros),
-            *rules_for(inside, variance_scaling(scale, "fan_out", "normal")),
+            *rules_for(names[-1] if last is None else last, zeros),
+            *rules_for(
+                names[:-1] if inside is None else inside,
+                variance_scaling(scale, "fan_out", "normal"),
+            ),
+            Rule("*downsample*weight", variance_scaling(2.0, "fan_out", "normal"), kind="conv"),
             Rule("*.scale", ones),
-            Rule("*.bias[12][ab]", zeros),
+            *rules_for(("bias[0-9]", "*.bias[0-9]", "*.bias[0-9][ab]"), zeros),
         ]
     )
 

@@ -12,7 +12,7 @@ from portinit.recipes.ready.patterns import rules_for
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
 
-_OF_DIFFUSERS = ("*transformer_blocks.*norm1.linear.*", "proj_out_[12].*")
+_OF_DIFFUSERS = ("*transformer_blocks.*norm1.linear.*", "*proj_out_[12].*")
 
 
 def dit(std: float = 0.02) -> Recipe:
@@ -59,8 +59,8 @@ def dit(std: float = 0.02) -> Recipe:
 
 
 _BRANCH_ENDS = (
-    *("*out_layers.3.*", "*proj_out.*", "out.2.*"),  # the authors' names
-    *("*resnets.*.conv2.*", "conv_out.*"),  # diffusers' names, which share proj_out
+    *("*out_layers.3.*", "*proj_out.*", "out.2.*", "*.out.2.*"),  # the authors' names
+    *("*resnets.*.conv2.*", "*conv_out.*"),  # diffusers' names, which share proj_out
 )
 
 
