@@ -9,7 +9,7 @@ from portinit import Recipe
 from portinit.recipes.matching import plans
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
-from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.matching.tables.targets import NameTable
 from portinit.recipes.recipe import require_recipe
 from portinit.recipes.rule import raise_misfits
 from portinit_equinox.tree import EquinoxArrays

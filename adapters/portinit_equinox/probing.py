@@ -13,7 +13,7 @@ from portinit.probes.parameters import probed_parameters
 from portinit.probes.result import Probe
 from portinit.recipes.matching.plans import leaf_plans
 from portinit.recipes.matching.request import MatchRequest
-from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.matching.tables.targets import NameTable
 from portinit_equinox.forward import run, takes_examples, with_flags
 from portinit_equinox.initialize import fill
 from portinit_equinox.tree import EquinoxArrays

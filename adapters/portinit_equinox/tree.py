@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from portinit import Recipe
-from portinit.recipes.matching.cells import CellArray, RecurrentCell, names_of_cells
-from portinit.recipes.matching.class_tree import ClassTree
-from portinit.recipes.matching.leaf import Leaf, Path
 from portinit.recipes.matching.plans import LeafPlan
-from portinit.recipes.matching.tree import Module
+from portinit.recipes.matching.trees.cells import CellArray, RecurrentCell, names_of_cells
+from portinit.recipes.matching.trees.class_tree import ClassTree
+from portinit.recipes.matching.trees.leaf import Leaf, Path
+from portinit.recipes.matching.trees.tree import Module
 from portinit_jax.paths import path_of
 
 _CONVOLUTIONS = {

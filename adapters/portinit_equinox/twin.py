@@ -18,7 +18,7 @@ from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
-from portinit.recipes.matching.uses import Uses
+from portinit.recipes.matching.uses.uses import Uses
 from portinit_equinox.forward import run, takes_examples, with_flags
 from portinit_equinox.initialize import fill
 from portinit_equinox.tree import EquinoxArrays

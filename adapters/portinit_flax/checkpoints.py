@@ -8,7 +8,7 @@ from typing import Any
 from portinit import Recipe
 from portinit.checkpoints import TensorSpec
 from portinit.checkpoints.planned import planned_tensors
-from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.matching.tables.targets import NameTable
 from portinit_flax.matching import MatchRequest, leaf_plans
 from portinit_flax.tree import FlatTree, tree_of
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from portinit.arrays.convert import converted, to_numpy
 from portinit.arrays.dtypes import FORMATS, dtype_name, numpy_dtype
-from portinit.recipes.matching.conversion import Conversion, read_conversion
-from portinit.recipes.matching.tags import Array
+from portinit.recipes.matching.conversions.conversion import Conversion, read_conversion
+from portinit.recipes.matching.conversions.tags import Array
 from portinit.recipes.rule import RecipeError
 from portinit_flax.tree import leaves, tree_of
 

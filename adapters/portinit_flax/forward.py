@@ -22,7 +22,7 @@ from portinit.probes.inputs import (
     map_arrays,
 )
 from portinit.probes.outputs import output_leaves
-from portinit.recipes.matching.uses import Uses
+from portinit.recipes.matching.uses.uses import Uses
 from portinit_flax.probing.recording import watched
 from portinit_flax.tree import COLLECTIONS
 from portinit_flax.uses import uses

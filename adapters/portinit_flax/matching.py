@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Self
 
 from portinit import Recipe
 from portinit.recipes.matching import plans
-from portinit.recipes.matching.cells import names_of_cells
-from portinit.recipes.matching.leaf import Path
 from portinit.recipes.matching.plans import LeafPlan as LeafPlan
 from portinit.recipes.matching.request import MatchRequest as MatchRequest
-from portinit.recipes.matching.tree import Module, Tree
+from portinit.recipes.matching.trees.cells import names_of_cells
+from portinit.recipes.matching.trees.leaf import Path
+from portinit.recipes.matching.trees.tree import Module, Tree
 from portinit_flax.recurrent import cells_of
 from portinit_flax.tree import FlatTree, classes_of, definition_order, tree_of
 

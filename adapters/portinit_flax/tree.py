@@ -13,8 +13,8 @@ import numpy as np
 from flax import linen, nnx
 from flax.core.meta import AxisMetadata
 
-from portinit.recipes.matching.leaf import Leaf as Leaf
-from portinit.recipes.matching.leaf import Path as Path
+from portinit.recipes.matching.trees.leaf import Leaf as Leaf
+from portinit.recipes.matching.trees.leaf import Path as Path
 from portinit.recipes.rule import raise_misfits
 from portinit_jax.paths import path_of as path_of
 

@@ -13,7 +13,7 @@ from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
-from portinit.recipes.matching.uses import Uses
+from portinit.recipes.matching.uses.uses import Uses
 from portinit_flax.checkpoints import tensors_of
 from portinit_flax.forward import FlaxForward, FlaxModel, flax_model
 from portinit_flax.initialize import PreparedModel

@@ -10,7 +10,7 @@ import jax
 from flax import linen, nnx
 
 from portinit.probes.inputs import inference_flags
-from portinit.recipes.matching.uses import Uses
+from portinit.recipes.matching.uses.uses import Uses
 from portinit_flax.tree import leaves
 from portinit_jax.inputs import jax_arguments
 from portinit_jax.uses import uses_of

@@ -14,7 +14,7 @@ from portinit.probes.inputs import Arguments, inference_flags
 from portinit.probes.parameters import probed_parameters
 from portinit.probes.result import Probe
 from portinit.recipes.matching.plans import leaf_plans
-from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.matching.tables.targets import NameTable
 from portinit_haiku.forward import drawn, run, watched
 from portinit_haiku.initialize import fill, match_request
 from portinit_haiku.tree import HaikuArrays

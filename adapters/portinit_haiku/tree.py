@@ -12,9 +12,9 @@ import jax.numpy as jnp
 
 from portinit import Recipe
 from portinit.arrays.layouts import LAYOUTS, Layout
-from portinit.recipes.matching.leaf import Leaf, Path
 from portinit.recipes.matching.plans import LeafPlan
-from portinit.recipes.matching.tree import Module, Tree
+from portinit.recipes.matching.trees.leaf import Leaf, Path
+from portinit.recipes.matching.trees.tree import Module, Tree
 from portinit.recipes.packed import packed_layers
 from portinit_haiku.initializers import CONV_TRANSPOSE
 

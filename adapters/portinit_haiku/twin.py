@@ -22,7 +22,7 @@ from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
-from portinit.recipes.matching.uses import Uses
+from portinit.recipes.matching.uses.uses import Uses
 from portinit_haiku.forward import drawn, run, watched
 from portinit_haiku.initialize import fill
 from portinit_haiku.tree import HaikuArrays

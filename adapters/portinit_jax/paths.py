@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from portinit.recipes.matching.leaf import Path
+from portinit.recipes.matching.trees.leaf import Path
 
 
 def path_of(keys: Iterable[Any]) -> Path:

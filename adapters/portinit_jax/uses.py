@@ -9,9 +9,9 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from portinit.probes.inputs import is_array
-from portinit.recipes.matching.axes import permuted, placed, reshaped, without
-from portinit.recipes.matching.dataflow import CONSTANT, INPUT, Dataflow, Value
-from portinit.recipes.matching.uses import Operation, Uses
+from portinit.recipes.matching.uses.axes import permuted, placed, reshaped, without
+from portinit.recipes.matching.uses.dataflow import CONSTANT, INPUT, Dataflow, Value
+from portinit.recipes.matching.uses.uses import Operation, Uses
 
 
 def uses_of(

@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 from portinit import Recipe
-from portinit.recipes.matching.cells import CellArray, RecurrentCell, names_of_cells
-from portinit.recipes.matching.class_tree import ClassTree
-from portinit.recipes.matching.leaf import Path
 from portinit.recipes.matching.request import MatchRequest
-from portinit.recipes.matching.tables import Table
+from portinit.recipes.matching.tables.table import Table
+from portinit.recipes.matching.trees.cells import CellArray, RecurrentCell, names_of_cells
+from portinit.recipes.matching.trees.class_tree import ClassTree
+from portinit.recipes.matching.trees.leaf import Path
 
 GATES = {"LSTMCell": 4, "GRUCell": 3, "SimpleRNNCell": 1}
 """How many gates each of Keras's cells has."""

@@ -14,7 +14,7 @@ from portinit.recipes.matching.assembly import host_arrays
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
-from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.matching.tables.targets import NameTable
 from portinit.recipes.recipe import require_recipe
 from portinit_keras.cells import with_gates
 from portinit_keras.drawing import draw_grid, to_tensor

@@ -20,7 +20,7 @@ from portinit.probes.probing import cotangent
 from portinit.probes.recording import CallRecorder, probed_layers
 from portinit.probes.result import Probe
 from portinit.recipes.matching.request import MatchRequest
-from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.matching.tables.targets import NameTable
 from portinit_keras.drawing import as_tensor, to_array
 from portinit_keras.initialize import fill, leaf_plans
 from portinit_keras.recording import recorder, watched

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Self
 import keras
 
 from portinit.arrays.layouts import Layout, Shape
-from portinit.recipes.matching.cells import names_of_cells
-from portinit.recipes.matching.class_tree import ClassTree
-from portinit.recipes.matching.leaf import Leaf, Path
-from portinit.recipes.matching.tree import Module
+from portinit.recipes.matching.trees.cells import names_of_cells
+from portinit.recipes.matching.trees.class_tree import ClassTree
+from portinit.recipes.matching.trees.leaf import Leaf, Path
+from portinit.recipes.matching.trees.tree import Module
 from portinit.recipes.packed import packed_layers
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import raise_misfits

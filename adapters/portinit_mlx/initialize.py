@@ -14,7 +14,7 @@ from portinit.recipes.matching import plans
 from portinit.recipes.matching.assembly import host_arrays
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
-from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.matching.tables.targets import NameTable
 from portinit.recipes.recipe import require_recipe
 from portinit_mlx.backend import from_numpy
 from portinit_mlx.tree import MlxTree, flat_arrays

@@ -19,7 +19,7 @@ from portinit.probes.recording import CallRecorder, probed_layers
 from portinit.probes.result import Probe
 from portinit.recipes.matching.plans import leaf_plans
 from portinit.recipes.matching.request import MatchRequest
-from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.matching.tables.targets import NameTable
 from portinit_mlx.arrays import as_mlx
 from portinit_mlx.initialize import fill
 from portinit_mlx.recording import is_float, recorder, watched

@@ -10,10 +10,10 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from portinit import Recipe
-from portinit.recipes.matching.cells import CellArray, RecurrentCell, names_of_cells
-from portinit.recipes.matching.class_tree import ClassTree
-from portinit.recipes.matching.leaf import Leaf
-from portinit.recipes.matching.tree import Module
+from portinit.recipes.matching.trees.cells import CellArray, RecurrentCell, names_of_cells
+from portinit.recipes.matching.trees.class_tree import ClassTree
+from portinit.recipes.matching.trees.leaf import Leaf
+from portinit.recipes.matching.trees.tree import Module
 from portinit.recipes.rule import raise_misfits
 
 _CONVOLUTIONS = {

@@ -13,9 +13,9 @@ from torch.func import functional_call
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from portinit.probes.inputs import map_arrays
-from portinit.recipes.matching.axes import permuted, placed, reshaped, without
-from portinit.recipes.matching.dataflow import CONSTANT, INPUT, Dataflow, Value
-from portinit.recipes.matching.uses import Operation, Uses
+from portinit.recipes.matching.uses.axes import permuted, placed, reshaped, without
+from portinit.recipes.matching.uses.dataflow import CONSTANT, INPUT, Dataflow, Value
+from portinit.recipes.matching.uses.uses import Operation, Uses
 from portinit_torch.inputs import torch_arguments
 from portinit_torch.tracing.modes import TorchDispatchMode
 

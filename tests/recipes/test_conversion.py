@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import portinit
-from portinit.recipes.matching.compact import compact
-from portinit.recipes.matching.conversion import read_conversion
-from portinit.recipes.matching.elements import Elements, mixed_radix
-from portinit.recipes.matching.recognition import recognise
-from portinit.recipes.matching.tables import Names, Table, Target
+from portinit.recipes.elements import Elements, mixed_radix
+from portinit.recipes.matching.conversions.conversion import read_conversion
+from portinit.recipes.matching.conversions.recognition import recognise
+from portinit.recipes.matching.tables.compact import compact
+from portinit.recipes.matching.tables.files import Names
+from portinit.recipes.matching.tables.table import Table
+from portinit.recipes.matching.tables.targets import Target
 from portinit.recipes.names import ParameterSlice
 from portinit.recipes.rule import RecipeError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from portinit.recipes.matching.by_name import match_names
+from portinit.recipes.matching.names.by_name import match_names
 from portinit.recipes.names import torch_name
 
 

@@ -17,7 +17,7 @@ from portinit import Recipe
 from portinit.probes.inputs import Arguments, inference_flags
 from portinit.probes.parameters import probed_parameters
 from portinit.probes.result import Probe
-from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.matching.tables.targets import NameTable
 from portinit_flax.initialize import initialize
 from portinit_flax.matching import MatchRequest, leaf_plans
 from portinit_flax.probing.recording import watched

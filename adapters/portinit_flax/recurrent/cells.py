@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from portinit.recipes.matching.cells import CellArray, RecurrentCell
-from portinit.recipes.matching.leaf import Path
-from portinit.recipes.matching.tree import Tree
+from portinit.recipes.matching.trees.cells import CellArray, RecurrentCell
+from portinit.recipes.matching.trees.leaf import Path
+from portinit.recipes.matching.trees.tree import Tree
 
 _LETTERS = {4: ("i", "f", "g", "o"), 3: ("r", "z", "n"), 1: ("",)}
 _APART = {

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from portinit import Parameter, Recipe
-from portinit.recipes.matching.cells import names_of_cells
-from portinit.recipes.matching.tree import Tree
+from portinit.recipes.matching.trees.cells import names_of_cells
+from portinit.recipes.matching.trees.tree import Tree
 from portinit.recipes.rule import raise_misfits
 from portinit_flax.recurrent.cells import cells_of
 from portinit_flax.tree import leaves, tree_of

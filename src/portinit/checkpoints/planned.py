@@ -8,8 +8,8 @@ from typing import Any
 from portinit.arrays.dtypes import dtype_name
 from portinit.checkpoints.tensors import ParameterPart, TensorSpec, chosen_dtype, require_suited
 from portinit.recipes.matching.assembly import by_position
-from portinit.recipes.matching.leaf import Leaf, Path
 from portinit.recipes.matching.plans import LeafPlan
+from portinit.recipes.matching.trees.leaf import Leaf, Path
 from portinit.recipes.rule import raise_misfits
 
 

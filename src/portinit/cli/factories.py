@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from portinit.cli.user_code import running
-from portinit.recipes.matching.tables import NAMES_FORM, Names
+from portinit.recipes.matching.tables.files import NAMES_FORM, Names
 from portinit.recipes.rule import RecipeError
 
 FACTORY = "module:function or file.py:function"

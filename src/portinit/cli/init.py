@@ -22,7 +22,7 @@ from portinit.cli.named_recipes import load_recipe
 from portinit.cli.twins import torch_or_twin
 from portinit.probes.frameworks import framework_of
 from portinit.recipes.matching.request import MatchRequest
-from portinit.recipes.matching.tables import Names
+from portinit.recipes.matching.tables.files import Names
 from portinit.testing.twins import TwinModel
 
 

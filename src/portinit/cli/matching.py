@@ -18,9 +18,9 @@ from portinit.cli.user_code import running
 
 if TYPE_CHECKING:
     from portinit.cli.porting import Task
-    from portinit.recipes.matching.conversion import Conversion
+    from portinit.recipes.matching.conversions.conversion import Conversion
     from portinit.recipes.matching.result import Matching
-    from portinit.recipes.matching.tables import Names
+    from portinit.recipes.matching.tables.files import Names
 
 
 @portinit.command("match")

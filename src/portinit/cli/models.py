@@ -17,7 +17,7 @@ from portinit.cli.tables import print_port
 
 if TYPE_CHECKING:
     from portinit.cli.porting import Port, Task
-    from portinit.recipes.matching.tables import Names
+    from portinit.recipes.matching.tables.files import Names
 
 SEED = click.IntRange(0, 2**64 - 1)
 

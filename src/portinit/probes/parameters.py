@@ -9,8 +9,8 @@ from portinit.arrays.convert import to_numpy
 from portinit.probes.measured import ProbedLayer, ProbedParameter
 from portinit.probes.moments import Histogram, Moments
 from portinit.probes.probing import law_of
-from portinit.recipes.matching.leaf import Leaf
 from portinit.recipes.matching.plans import LeafPlan
+from portinit.recipes.matching.trees.leaf import Leaf
 from portinit.sampling.distributions import Distribution
 
 _STATISTICS = ("running_mean", "running_var", "moving_mean", "moving_variance")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from portinit.arrays.layouts import LAYOUTS, Layout, Shape
-from portinit.recipes.matching.elements import Elements
+from portinit.recipes.elements import Elements
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 from portinit.random.keys import key
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
-from portinit.recipes.matching.tables import NameTable
-from portinit.recipes.matching.uses import TwinUses
+from portinit.recipes.matching.tables.targets import NameTable
+from portinit.recipes.matching.uses.uses import TwinUses
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import RecipeError
 from portinit.testing.proof.proof import prove

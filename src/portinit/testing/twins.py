@@ -18,7 +18,7 @@ from portinit.random.keys import Key
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
-from portinit.recipes.matching.uses import Uses
+from portinit.recipes.matching.uses.uses import Uses
 from portinit.recipes.recipe import Recipe
 from portinit.testing.proof.sides import Twin
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from portinit.arrays.layouts import Layout
-from portinit.recipes.matching.leaf import Leaf
 from portinit.recipes.matching.matcher import Matcher
 from portinit.recipes.matching.request import MatchRequest
-from portinit.recipes.matching.tables import NameTable
+from portinit.recipes.matching.tables.targets import NameTable
+from portinit.recipes.matching.trees.leaf import Leaf
 from portinit.recipes.names import ParameterSlice, times_held
 from portinit.recipes.packed import is_recurrent_bias
 from portinit.testing.arrays import Array, described, differing, has_values, to_numpy

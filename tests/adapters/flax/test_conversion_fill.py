@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict
 import portinit
 import portinit_flax
 import portinit_torch
-from portinit.recipes.matching.tables import Names
+from portinit.recipes.matching.tables.files import Names
 
 HEADS, SIZE, DIM = 4, 8, 32
 ROWS = np.random.default_rng(0).permutation(DIM)

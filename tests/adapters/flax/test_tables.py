@@ -10,7 +10,7 @@ import portinit
 import portinit_flax
 import portinit_torch
 from portinit.recipes.matching.assembly import host_arrays
-from portinit.recipes.matching.tables import Names
+from portinit.recipes.matching.tables.files import Names
 from portinit_flax.matching import MatchRequest, leaf_plans
 
 KEY = portinit.key(5)

@@ -10,7 +10,7 @@ import pytest
 from tests.support.twins.every import TWINS
 
 import portinit_flax
-from portinit.recipes.matching.tables import Names
+from portinit.recipes.matching.tables.files import Names
 from portinit.testing.matches import two_sides
 from portinit.testing.proof.sides import twin_arrays
 

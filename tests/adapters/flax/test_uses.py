@@ -14,7 +14,7 @@ from torch.nn import functional
 import portinit_flax
 import portinit_torch
 from portinit import Layout
-from portinit.recipes.matching.uses import Operation, Use, Uses, agrees
+from portinit.recipes.matching.uses.uses import Operation, Use, Uses, agrees
 
 TOKENS = np.array([[1, 2, 3]])
 

@@ -1,12 +1,17 @@
 """Which array of one model holds which parameter of another, for any framework.
 
-In reading order: ``leaf`` and ``tree`` say what a model has; ``request`` and ``tables`` what the
-user states; ``known_names`` what a recipe has. ``stacked_layers`` splits arrays that hold several
-parameters. ``matcher`` pairs leaves and parameters, by names (``by_name``, ``rewritten``,
-``words``) and by structure (``alignment``); ``leaf_layouts`` and ``layouts`` say how each lies.
-``uses``, read off by ``dataflow`` and ``axes``, says how forward passes use both. ``plans`` checks
-all of it and says what each leaf gets; ``result`` is what users see of it.
+In reading order:
 
-A framework's adapter derives a :class:`portinit.recipes.matching.tree.Tree` and calls
+1. ``trees``: what a model says of its arrays: paths, kinds of layers, recurrent cells
+2. ``request`` and ``tables``: what the user states
+3. ``uses``: how forward passes use their parameters
+4. ``names``: arrays and parameters paired by their names
+5. ``structure``: those paired by what their modules hold
+6. ``layouts``: how each array lies
+7. ``matcher``: all of it, in this order; ``misfits``: what is left over, in words
+8. ``plans``: what each array gets; ``assembly``: arrays made of several parameters
+9. ``result``: what users see; ``conversions``: tables read off functions that convert weights
+
+A framework's adapter derives a :class:`portinit.recipes.matching.trees.tree.Tree` and calls
 ``plans.leaf_plans`` and ``plans.match``.
 """

@@ -9,20 +9,21 @@ from functools import cached_property
 from portinit.arrays.layouts import LAYOUTS, Layout
 from portinit.initializers.assigned import Given
 from portinit.initializers.base import Initializer
-from portinit.recipes.matching.by_name import NameIndex
-from portinit.recipes.matching.known_names import KnownNames
-from portinit.recipes.matching.layouts import fitting_layouts
-from portinit.recipes.matching.leaf import Leaf, Path
-from portinit.recipes.matching.leaf_layouts import FoundLeaf, LeafLayout, layouts_of
+from portinit.recipes.matching.layouts.fitting import fitting_layouts
+from portinit.recipes.matching.layouts.leaf_layouts import FoundLeaf, LeafLayout, layouts_of
+from portinit.recipes.matching.names.by_name import NameIndex
+from portinit.recipes.matching.names.known_names import KnownNames
+from portinit.recipes.matching.names.rewritten import out_of_turn, shifted
+from portinit.recipes.matching.names.words import role_of
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Evidence, Pair, is_sure
-from portinit.recipes.matching.rewritten import out_of_turn, shifted
-from portinit.recipes.matching.stacked_layers import Split, Stacks
 from portinit.recipes.matching.structure.alignment import align
 from portinit.recipes.matching.structure.subtrees import Item
-from portinit.recipes.matching.tables import Table, Target
-from portinit.recipes.matching.tree import Tree
-from portinit.recipes.matching.words import role_of
+from portinit.recipes.matching.tables.stacked_layers import Split, Stacks
+from portinit.recipes.matching.tables.table import Table
+from portinit.recipes.matching.tables.targets import Target
+from portinit.recipes.matching.trees.leaf import Leaf, Path
+from portinit.recipes.matching.trees.tree import Tree
 from portinit.recipes.names import ParameterSlice, torch_name
 from portinit.recipes.packed import may_lack
 from portinit.recipes.pretrained import used_tensors

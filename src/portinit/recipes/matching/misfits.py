@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from portinit.recipes.matching.candidates import Candidates, Named
 from portinit.recipes.matching.matcher import Matcher
+from portinit.recipes.matching.names.candidates import Candidates, Named
 
 _CANDIDATES = 4
 """How many parameters a line names that an array might be."""

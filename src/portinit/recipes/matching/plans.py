@@ -16,13 +16,13 @@ from portinit.arrays.layouts import Layout, Shape
 from portinit.backends.plan import Plan
 from portinit.initializers.base import Initializer, Parameter
 from portinit.recipes.matching.equal_initializers import EqualInitializers
-from portinit.recipes.matching.leaf import Leaf
-from portinit.recipes.matching.leaf_layouts import FoundLeaf
+from portinit.recipes.matching.layouts.leaf_layouts import FoundLeaf
 from portinit.recipes.matching.matcher import Matcher
 from portinit.recipes.matching.misfits import headline, without_arrays, without_partners
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching, Pair
-from portinit.recipes.matching.tree import Tree
+from portinit.recipes.matching.trees.leaf import Leaf
+from portinit.recipes.matching.trees.tree import Tree
 from portinit.recipes.names import ParameterSlice, times_held
 from portinit.recipes.packed import may_lack
 from portinit.recipes.pretrained import unused

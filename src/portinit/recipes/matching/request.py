@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from portinit.recipes.matching.tables import Names, NameTable
-from portinit.recipes.matching.uses import TwinUses, Uses
+from portinit.recipes.matching.tables.files import Names
+from portinit.recipes.matching.tables.targets import NameTable
+from portinit.recipes.matching.uses.uses import TwinUses, Uses
 
 
 @dataclass(frozen=True)

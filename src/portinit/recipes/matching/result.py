@@ -9,9 +9,10 @@ from typing import Any
 
 from portinit.arrays.layouts import Layout, Shape
 from portinit.initializers.base import Initializer
-from portinit.recipes.matching.compact import compact, series
-from portinit.recipes.matching.leaf import Leaf
-from portinit.recipes.matching.tables import Names, Target
+from portinit.recipes.matching.tables.compact import compact, series
+from portinit.recipes.matching.tables.files import Names
+from portinit.recipes.matching.tables.targets import Target
+from portinit.recipes.matching.trees.leaf import Leaf
 from portinit.recipes.names import ParameterSlice
 
 

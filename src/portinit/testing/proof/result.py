@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from portinit.recipes.matching.leaf import Leaf
 from portinit.recipes.matching.result import Evidence, LayoutEvidence, Matching, Pair, joined
-from portinit.recipes.matching.tables import Target
+from portinit.recipes.matching.tables.targets import Target
+from portinit.recipes.matching.trees.leaf import Leaf
 
 _SHOWN = 8
 """How many pairs a line lists."""

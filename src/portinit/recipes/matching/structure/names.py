@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from portinit.recipes.matching.names.words import likeness
 from portinit.recipes.matching.result import Evidence
 from portinit.recipes.matching.structure.subtrees import Subtree, SubtreePair, may_pair
-from portinit.recipes.matching.words import likeness
 
 _LEAST, _MARGIN = 0.34, 0.12
 """How alike the names of a pair must be, and by how much more than with any other partner."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from portinit.recipes.matching.leaf import Path
+from portinit.recipes.matching.names.words import numbers_of, path_words, role_of, without_numbers
 from portinit.recipes.matching.result import Evidence
-from portinit.recipes.matching.uses import Operation, Use, common_use
-from portinit.recipes.matching.words import numbers_of, path_words, role_of, without_numbers
+from portinit.recipes.matching.trees.leaf import Path
+from portinit.recipes.matching.uses.uses import Operation, Use, common_use
 
 _ROLES = ("weight", "bias", "running_mean", "running_var")
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from portinit.recipes.matching.axes import Axes, union
-from portinit.recipes.matching.uses import Operation, Use, Uses
+from portinit.recipes.matching.uses.axes import Axes, union
+from portinit.recipes.matching.uses.uses import Operation, Use, Uses
 
 _NONE: frozenset[int] = frozenset()
 

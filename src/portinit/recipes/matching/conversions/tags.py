@@ -21,7 +21,7 @@ import numpy as np
 from portinit.arrays.convert import converted
 from portinit.arrays.dtypes import FORMATS
 from portinit.arrays.layouts import Shape
-from portinit.recipes.matching.elements import Vector
+from portinit.recipes.elements import Vector
 
 Array = np.ndarray[Any, Any]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from portinit.arrays.layouts import Shape
-from portinit.recipes.matching.by_name import NameIndex
-from portinit.recipes.matching.elements import Elements, Vector
-from portinit.recipes.matching.leaf import Leaf, Path
-from portinit.recipes.matching.tables import Table, Target
+from portinit.recipes.elements import Elements, Vector
+from portinit.recipes.matching.names.by_name import NameIndex
+from portinit.recipes.matching.tables.table import Table
+from portinit.recipes.matching.tables.targets import Target
+from portinit.recipes.matching.trees.leaf import Leaf, Path
 
 Shapes = Mapping[str, Shape | None]
 """PyTorch's shapes by the recipe's names; None where it is not known."""

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from portinit.recipes.matching.tables import Target, path_pattern
+from portinit.recipes.matching.tables.table import path_pattern
+from portinit.recipes.matching.tables.targets import Target
 from portinit.recipes.names import ParameterSlice
 
 _NUMBER = re.compile(r"\d+")

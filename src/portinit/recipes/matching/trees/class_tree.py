@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from portinit.arrays.layouts import LAYOUTS, Layout
-from portinit.recipes.matching.leaf import Leaf, Path
-from portinit.recipes.matching.tree import Module, Tree
+from portinit.recipes.matching.trees.leaf import Leaf, Path
+from portinit.recipes.matching.trees.tree import Module, Tree
 
 
 class ClassTree(Tree):

@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple, Self
 from portinit.arrays.layouts import LAYOUTS, Layout, Shape
 from portinit.initializers.base import Parameter
 from portinit.initializers.fans import torch_fans
-from portinit.recipes.matching.leaf import Leaf, Path
+from portinit.recipes.matching.trees.leaf import Leaf, Path
 from portinit.recipes.names import flax_layout
 from portinit.recipes.recipe import Recipe
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from portinit.arrays.layouts import Shape
-from portinit.recipes.matching.words import likeness, numbers_of, path_words
+from portinit.recipes.matching.names.words import likeness, numbers_of, path_words
 
 Named = tuple[str, Shape]
 """A name as messages write it, and its shape."""

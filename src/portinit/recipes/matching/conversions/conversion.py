@@ -14,11 +14,12 @@ from portinit.arrays.layouts import Shape
 from portinit.initializers.assigned import assign
 from portinit.initializers.base import Initializer
 from portinit.initializers.basic import constant, ones, zeros
-from portinit.recipes.matching.compact import compact, series
-from portinit.recipes.matching.elements import Elements, Vector
-from portinit.recipes.matching.recognition import recognise
-from portinit.recipes.matching.tables import Names, Target, some_elements
-from portinit.recipes.matching.tags import Array, TaggedArray, Tags, significant_bits
+from portinit.recipes.elements import Elements, Vector
+from portinit.recipes.matching.conversions.recognition import recognise
+from portinit.recipes.matching.conversions.tags import Array, TaggedArray, Tags, significant_bits
+from portinit.recipes.matching.tables.compact import compact, series
+from portinit.recipes.matching.tables.files import Names
+from portinit.recipes.matching.tables.targets import Target, some_elements
 from portinit.recipes.names import ParameterSlice
 from portinit.recipes.rule import RecipeError
 

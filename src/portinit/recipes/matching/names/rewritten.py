@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from portinit.arrays.layouts import Shape
-from portinit.recipes.matching.leaf import Leaf, Path
-from portinit.recipes.matching.uses import TwinUses, Use
-from portinit.recipes.matching.words import numbers_of, without_numbers
+from portinit.recipes.matching.names.words import numbers_of, without_numbers
+from portinit.recipes.matching.trees.leaf import Leaf, Path
+from portinit.recipes.matching.uses.uses import TwinUses, Use
 
 
 def shifted(pairs: Mapping[Path, str], paths: Iterable[Path], names: Iterable[str]) -> set[Path]:

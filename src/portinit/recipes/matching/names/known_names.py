@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import cached_property
 
 from portinit.arrays.layouts import Shape
-from portinit.recipes.matching.leaf import Leaf
-from portinit.recipes.matching.words import words_of
+from portinit.recipes.matching.names.words import words_of
+from portinit.recipes.matching.trees.leaf import Leaf
 from portinit.recipes.names import ParameterSlice
 from portinit.recipes.packed import may_lack
 from portinit.recipes.recipe import Recipe

@@ -8,8 +8,8 @@ from enum import StrEnum
 from itertools import product
 
 from portinit.arrays.layouts import Layout, Shape
-from portinit.recipes.matching.axes import reshaped
-from portinit.recipes.matching.leaf import Leaf
+from portinit.recipes.matching.trees.leaf import Leaf
+from portinit.recipes.matching.uses.axes import reshaped
 
 
 class Operation(StrEnum):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from portinit.initializers.base import Parameter
-from portinit.recipes.matching.leaf import Path
+from portinit.recipes.matching.trees.leaf import Path
 from portinit.recipes.names import torch_name
 from portinit.recipes.packed import Packed, is_zero, packed_layers
 from portinit.recipes.recipe import Recipe

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from portinit.arrays.layouts import Shape
-from portinit.recipes.matching.elements import Elements
+from portinit.recipes.elements import Elements
 
 Path = tuple[str, ...]
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from portinit.arrays.grids import row_major
 from portinit.arrays.layouts import LAYOUTS, Layout, Shape
-from portinit.recipes.matching.elements import Vector, along_axes, mixed_radix
-from portinit.recipes.matching.layouts import same_order
+from portinit.recipes.elements import Vector, along_axes, mixed_radix
+from portinit.recipes.matching.layouts.fitting import same_order
 
 Box = tuple[range, ...]
 """A range of coordinates along each of a parameter's axes."""

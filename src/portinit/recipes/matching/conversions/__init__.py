@@ -1,0 +1,1 @@
+"""Tables of names read off functions that convert weights."""

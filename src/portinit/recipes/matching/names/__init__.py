@@ -1,0 +1,1 @@
+"""Arrays and parameters paired by their names: as written, translated, or in other words."""

@@ -1,0 +1,1 @@
+"""Tables of names that users state: targets, patterns, stacks and joined arrays."""

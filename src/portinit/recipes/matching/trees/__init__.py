@@ -1,0 +1,1 @@
+"""What a model says of its arrays: paths, classes, kinds of layers, recurrent cells."""
