@@ -1,7 +1,7 @@
 """Whole Flax models, linen or nnx, filled from recipes."""
 
-from portinit.recipes.matching.result import Evidence as Evidence
-from portinit.recipes.matching.result import LayoutEvidence as LayoutEvidence
+from portinit.recipes.matching.evidence import Evidence as Evidence
+from portinit.recipes.matching.evidence import LayoutEvidence as LayoutEvidence
 from portinit.recipes.matching.result import Matching as Matching
 from portinit.recipes.matching.result import Pair as Pair
 from portinit_flax.checkpoints import checkpoint_tensors as checkpoint_tensors

@@ -15,8 +15,9 @@ from tests.support.twins.every import TWINS
 import portinit
 from portinit.cli import porting
 from portinit.cli.tables import print_port
+from portinit.recipes.matching.evidence import Evidence, LayoutEvidence
 from portinit.recipes.matching.layouts.fitting import fitting_layouts, same_order
-from portinit.recipes.matching.result import Evidence, LayoutEvidence, Matching, Pair
+from portinit.recipes.matching.result import Matching, Pair
 from portinit.testing import MatchProof
 from portinit.testing.matches import two_sides
 from portinit.testing.proof.proof import prove

@@ -13,7 +13,8 @@ from torch import nn
 
 import portinit
 from portinit import Layout
-from portinit.recipes.matching.result import Evidence, LayoutEvidence, Matching
+from portinit.recipes.matching.evidence import Evidence, LayoutEvidence
+from portinit.recipes.matching.result import Matching
 from portinit.testing import MatchProof, prove_match
 from portinit.testing.matches import two_sides
 from portinit.testing.proof.layers import LayerOutput, found_again

@@ -13,7 +13,7 @@ from rich.table import Table
 from portinit import Recipe
 from portinit.probes.probing import law_of
 from portinit.recipes.display import in_shape, rounded, table_of
-from portinit.recipes.matching.result import LayoutEvidence
+from portinit.recipes.matching.evidence import LayoutEvidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,6 +9,7 @@ from functools import cached_property
 from portinit.arrays.layouts import LAYOUTS, Layout
 from portinit.initializers.assigned import Given
 from portinit.initializers.base import Initializer
+from portinit.recipes.matching.evidence import Evidence, is_sure
 from portinit.recipes.matching.layouts.fitting import fitting_layouts
 from portinit.recipes.matching.layouts.leaf_layouts import FoundLeaf, LeafLayout, layouts_of
 from portinit.recipes.matching.names.by_name import NameIndex
@@ -16,7 +17,7 @@ from portinit.recipes.matching.names.known_names import KnownNames
 from portinit.recipes.matching.names.rewritten import out_of_turn, shifted
 from portinit.recipes.matching.names.words import role_of
 from portinit.recipes.matching.request import MatchRequest
-from portinit.recipes.matching.result import Evidence, Pair, is_sure
+from portinit.recipes.matching.result import Pair
 from portinit.recipes.matching.structure.alignment import align
 from portinit.recipes.matching.structure.subtrees import Item
 from portinit.recipes.matching.tables.stacked_layers import Split, Stacks

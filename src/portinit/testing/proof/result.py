@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from portinit.recipes.matching.result import Evidence, LayoutEvidence, Matching, Pair, joined
+from portinit.recipes.matching.evidence import Evidence, LayoutEvidence
+from portinit.recipes.matching.result import Matching, Pair, joined
 from portinit.recipes.matching.tables.targets import Target
 from portinit.recipes.matching.trees.leaf import Leaf
 

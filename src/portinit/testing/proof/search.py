@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import chain, combinations, product
 
 from portinit.arrays.layouts import Layout
+from portinit.recipes.matching.evidence import Evidence, LayoutEvidence
 from portinit.recipes.matching.layouts.fitting import fitting_layouts, same_order
-from portinit.recipes.matching.result import Evidence, LayoutEvidence, Pair
+from portinit.recipes.matching.result import Pair
 from portinit.testing.proof.layers import Call, LayerOutput, found_again, layer_outputs
 from portinit.testing.proof.outputs import Comparison
 from portinit.testing.proof.sides import Reference, twin_arrays

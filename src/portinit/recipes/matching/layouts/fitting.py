@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from portinit.arrays.layouts import Layout, Shape
-from portinit.recipes.matching.result import LayoutEvidence
+from portinit.recipes.matching.evidence import LayoutEvidence
 
 
 @lru_cache(maxsize=4096)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from portinit.arrays.layouts import LAYOUTS, Layout, Shape
 from portinit.initializers.base import Initializer
+from portinit.recipes.matching.evidence import Evidence, LayoutEvidence
 from portinit.recipes.matching.layouts.fitting import Choice, decide, fitting_layouts, same_order
 from portinit.recipes.matching.names.known_names import KnownNames
-from portinit.recipes.matching.result import Evidence, LayoutEvidence
 from portinit.recipes.matching.trees.leaf import Leaf, Path
 from portinit.recipes.matching.trees.tree import Form, Tree
 from portinit.recipes.matching.uses.uses import TwinUses, agrees, common_use

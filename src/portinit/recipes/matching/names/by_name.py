@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 
+from portinit.recipes.matching.evidence import Evidence
 from portinit.recipes.matching.names.words import path_words
-from portinit.recipes.matching.result import Evidence
 from portinit.recipes.names import ParameterSlice, signature, signatures_of, torch_name
 
 Path = tuple[str, ...]

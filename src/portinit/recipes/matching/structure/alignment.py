@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from portinit.recipes.matching.result import Evidence
+from portinit.recipes.matching.evidence import Evidence
 from portinit.recipes.matching.structure.choices import choose
 from portinit.recipes.matching.structure.names import (
     by_names,

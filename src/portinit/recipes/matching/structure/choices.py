@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from portinit.recipes.matching.result import Evidence
+from portinit.recipes.matching.evidence import Evidence
 from portinit.recipes.matching.structure.names import (
     by_names,
     by_series,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from portinit.recipes.matching.evidence import Evidence
 from portinit.recipes.matching.names.words import likeness
-from portinit.recipes.matching.result import Evidence
 from portinit.recipes.matching.structure.subtrees import Subtree, SubtreePair, may_pair
 
 _LEAST, _MARGIN = 0.34, 0.12

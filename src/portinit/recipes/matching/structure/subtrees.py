@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+from portinit.recipes.matching.evidence import Evidence
 from portinit.recipes.matching.names.words import numbers_of, path_words, role_of, without_numbers
-from portinit.recipes.matching.result import Evidence
 from portinit.recipes.matching.trees.leaf import Path
 from portinit.recipes.matching.uses.uses import Operation, Use, common_use
 
