@@ -10,7 +10,8 @@ In reading order:
 6. ``layouts``: how each array lies
 7. ``matcher``: all of it, in this order; ``misfits``: what is left over, in words
 8. ``plans``: what each array gets; ``assembly``: arrays made of several parameters
-9. ``evidence`` and ``result``: what users see; ``conversions``: tables read off functions that convert weights
+9. ``evidence``, ``result``: what users see
+10. ``conversions``: tables read off functions that convert weights
 
 A framework's adapter derives a :class:`portinit.recipes.matching.trees.tree.Tree` and calls
 ``plans.leaf_plans`` and ``plans.match``.
