@@ -334,7 +334,10 @@ class weight_norm_magnitude(Initializer):
         if self.shape is not None:
             return self
         if parameter.direction is None:
-            raise ValueError(f"{parameter.name} needs a direction of weight norm beside it")
+            raise ValueError(
+                f"{parameter.name} needs a direction of weight norm beside it, which a PyTorch "
+                "model tells: bind the recipe to that first, or give the direction's shape"
+            )
         name, shape = parameter.direction
         described = Parameter(name, shape, "parametrized", parameter.fan_in)
         return weight_norm_magnitude(self.direction.bound(described), shape)

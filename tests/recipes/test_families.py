@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tools import record_families
 
 import portinit
@@ -134,6 +135,8 @@ FAMILIES = {
             do_stable_layer_norm=True,
         ),
     ),
+    "unispeech": (recipes.wav2vec2(), hugging_face("UniSpeechModel", **SPEECH)),
+    "sew": (recipes.wav2vec2(), hugging_face("SEWModel", **SPEECH)),
     "mamba": (
         recipes.mamba(),
         hugging_face(
@@ -176,6 +179,18 @@ def test_a_family_is_what_its_reference_draws(family: str) -> None:
 
 def draws(initializer: portinit.Initializer, shape: tuple[int, ...]) -> Any:
     return initializer(portinit.key(0), shape, "float32", layout="torch")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_wav2vec2_with_the_older_weight_norm() -> None:
+    conv = torch.nn.Conv1d(8, 8, 4, groups=2)
+    model = torch.nn.ModuleDict({"conv": torch.nn.utils.weight_norm(conv, dim=2)})
+    model = torch.nn.ModuleDict({"pos_conv_embed": model})
+    portinit_torch.initialize(model, recipes.wav2vec2(), portinit.key(0))
+    expected = torch.norm_except_dim(conv.weight_v.detach(), 2, 2)
+    torch.testing.assert_close(conv.weight_g.detach(), expected)
+    assert 0.9 < conv.weight_v.abs().max() * 16**0.5 <= 1
+    assert not conv.bias.any()
 
 
 # References in libraries that are not needed otherwise, and in their authors' code: as recorded.

@@ -33,10 +33,15 @@ def whisper(std: float = 0.02) -> Recipe:
 
 _DEFAULTS = ("*feature_projection.projection", "*project_hid", "*project_q")
 _DIRECTION = layers.linear_weight()
+_POSITIONS = "*pos_conv_embed.conv."
+_OF_WEIGHT_NORM = (  # magnitude and direction, by a parametrization and by the older hook
+    ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+    ("weight_g", "weight_v"),
+)
 
 
 def wav2vec2(std: float = 0.02) -> Recipe:
-    """Return the recipe of wav2vec 2.0.
+    """Return the recipe of wav2vec 2.0, and of UniSpeech and SEW.
 
     Weights are N(0, std^2), biases zero, normalisations 1 and 0. The convolutions on the waveform
     are Kaiming normal, with biases U(-b, b), b = 1 / sqrt(fan_in); the projections of features and
@@ -64,12 +69,14 @@ def wav2vec2(std: float = 0.02) -> Recipe:
     >>> portinit.recipes.wav2vec2().find(codebook).initializer
     uniform(a=0.0, b=1.0)
     """
-    stored = "*pos_conv_embed.conv.parametrizations.weight.original"
+    stored: list[Rule] = []
+    for magnitude, direction in _OF_WEIGHT_NORM:
+        norms = layers.weight_norm_magnitude(_DIRECTION)
+        stored += [Rule(_POSITIONS + magnitude, norms), Rule(_POSITIONS + direction, _DIRECTION)]
     return normal_weights(
         std,
-        Rule(f"{stored}0", layers.weight_norm_magnitude(_DIRECTION)),
-        Rule(f"{stored}1", _DIRECTION),
-        Rule("*pos_conv_embed.conv.bias", zeros),
+        *stored,
+        Rule(f"{_POSITIONS}bias", zeros),
         Rule("*weight", kaiming_normal(), kind="conv"),
         Rule("*bias", layers.fan_in_uniform(), kind="conv"),
         *rules_for((f"{name}.weight" for name in _DEFAULTS), layers.linear_weight()),
