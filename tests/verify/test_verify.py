@@ -116,12 +116,18 @@ def test_each_gpu_is_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    runtime = SimpleNamespace(getDeviceCount=lambda: 2)
+    runtime = SimpleNamespace(getDeviceCount=lambda: 2, CUDARuntimeError=OSError)
     cuda = SimpleNamespace(runtime=runtime, Device=lambda number: ("cupy", number))
     monkeypatch.setitem(sys.modules, "cupy", cast(Any, SimpleNamespace(cuda=cuda)))
     names = ["cpu", "cuda:0", "cuda:1", "mps"]
     assert devices._torch_devices() == [(name, torch.device(name)) for name in names]
     assert devices._cupy_devices() == [("cuda:0", ("cupy", 0)), ("cuda:1", ("cupy", 1))]
+
+    def no_driver() -> int:
+        raise OSError("cudaErrorInsufficientDriver")
+
+    runtime.getDeviceCount = no_driver
+    assert devices._cupy_devices() == []
 
 
 def test_a_compiler_is_asked_for_where_torch_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from portinit.backends.base import Backend, Words
+from portinit.backends.namespaces import NamespaceBackend, with_array_api
 from portinit.backends.numpy import NUMPY
 from portinit.random.keys import Key
 
@@ -42,7 +43,7 @@ def backend_of(key: Any, xp: Any = None) -> Backend:
         xp = np
     adapter = _ADAPTERS.get(root, "")
     if xp not in _BACKENDS:
-        _BACKENDS[xp] = _adapter(adapter) if adapter else Backend(xp)
+        _BACKENDS[xp] = _adapter(adapter) if adapter else NamespaceBackend(with_array_api(xp))
     return _BACKENDS[xp]
 
 

@@ -118,7 +118,10 @@ def _jax_name(device: Any) -> str:
 
 def _cupy_devices() -> _Found:
     cupy: Any = importlib.import_module("cupy")
-    count = cupy.cuda.runtime.getDeviceCount()
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError:  # no driver, or none that is new enough
+        return []
     return [(f"cuda:{number}", cupy.cuda.Device(number)) for number in range(count)]
 
 

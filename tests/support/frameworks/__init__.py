@@ -1,6 +1,6 @@
 """The rows of the conformance test, one for each framework that portinit fills."""
 
-from tests.support.frameworks.array_namespaces import Dask, Numpy, Strict
+from tests.support.frameworks.array_namespaces import Cupy, Dask, Numpy, Strict
 from tests.support.frameworks.equinox_models import Equinox
 from tests.support.frameworks.flax_models import Linen, Nnx
 from tests.support.frameworks.framework import Framework
@@ -11,7 +11,7 @@ from tests.support.frameworks.mlx_models import Mlx
 from tests.support.frameworks.torch_modules import Torch
 
 ROWS: list[Framework] = [
-    *(Numpy(), Strict(), Dask(), Torch(), Jax(), Linen(), Nnx(), *KERAS),
+    *(Numpy(), Strict(), Dask(), Cupy(), Torch(), Jax(), Linen(), Nnx(), *KERAS),
     *(Equinox(), Haiku(), Mlx()),
 ]
 

@@ -51,7 +51,7 @@ class Framework:
         needs: the modules that must be installed, the framework's first.
         environment: variables that must be set before the framework is imported; a row that has
             any runs in a process of its own.
-        dtypes: those of :data:`DTYPES` that the framework has.
+        dtypes: those of :data:`DTYPES` that the framework has, or others for arrays alone.
         models: whether it has models, and not only arrays.
         in_place: whether ``initialize`` fills the model it is given, or returns another.
         matches: whether ``initialize`` must find an array for each of a bound recipe's names.

@@ -19,6 +19,8 @@ from portinit.verify.table import CONVOLUTIONS, MATRICES, PLAIN, SCHEMES
 
 HEADS = Layout(axis0=(1, 2), axis1=(0,))
 _SHAPES = {"flax": (60, 48), "torch": (48, 60), "rows": (48, 60), "heads": (60, 6, 8)}
+_LARGE = (360, 420)
+"""More elements than eager backends compute at a time, and than kernels do."""
 _LAYOUTS: dict[str, Layout | str] = {"torch": "torch", "rows": "rows", "heads": HEADS}
 
 Draw = tuple[portinit.Initializer, tuple[int, ...], str, Layout | str]
@@ -98,6 +100,9 @@ def _draws(dtypes: tuple[str, ...]) -> Iterator[tuple[str, Draw]]:
             yield f"{case}, {dtype}", (initializer, (3, 2, 12, 16), dtype, "flax")
         for case, (initializer, shape, layout) in TABLES.items():
             yield f"{case}, {dtype}", (initializer, shape, dtype, layout)
+        for case in ("normal", "sparse", "blocks", "where columns"):
+            drawn = (PLAIN | MATRICES)[case], _LARGE, dtype, "flax"
+            yield f"{case}, {dtype}, more than a tile", drawn
         for name, layout in _LAYOUTS.items():
             for case in ("normal", "lecun_uniform", "sparse"):
                 drawn = (PLAIN | SCHEMES | MATRICES)[case], _SHAPES[name], dtype, layout
