@@ -2,3 +2,4 @@
 
 from portinit_equinox.initialize import initialize as initialize
 from portinit_equinox.initialize import match as match
+from portinit_equinox.uses import uses as uses

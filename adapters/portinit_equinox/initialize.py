@@ -10,6 +10,7 @@ from portinit.recipes.matching import plans
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.tables.targets import NameTable
+from portinit.recipes.matching.uses.uses import TwinUses, Uses
 from portinit.recipes.recipe import require_recipe
 from portinit.recipes.rule import raise_misfits
 from portinit_equinox.tree import EquinoxArrays
@@ -28,6 +29,7 @@ def initialize(
     shardings: Any = None,
     stacked: Mapping[str, int] | None = None,
     ignore: str | Iterable[str] = (),
+    uses: TwinUses | tuple[Uses, Uses] | None = None,
 ) -> _Model:
     """Fill an Equinox model's parameters and running statistics from a recipe.
 
@@ -46,6 +48,8 @@ def initialize(
         stacked: layers that ``eqx.filter_vmap`` has made: from the path of what is repeated to the
             axis that they lie along, ``{"layers": 0}``.
         ignore: patterns of the recipe's names that the model need not have.
+        uses: ``(portinit_torch.uses(module, *inputs), portinit_equinox.uses(model, *inputs))``:
+            how both forward passes use their parameters, as for :func:`portinit_flax.initialize`.
 
     Returns:
         A new pytree. Leaves that are no arrays of floating numbers are those of ``model``, and so
@@ -65,7 +69,7 @@ def initialize(
     >>> portinit_equinox.initialize(model, recipe, portinit.key(0)).weight.shape
     (4, 3)
     """
-    return fill(model, recipe, key, MatchRequest.of(names, stacked, ignore), shardings)
+    return fill(model, recipe, key, MatchRequest.of(names, stacked, ignore, uses), shardings)
 
 
 def fill(
@@ -88,6 +92,7 @@ def match(
     *,
     stacked: Mapping[str, int] | None = None,
     ignore: str | Iterable[str] = (),
+    uses: TwinUses | tuple[Uses, Uses] | None = None,
     strict: bool = True,
 ) -> Matching:
     """Find the recipe's name and the layout for each array of an Equinox model; compute nothing.
@@ -98,6 +103,7 @@ def match(
         names: as for :func:`initialize`.
         stacked: as for :func:`initialize`.
         ignore: as for :func:`initialize`.
+        uses: as for :func:`initialize`.
         strict: whether what does not fit is an error, or else only listed in the result.
 
     Returns:
@@ -114,5 +120,5 @@ def match(
     >>> print(match(model, recipe))
     weight = weight (name; layout by class)
     """
-    request = MatchRequest.of(names, stacked, ignore)
+    request = MatchRequest.of(names, stacked, ignore, uses)
     return plans.match(EquinoxArrays.of(model).tree, recipe, request, strict=strict)

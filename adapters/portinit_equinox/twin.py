@@ -12,7 +12,7 @@ import jax
 from portinit import Key, Recipe
 from portinit.checkpoints.planned import planned_tensors
 from portinit.checkpoints.tensors import TensorSpec
-from portinit.probes.inputs import Arguments, is_array
+from portinit.probes.inputs import Arguments
 from portinit.probes.outputs import output_leaves
 from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
@@ -22,9 +22,9 @@ from portinit.recipes.matching.uses.uses import Uses
 from portinit_equinox.forward import run, takes_examples, with_flags
 from portinit_equinox.initialize import fill
 from portinit_equinox.tree import EquinoxArrays
+from portinit_equinox.uses import traced_uses
 from portinit_jax.inputs import jax_arguments
 from portinit_jax.probing import JaxRecorder
-from portinit_jax.uses import uses_of
 
 _BATCHED = "Equinox's model ran on one example at a time, under jax.vmap over axis 0 of its inputs"
 _WHOLE = "Equinox's model ran on its whole input, which it does not take one by one"
@@ -61,16 +61,7 @@ class EquinoxTwin:
         return EquinoxForward(filled, self.arguments, is_batched=self.is_batched)
 
     def uses(self) -> Uses:
-        arrays = EquinoxArrays.of(self.model)
-        labels = {leaf.position: leaf.label for leaf in arrays.tree.leaves.values()}
-        places = [i for i, value in enumerate(arrays.values) if is_array(value)]
-
-        def call(held: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
-            model = arrays.filled(dict(zip(places, held, strict=True)))
-            return run(model, (args, kwargs), is_batched=self.is_batched)
-
-        held, names = [arrays.values[i] for i in places], [labels.get(i) for i in places]
-        return uses_of(call, held, names, *self.arguments)
+        return traced_uses(self.model, self.arguments, is_batched=self.is_batched)
 
     def paths(self, filled: Any) -> dict[str, Any]:
         arrays = EquinoxArrays.of(filled)

@@ -4,3 +4,4 @@ from portinit_haiku.initialize import initialize as initialize
 from portinit_haiku.initialize import match as match
 from portinit_haiku.initializers import CONV_TRANSPOSE as CONV_TRANSPOSE
 from portinit_haiku.initializers import initializer as initializer
+from portinit_haiku.uses import uses as uses

@@ -10,6 +10,7 @@ from portinit.recipes.matching import plans
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.tables.targets import NameTable
+from portinit.recipes.matching.uses.uses import TwinUses, Uses
 from portinit.recipes.recipe import require_recipe
 from portinit.recipes.rule import raise_misfits
 from portinit_haiku.tree import HaikuArrays
@@ -28,6 +29,7 @@ def initialize(
     shardings: Any = None,
     stacked: Mapping[str, int] | None = None,
     ignore: str | Iterable[str] = (),
+    uses: TwinUses | tuple[Uses, Uses] | None = None,
 ) -> _Params:
     """Fill Haiku's parameters, and the running statistics in its state, from a recipe.
 
@@ -48,6 +50,8 @@ def initialize(
         stacked: layers that ``hk.experimental.layer_stack`` has made: from the path of what is
             repeated to the axis that they lie along.
         ignore: patterns of the recipe's names that the dicts need not have.
+        uses: ``(portinit_torch.uses(module, *inputs), portinit_haiku.uses(net, *inputs))``:
+            how both forward passes use their parameters, as for :func:`portinit_flax.initialize`.
 
     Returns:
         New dicts, or a pair of them. State that is no running statistic is that of ``params``; the
@@ -69,7 +73,7 @@ def initialize(
     >>> params["mlp/~/linear_0"]["w"].shape
     (3, 8)
     """
-    return fill(params, recipe, key, match_request(names, stacked, ignore), shardings)
+    return fill(params, recipe, key, match_request(names, stacked, ignore, uses), shardings)
 
 
 def fill(
@@ -92,6 +96,7 @@ def match(
     *,
     stacked: Mapping[str, int] | None = None,
     ignore: str | Iterable[str] = (),
+    uses: TwinUses | tuple[Uses, Uses] | None = None,
     strict: bool = True,
 ) -> Matching:
     """Find the recipe's name and the layout for each array of Haiku's dicts; compute nothing.
@@ -102,6 +107,7 @@ def match(
         names: as for :func:`initialize`.
         stacked: as for :func:`initialize`.
         ignore: as for :func:`initialize`.
+        uses: as for :func:`initialize`.
         strict: whether what does not fit is an error, or else only listed in the result.
 
     Returns:
@@ -118,7 +124,7 @@ def match(
     >>> print(match(params, recipe))
     fc/w = fc.weight (name; layout by shape)
     """
-    request = match_request(names, stacked, ignore)
+    request = match_request(names, stacked, ignore, uses)
     return plans.match(HaikuArrays.of(params).tree, recipe, request, strict=strict)
 
 
@@ -126,10 +132,11 @@ def match_request(
     names: NameTable | None,
     stacked: Mapping[str, int] | None = None,
     ignore: str | Iterable[str] = (),
+    uses: TwinUses | tuple[Uses, Uses] | None = None,
 ) -> MatchRequest:
     """A request as callers write it, in paths without Haiku's mark of constructors."""
     table, axes = (
         {path.replace("~/", ""): said for path, said in (given or {}).items()}
         for given in (names, stacked)
     )
-    return MatchRequest.of(table, axes, ignore)
+    return MatchRequest.of(table, axes, ignore, uses)

@@ -26,9 +26,9 @@ from portinit.recipes.matching.uses.uses import Uses
 from portinit_haiku.forward import drawn, run, watched
 from portinit_haiku.initialize import fill
 from portinit_haiku.tree import HaikuArrays
+from portinit_haiku.uses import traced_uses
 from portinit_jax.inputs import jax_arguments
 from portinit_jax.probing import JaxRecorder
-from portinit_jax.uses import uses_of
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,7 @@ class HaikuTwin:
         return HaikuForward(self.apply, filled, self.arguments)
 
     def uses(self) -> Uses:
-        arrays = HaikuArrays.of(self.empty)
-        labels = {leaf.position: leaf.label for leaf in arrays.tree.leaves.values()}
-        names = [labels.get(position) for position in range(len(arrays.values))]
-        return uses_of(self.apply, self.empty, names, *self.arguments)
+        return traced_uses(self.apply, self.empty, self.arguments)
 
     def paths(self, filled: Any) -> dict[str, Any]:
         arrays = HaikuArrays.of(filled)

@@ -18,3 +18,4 @@ from portinit_keras.initializers import RandomUniform as RandomUniform
 from portinit_keras.initializers import TruncatedNormal as TruncatedNormal
 from portinit_keras.initializers import VarianceScaling as VarianceScaling
 from portinit_keras.initializers import Zeros as Zeros
+from portinit_keras.uses import uses as uses

@@ -15,6 +15,7 @@ from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.tables.targets import NameTable
+from portinit.recipes.matching.uses.uses import TwinUses, Uses
 from portinit.recipes.recipe import require_recipe
 from portinit_keras.cells import with_gates
 from portinit_keras.drawing import draw_grid, to_tensor
@@ -30,6 +31,7 @@ def initialize(
     names: NameTable | None = None,
     *,
     ignore: str | Iterable[str] = (),
+    uses: TwinUses | tuple[Uses, Uses] | None = None,
 ) -> _Model:
     """Fill a Keras model's variables from a recipe, in place.
 
@@ -45,6 +47,8 @@ def initialize(
             :func:`match` lists them, to names of the recipe, or to pairs of a name and a
             :class:`portinit.Layout`; as for ``portinit_flax.initialize``.
         ignore: patterns of the recipe's names that the model need not have.
+        uses: ``(portinit_torch.uses(module, *inputs), portinit_keras.uses(model, *inputs))``:
+            how both forward passes use their parameters, as for :func:`portinit_flax.initialize`.
 
     Returns:
         The model.
@@ -64,7 +68,7 @@ def initialize(
     >>> filled is model
     True
     """
-    return fill(model, recipe, key, MatchRequest.of(names, None, ignore))
+    return fill(model, recipe, key, MatchRequest.of(names, None, ignore, uses))
 
 
 def fill(model: _Model, recipe: Recipe, key: Any, request: MatchRequest) -> _Model:
@@ -87,6 +91,7 @@ def match(
     names: NameTable | None = None,
     *,
     ignore: str | Iterable[str] = (),
+    uses: TwinUses | tuple[Uses, Uses] | None = None,
     strict: bool = True,
 ) -> Matching:
     """Find the recipe's name and the layout for each variable of a Keras model; compute nothing.
@@ -100,6 +105,7 @@ def match(
         recipe: as for :func:`initialize`.
         names: as for :func:`initialize`.
         ignore: as for :func:`initialize`.
+        uses: as for :func:`initialize`.
         strict: whether what does not fit is an error, or else only listed in the result.
 
     Returns:
@@ -118,7 +124,7 @@ def match(
     """
     require_recipe(recipe)
     tree = Variables.of(model).tree
-    request = with_gates(tree, recipe, MatchRequest.of(names, None, ignore))
+    request = with_gates(tree, recipe, MatchRequest.of(names, None, ignore, uses))
     return plans.match(tree, recipe, request, strict=strict)
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
+import keras
 import numpy as np
 
 from portinit import Key, Recipe, RecipeError
@@ -18,11 +19,13 @@ from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
+from portinit.recipes.matching.uses.uses import Uses
 from portinit_keras.cells import with_gates
 from portinit_keras.drawing import as_tensor, to_array, to_tensor
 from portinit_keras.initialize import fill, leaf_plans
 from portinit_keras.recording import recorder, watched
 from portinit_keras.tree import Variables
+from portinit_keras.uses import uses
 
 Array = np.ndarray[Any, Any]
 
@@ -57,8 +60,10 @@ class KerasTwin:
     def forward(self, filled: Any) -> KerasForward:
         return KerasForward(filled, self.arguments)
 
-    def uses(self) -> None:
-        """Keras's operations are not traced on any backend."""
+    def uses(self) -> Uses | None:
+        args, kwargs = self.arguments
+        is_followed = keras.backend.backend() in ("jax", "torch")
+        return uses(self.model, *args, **kwargs) if is_followed else None
 
     def paths(self, filled: Any) -> dict[str, Any]:
         held = Variables.of(filled)

@@ -40,15 +40,46 @@ def uses(model: nn.Module, *args: Any, **kwargs: Any) -> Uses:
     bias: add at depth 1
     """
     names = _names(model)
-    flow = Dataflow({owners[0]: tensor.ndim for tensor, owners in names.values()})
-    device = next((tensor.device for tensor, _ in names.values()), torch.device("cpu"))
-    watch = _UseWatch(flow)
     copies = {id(buffer): buffer.clone() for buffer in model.buffers()}  # a call may write to them
-    for tensor, owners in names.values():
-        watch.known[copies.get(id(tensor), tensor)] = flow.parameter(owners[0])
+    tensors = {owners[0]: copies.get(id(one), one) for one, owners in names.values()}
     buffers = {
         name: copies[id(buffer)] for name, buffer in model.named_buffers(remove_duplicate=False)
     }
+
+    def call(*args: Any, **kwargs: Any) -> None:
+        functional_call(model, buffers, args, kwargs)
+
+    with _in_evaluation(model), torch.random.fork_rng(devices=[]):
+        found = uses_of(call, tensors, args, kwargs)
+    return Uses(
+        {
+            name: found[owners[0]]
+            for _, owners in names.values()
+            if owners[0] in found
+            for name in owners
+        }
+    )
+
+
+def uses_of(
+    function: Callable[..., Any],
+    tensors: Mapping[str, Tensor],
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> Uses:
+    """The uses of tensors in a call, in the order in which its operations run.
+
+    Args:
+        function: called with the arguments, without gradients.
+        tensors: what it uses, by name.
+        args: positional arguments, whose arrays become tensors beside these.
+        kwargs: keyword arguments, likewise.
+    """
+    flow = Dataflow({name: tensor.ndim for name, tensor in tensors.items()})
+    device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
+    watch = _UseWatch(flow)
+    for name, tensor in tensors.items():
+        watch.known[tensor] = flow.parameter(name)
 
     def give(tensor: Any) -> Any:
         given = tensor.detach().to(device)
@@ -58,19 +89,11 @@ def uses(model: nn.Module, *args: Any, **kwargs: Any) -> Uses:
 
     positional, named = (
         map_arrays(torch_arguments(part, device)[0][place], give)
-        for place, part in enumerate((args, kwargs))
+        for place, part in enumerate((args, kwargs or {}))
     )
-    with _in_evaluation(model), torch.random.fork_rng(devices=[]), torch.no_grad(), watch:
-        functional_call(model, buffers, positional, named)
-    found = flow.uses()
-    return Uses(
-        {
-            name: found[owners[0]]
-            for _, owners in names.values()
-            if owners[0] in found
-            for name in owners
-        }
-    )
+    with torch.no_grad(), watch:
+        function(*positional, **named)
+    return flow.uses()
 
 
 def _names(model: nn.Module) -> Mapping[int, tuple[Tensor, list[str]]]:

@@ -124,7 +124,7 @@ class TwinUses:
         if not isinstance(uses, tuple) or not all(isinstance(one, Uses) for one in uses):
             raise TypeError(
                 "uses must be a pair, (portinit_torch.uses(model, *inputs), "
-                f"portinit_flax.uses(model, *inputs)), got {type(uses).__name__}"
+                f"portinit_flax.uses(model, *inputs) or another's), got {type(uses).__name__}"
             )
         return cls(*uses)
 
