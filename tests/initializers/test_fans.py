@@ -163,3 +163,9 @@ def test_axes_are_pythons_integers() -> None:
 def test_axes_may_be_numpys_integers() -> None:
     assert as_axes(np.int64(-2)) == -2
     assert as_axes([np.int64(0), 1]) == (0, 1)
+
+
+@pytest.mark.parametrize("axes", [1.5, True, None, (0, 1.5), ["x"]])
+def test_an_axis_that_is_no_integer_is_refused(axes: Any) -> None:
+    with pytest.raises(TypeError, match=r"^an axis must be an integer, got "):
+        as_axes(axes)
