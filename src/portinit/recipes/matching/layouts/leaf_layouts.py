@@ -41,28 +41,28 @@ def layouts_of(
     found: Iterable[FoundLeaf], known: KnownNames, tree: Tree, uses: TwinUses | None = None
 ) -> dict[Path, LeafLayout]:
     """The layout of each leaf whose parameter is found."""
-    told: dict[Hashable, LeafLayout] = {}
-    choices: dict[Hashable, tuple[Choice, Shape]] = {}
-    first: dict[Hashable, Hashable] = {}
-    keys: dict[Path, Hashable] = {}
+    numbers: dict[Hashable, int] = {}
+    number_of: dict[Path, int] = {}
+    told: dict[int, LeafLayout] = {}
+    choices: dict[int, tuple[Choice, Shape]] = {}
     for one in found:
-        asked = _Asked.of(one, known, tree)
+        asked, path = _Asked.of(one, known, tree), one.leaf.path
         # without uses, leaves of which the same is asked lie alike
-        key = asked if uses is None else one.leaf.path
-        keys[one.leaf.path] = first.setdefault(key, key)
-        if key in told or key in choices:
+        new = len(numbers)
+        number = number_of[path] = numbers.setdefault(asked if uses is None else path, new)
+        if number < new:
             continue
         if asked.stated is not None:
-            told[key] = LeafLayout(asked.stated, LayoutEvidence.STATED)
+            told[new] = LeafLayout(asked.stated, LayoutEvidence.STATED)
             continue
         choice = None if asked.wanted is None else _choice(one, asked, tree, uses)
         if choice is None:
             prior = asked.form.layout if asked.wanted is None else _prior(asked.form)
-            told[key] = LeafLayout(prior, LayoutEvidence.CONVENTION)
+            told[new] = LeafLayout(prior, LayoutEvidence.CONVENTION)
         else:
-            choices[key] = choice, asked.form.shape
+            choices[new] = choice, asked.form.shape
     told |= zip(choices, _decided([*choices.values()]), strict=True)
-    return {path: told[key] for path, key in keys.items()}
+    return {path: told[number] for path, number in number_of.items()}
 
 
 def _decided(choices: Sequence[tuple[Choice, Shape]]) -> Iterator[LeafLayout]:

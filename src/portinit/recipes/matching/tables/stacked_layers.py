@@ -74,6 +74,9 @@ class Stacks:
 
     def _split_one(self, leaf: Leaf, split: Split) -> bool:
         """Add a leaf or its parts; whether the table, ``stacked`` or its name has decided."""
+        if not (self._is_stated or self._axes) and self._index.exact(leaf.path):
+            split.leaves.append(leaf)
+            return True
         stated = self._table.target(leaf.label) if self._is_stated else None
         if stated is not None and stated[0].parts:
             self._join(leaf, stated[0], split)
