@@ -144,6 +144,11 @@ class Rule:
         leaves = {name.rpartition(".")[2] for name in names}
         return any(word in self.pattern for word in (*leaves, "parametrizations"))
 
+    def draws_with(self, parameter: Parameter) -> str | None:
+        """The name of another parameter whose key a parameter draws with; None for its own."""
+        is_new = self.shape is None and self.drawn_as is None
+        return self.initializer.draws_with(parameter) if is_new else self.drawn_as
+
     def bound(self, parameter: Parameter) -> Rule:
         """The rule for one parameter, with all that the model tells filled in."""
         return self.filled_in(parameter, self.initializer.bound(parameter))
@@ -153,8 +158,6 @@ class Rule:
         name = parameter.name
         layout = self.layout or usual_layout(parameter)
         layer = parameter.kind or self.layer
-        is_new = self.shape is None and self.drawn_as is None
-        drawn_as = self.initializer.draws_with(parameter) if is_new else self.drawn_as
         other_names = parameter.other_names or self.other_names
         has_changed = (
             self.shape is None
@@ -175,7 +178,7 @@ class Rule:
             source=self.source,
             value=self.value,
             layer=layer,
-            drawn_as=drawn_as,
+            drawn_as=self.draws_with(parameter),
             other_names=other_names,
         )
 

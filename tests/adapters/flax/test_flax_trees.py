@@ -744,3 +744,25 @@ def test_alike_norms_are_told_apart_by_their_blocks() -> None:
     filled = portinit_flax.initialize(tree, portinit.Recipe(rules), portinit.key(0))
     assert float(filled["a"]["bn2"]["scale"][0]) == 0
     assert float(filled["b"]["bn2"]["scale"][0]) == 1
+
+
+@dataclass(frozen=True)
+class Twin(Initializer):
+    """A user's initializer that draws with another parameter's key."""
+
+    def plan(self, grid: Any, dtype: str, factor: float = 1.0) -> Any:
+        return portinit.normal().planned(grid, dtype, factor)
+
+    def draws_with(self, parameter: Parameter) -> str | None:
+        return parameter.name.replace("b.", "a.")
+
+
+@pytest.mark.parametrize("is_bound", [False, True])
+def test_a_parameter_draws_with_the_key_that_its_initializer_names(is_bound: bool) -> None:
+    kernel = jax.ShapeDtypeStruct((2, 3), "float32")
+    recipe = Recipe([("a.*", portinit.normal()), ("b.*", Twin())])
+    if is_bound:
+        recipe = recipe.bind([Parameter("a.weight", (3, 2)), Parameter("b.weight", (3, 2))])
+    tree = {"a": {"kernel": kernel}, "b": {"kernel": kernel}}
+    filled = portinit_flax.initialize(tree, recipe, portinit.key(0))
+    assert np.array_equal(filled["a"]["kernel"], filled["b"]["kernel"])

@@ -225,6 +225,8 @@ class _Places:
         asked = replace(described, shape=whole) if whole and not parameter.is_whole else described
         if found.initializer is None:
             rule, initializer = self._recipe.rule_and_initializer(asked)
+            drawn_as = rule.draws_with(asked)
+            rule = rule if drawn_as == rule.drawn_as else replace(rule, drawn_as=drawn_as)
         else:
             rule = Rule(described.name, found.initializer)
             initializer = found.initializer.bound(described)
