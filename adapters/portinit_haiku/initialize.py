@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from portinit import Recipe
@@ -135,8 +136,13 @@ def match_request(
     uses: TwinUses | tuple[Uses, Uses] | None = None,
 ) -> MatchRequest:
     """A request as callers write it, in paths without Haiku's mark of constructors."""
+    return without_marks(MatchRequest.of(names, stacked, ignore, uses))
+
+
+def without_marks(request: MatchRequest) -> MatchRequest:
+    """A request in paths without Haiku's mark of constructors, ``~``."""
     table, axes = (
-        {path.replace("~/", ""): said for path, said in (given or {}).items()}
-        for given in (names, stacked)
+        {path.replace("~/", ""): said for path, said in given.items()}
+        for given in (request.names, request.stacked)
     )
-    return MatchRequest.of(table, axes, ignore, uses)
+    return replace(request, names=table, stacked=axes)

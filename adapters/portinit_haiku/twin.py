@@ -24,7 +24,7 @@ from portinit.recipes.matching.request import MatchRequest
 from portinit.recipes.matching.result import Matching
 from portinit.recipes.matching.uses.uses import Uses
 from portinit_haiku.forward import drawn, run, watched
-from portinit_haiku.initialize import fill
+from portinit_haiku.initialize import fill, without_marks
 from portinit_haiku.tree import HaikuArrays
 from portinit_haiku.uses import traced_uses
 from portinit_jax.inputs import jax_arguments
@@ -49,13 +49,15 @@ class HaikuTwin:
     adapter: ClassVar[str] = "portinit_haiku"
 
     def plans(self, recipe: Recipe, request: MatchRequest) -> list[LeafPlan]:
-        return plans.leaf_plans(HaikuArrays.of(self.empty).tree, recipe, request)
+        return plans.leaf_plans(HaikuArrays.of(self.empty).tree, recipe, without_marks(request))
 
     def match(self, recipe: Recipe, request: MatchRequest, *, strict: bool = True) -> Matching:
-        return plans.match(HaikuArrays.of(self.empty).tree, recipe, request, strict=strict)
+        return plans.match(
+            HaikuArrays.of(self.empty).tree, recipe, without_marks(request), strict=strict
+        )
 
     def initialize(self, recipe: Recipe, key: Key, request: MatchRequest) -> Any:
-        return fill(self.empty, recipe, key, request)
+        return fill(self.empty, recipe, key, without_marks(request))
 
     def forward(self, filled: Any) -> HaikuForward:
         return HaikuForward(self.apply, filled, self.arguments)

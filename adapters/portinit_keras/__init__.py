@@ -1,5 +1,6 @@
 """Keras 3: initializers by Keras's names, and whole models filled from recipes."""
 
+from portinit_keras.conversion import from_conversion as from_conversion
 from portinit_keras.initialize import initialize as initialize
 from portinit_keras.initialize import match as match
 from portinit_keras.initializers import Constant as Constant

@@ -64,7 +64,7 @@ def match_models(
     listed with what is left over of its size, and makes the exit status 1. The table that --write
     writes can be edited, and goes to port and init as --names.
 
-    With --from-conversion the table is read off a function that turns a state_dict into Flax
+    With --from-conversion the table is read off a function that turns a state_dict into the twin's
     parameters, exactly: tagged tensors go through it. TWIN_FACTORY may then be left out; if it is
     given, the table is checked against that model.
     """
@@ -95,14 +95,15 @@ def match_models(
 
 def _converted(torch_factory: str, conversion: str, *, folder: bool) -> Conversion:
     from portinit.cli.torch_models import torch_model
-    from portinit_flax.conversion import from_conversion
+    from portinit.recipes.matching.conversions.functions import read_function
+    from portinit.testing.twins import converted_arrays
 
     convert: Any = load(conversion)[0]
     with running(torch_factory):
         source = torch_model(load(torch_factory)[0], torch_factory, "flax_net.py:make")
     try:
         with CONSOLE.status("reading the conversion"), running(conversion):
-            return from_conversion(convert, source, folder=folder)
+            return read_function(convert, source, converted_arrays, folder=folder)
     except RecipeError as error:
         raise click.ClickException(str(error)) from error
 

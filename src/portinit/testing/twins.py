@@ -117,3 +117,13 @@ def twin_of(made: Any, inputs: Any = None, target: str = "the factory") -> TwinM
     adapter = ADAPTERS["flax" if framework in (None, "torch") else framework]
     twin: TwinModel = importlib.import_module(f"{adapter}.twin").twin(made, inputs, target)
     return twin
+
+
+def converted_arrays(made: Any) -> dict[str, Any]:
+    """The arrays of what a conversion returns, by path: of a model, or of a tree as Flax has."""
+    framework = framework_of(made)
+    if framework is None and type(made) is tuple and "haiku" in sys.modules:
+        framework = "haiku"  # params and state
+    adapter = ADAPTERS["flax" if framework in (None, "torch") else framework]
+    found: dict[str, Any] = importlib.import_module(f"{adapter}.conversion").arrays_of(made)
+    return found

@@ -289,7 +289,9 @@ def test_sources_of_shapes(source):
 
 def test_what_is_no_conversion_is_refused_in_words():
     source = {"w": np.zeros((4, 3), np.float32)}
-    with pytest.raises(portinit.RecipeError, match=r"must return Flax's parameters.*NoneType"):
+    with pytest.raises(
+        portinit.RecipeError, match=r"must return a model or its parameters.*NoneType"
+    ):
         portinit_flax.from_conversion(lambda state: None, source)
     with pytest.raises(TypeError, match="must be those of a PyTorch module"):
         portinit_flax.from_conversion(lambda state: state, 3)
