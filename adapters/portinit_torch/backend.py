@@ -19,7 +19,7 @@ from portinit.backends.kernels.rows import rows_of
 from portinit.backends.numpy import NUMPY
 from portinit.backends.plan import Mask, Plan, TileMask
 from portinit.sampling.transform import Transform
-from portinit_torch.memory import is_plain, is_watched
+from portinit_torch.memory import is_plain, is_plain_on_cpu, is_watched
 
 _NUMPYS = (torch.float32, torch.float64, torch.float16, torch.complex64, torch.complex128)
 _ON_GPU = frozenset({"float32", "bfloat16", "float16"})
@@ -97,7 +97,7 @@ class TorchBackend(Backend):
 
 def _is_numpys(tensor: Any, grid: Grid) -> bool:
     """Whether NumPy sees the tensor's memory, with a place for each element, and its dtype."""
-    seen = is_plain(tensor) and tensor.dtype in _NUMPYS and _is_cpu(tensor.device)
+    seen = tensor.dtype in _NUMPYS and is_plain_on_cpu(tensor)
     return seen and (tensor.is_contiguous() or rows_of(grid, tensor.stride()) is not None)
 
 

@@ -100,7 +100,10 @@ def _write(
     if has_no_values(tensor):
         return tensor
     words = words_from_generator(generator) if key is None else words_of(key, BACKEND)
-    for place, part in sharded.parts(tensor, grid) if in_parts else ((tensor, grid),):
+    if not in_parts:
+        BACKEND.execute(plan, Request(BACKEND, words, grid, dtype, tensor.device), tensor)
+        return tensor
+    for place, part in sharded.parts(tensor, grid):
         BACKEND.execute(plan, Request(BACKEND, words, part, dtype, place.device), place)
     return tensor
 

@@ -36,8 +36,14 @@ def is_plain(tensor: Tensor) -> bool:
     """Whether a tensor's values are what lies in its memory, and nothing watches it."""
     if type(tensor) not in _PLAIN_TYPES or is_watched():
         return False
-    keys = _keys_of(tensor).raw_repr()
-    return keys in _PLAIN_ON_CPU or keys in _plain_keys(tensor.device.type)
+    return _keys_of(tensor).raw_repr() in _plain_keys(tensor.device.type)
+
+
+def is_plain_on_cpu(tensor: Tensor) -> bool:
+    """Whether :func:`is_plain` holds for a tensor, and it lies on the CPU."""
+    if type(tensor) not in _PLAIN_TYPES or is_watched():
+        return False
+    return _keys_of(tensor).raw_repr() in _PLAIN_ON_CPU
 
 
 @cache
