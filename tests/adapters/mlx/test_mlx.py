@@ -210,3 +210,25 @@ def test_a_dtype_that_mlx_lacks_and_a_device_are_refused() -> None:
         portinit.normal()(KEY, (2,), "complex128", xp=mx)
     with pytest.raises(TypeError, match="leave device out"):
         portinit.normal()(KEY, (2,), xp=mx, device="gpu")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_many_small_layers_hold_what_each_draws_alone(dtype: str) -> None:
+    model = nn.Sequential(*(nn.Linear(9, 7) for _ in range(300)), nn.Linear(7, 70))
+    model.set_dtype(getattr(mx, dtype))
+    recipe = portinit.Recipe(
+        [
+            ("*.bias", portinit.uniform(-1, 2)),
+            ("5*.weight", portinit.sparse(0.3)),
+            ("*", portinit.normal()),
+        ]
+    )
+    key = portinit.key(4)
+    portinit_mlx.initialize(model, recipe, key)
+    for number, layer in enumerate(model.layers):
+        one = portinit.sparse(0.3) if str(number).startswith("5") else portinit.normal()
+        for word, initializer in (("weight", one), ("bias", portinit.uniform(-1, 2))):
+            held = to_numpy(layer[word])
+            name = f"{number}.{word}"
+            alone = initializer(key.fold_in(name), held.shape, dtype, layout="torch")
+            assert held.tobytes() == alone.tobytes(), name

@@ -7,8 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from portinit.arrays.dtypes import dtype_name, numpy_dtype
 from portinit.arrays.layouts import Shape
+from portinit.backends.base import TILE
+from portinit.backends.numpy import NUMPY
+from portinit.backends.plan import is_drawn_apart
 from portinit.random.keys import Key
+from portinit.random.words import fold_in_each
 from portinit.recipes.matching.plans import LeafPlan
 
 _Array = np.ndarray[Any, Any]
@@ -24,9 +29,41 @@ def host_arrays(plans: Iterable[LeafPlan], key: Key) -> Iterator[tuple[int, _Arr
     Yields:
         Positions and NumPy arrays of the leaves' shapes and dtypes.
     """
-    for position, own in by_position(plans).items():
-        arrays = [part_values(plan, key.fold_in(plan.key_name), np) for plan in own]
+    given = [*plans]
+    together = _drawn_together(given, key)
+    for position, own in by_position(given).items():
+        arrays = [
+            together[id(plan)]
+            if id(plan) in together
+            else part_values(plan, key.fold_in(plan.key_name), np)
+            for plan in own
+        ]
         yield position, assembled(own, arrays, np)
+
+
+_SMALL = 1 << 12
+"""Arrays of up to so many elements are drawn in one pass with others like them."""
+
+
+def _drawn_together(plans: Sequence[LeafPlan], key: Key) -> dict[int, _Array]:
+    """The values of small parameters that are alike, by the identity of their plans."""
+    alike: dict[Any, list[LeafPlan]] = {}
+    for plan in plans:
+        if plan.grid.size <= _SMALL and not plan.is_cut_out and is_drawn_apart(plan.values):
+            form = id(plan.values), plan.grid, dtype_name(plan.leaf.dtype)
+            alike.setdefault(form, []).append(plan)
+    found: dict[int, _Array] = {}
+    for (_, grid, dtype), own in alike.items():
+        high, low = fold_in_each(key, [plan.key_name for plan in own])
+        step = max(1, TILE // max(1, grid.size))
+        for start in range(0, len(own), step):
+            some = own[start : start + step]
+            words = high[start : start + step], low[start : start + step]
+            out = np.empty((len(some), *grid.array_shape), numpy_dtype(dtype))
+            NUMPY.execute_each(some[0].values, words, grid, dtype, out)
+            for plan, values in zip(some, out, strict=True):
+                found[id(plan)] = values.reshape(plan.leaf.shape)
+    return found
 
 
 def by_position(plans: Iterable[LeafPlan]) -> dict[int, list[LeafPlan]]:
