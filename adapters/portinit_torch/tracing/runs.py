@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from portinit import Parameter
 from portinit_torch.modules import describe
+from portinit_torch.naming import plain_name
 from portinit_torch.tracing.comparison import fingerprints
 from portinit_torch.tracing.leftovers import clear_away
 from portinit_torch.tracing.lowering import lower
@@ -141,12 +142,18 @@ def _built(build: Build, recorder: Recorder) -> dict[str, HeldTensor]:
     if not isinstance(module, nn.Module):
         raise TypeError(f"build must return a torch.nn.Module, got {type(module).__name__}")
     held: dict[str, HeldTensor] = {}
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(plain_name(module, name))
     with recorder.mode:
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             lazy = is_lazy(tensor)
             held[name] = HeldTensor(
                 recorder.add("lazy", (), ((), "")) if lazy else recorder.read(tensor),
-                describe(module, name, tensor),
+                replace(
+                    describe(module, name, tensor),
+                    other_names=tuple(names.get(id(tensor), [])[1:]),
+                ),
                 not isinstance(tensor, nn.Parameter),
                 not lazy and tensor.is_meta,
             )

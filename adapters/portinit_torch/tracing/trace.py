@@ -145,6 +145,7 @@ def _rule(
         value=value,
         layer=held.described.kind,
         drawn_as=None if held.described.name == name else held.described.name,
+        other_names=held.described.other_names,
     )
 
 

@@ -766,3 +766,37 @@ def test_a_parameter_draws_with_the_key_that_its_initializer_names(is_bound: boo
     tree = {"a": {"kernel": kernel}, "b": {"kernel": kernel}}
     filled = portinit_flax.initialize(tree, recipe, portinit.key(0))
     assert np.array_equal(filled["a"]["kernel"], filled["b"]["kernel"])
+
+
+def test_kernels_that_may_be_stacked_layers_are_said_to_be_taken_for_convolutions() -> None:
+    leaf = jax.ShapeDtypeStruct
+    recipe = Recipe([("*.bias", portinit.zeros), ("*", portinit.kaiming_normal())])
+    stack = {"layers": {"fc": {"kernel": leaf((4, 8, 8), "float32")}}}
+    with pytest.warns(UserWarning, match=r'stacked=\{"layers": 0\}') as said:
+        portinit_flax.initialize(stack, recipe, portinit.key(0))
+    assert said[0].filename == __file__
+    told = [
+        {"layers": {"conv": {"kernel": leaf((4, 8, 8), "float32")}}},  # by its name
+        {"layers": {"Conv_0": {"kernel": leaf((4, 8, 8), "float32")}}},  # by linen's
+        {"layers": {"fc": {"kernel": leaf((4, 8, 8), "float32"), "bias": leaf((8,), "float32")}}},
+        {"fc": {"kernel": leaf((4, 8, 8), "float32")}},  # no module above it
+    ]
+    for tree in told:
+        portinit_flax.initialize(tree, recipe, portinit.key(0))
+    portinit_flax.initialize(stack, recipe, portinit.key(0), stacked={"layers": 0})
+
+
+def test_an_array_by_itself_is_no_model() -> None:
+    recipe = Recipe([("*", portinit.normal())])
+    for model in (jnp.ones((2, 2)), nnx.Param(jnp.ones((2, 2)))):
+        with pytest.raises(TypeError, match=r'put it under a name, \{"weight": array\}'):
+            portinit_flax.initialize(model, recipe, portinit.key(0))
+
+
+@pytest.mark.parametrize("initializer", [portinit.kaiming_normal(), portinit.he_normal()])
+def test_a_kernel_without_elements_needs_no_fans(initializer: Initializer) -> None:
+    tree = {"a": {"kernel": jnp.empty((4, 0)), "bias": jnp.empty((0,))}}
+    recipe = Recipe([("*.bias", portinit.layers.linear_bias()), ("*", initializer)])
+    filled = portinit_flax.initialize(tree, recipe, portinit.key(0))
+    assert filled["a"]["kernel"].shape == (4, 0)
+    assert filled["a"]["bias"].shape == (0,)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -187,3 +188,27 @@ def test_replays_are_untouched():
     expected = {name: p.detach() for name, p in Parts().named_parameters()}
     for values in (recipe.replay(4), recipe.independent().replay(4)):
         assert all(np.array_equal(values[name], expected[name]) for name in expected)
+
+
+class Tied(nn.Module):
+    """Two layers of one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
+        self.head.weight = self.embed.weight
+
+
+def test_a_tied_weight_has_its_other_names_and_two_leaves_start_alike() -> None:
+    recipe = Recipe.from_json(trace(Tied).to_json())
+    assert [(rule.name, rule.other_names) for rule in recipe.rules] == [
+        ("embed.weight", ("head.weight",))
+    ]
+    tree = {"embed": {"embedding": np.empty((7, 4))}, "head": {"kernel": np.empty((4, 7))}}
+    tree = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, "float32"), tree)
+    both = portinit_flax.initialize(tree, recipe, KEY)
+    assert np.array_equal(both["embed"]["embedding"], both["head"]["kernel"].T)
+    second = portinit_flax.initialize({"head": tree["head"]}, recipe, KEY)
+    assert np.array_equal(second["head"]["kernel"], both["head"]["kernel"])
+    model = portinit_torch.initialize(Tied(), recipe, KEY)
+    assert np.array_equal(model.head.weight.numpy(force=True), both["embed"]["embedding"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, Shape
-from portinit.backends.plan import Plan
+from portinit.backends.plan import Full, Plan
 from portinit.initializers.base import Initializer, Parameter
 from portinit.recipes.matching.equal_initializers import EqualInitializers
 from portinit.recipes.matching.layouts.leaf_layouts import FoundLeaf
@@ -91,14 +92,15 @@ def leaf_plans(tree: Tree, recipe: Recipe, request: MatchRequest) -> list[LeafPl
         portinit.RecipeError: listing all that does not fit.
 
     Warns:
-        UserWarning: listing what is guessed: pairs that names alone do not tell, and layouts of
-            square arrays that nothing tells.
+        UserWarning: listing what is guessed: pairs that names alone do not tell, layouts of
+            square arrays that nothing tells, and kernels that may be stacked layers.
     """
     matcher = Matcher(tree, recipe, request)
     plans, misfits = plans_of(matcher, recipe)
     if misfits:
         raise RecipeError(headline(matcher, misfits), misfits)
     warn_of_guesses(matcher.guesses, tree.adapter)
+    warn_of_likely_stacks(matcher)
     return plans
 
 
@@ -134,7 +136,29 @@ def warn_of_guesses(guessed: Sequence[Pair], adapter: str) -> None:
             "(portinit.testing.prove_match, portinit port), or state the pairs in names= "
             f"({adapter}.match(...).as_table() is such a table):"
         )
-        warnings.warn("\n  ".join([text, *lines, *more]), stacklevel=6)
+        _warn("\n  ".join([text, *lines, *more]))
+
+
+def warn_of_likely_stacks(matcher: Matcher) -> None:
+    """Warn of kernels that are taken for convolutions, and may be stacked layers."""
+    lines = []
+    for found in matcher.found_leaves:
+        rule = matcher.known.rule(found.parameter.name)
+        is_told = found.layout is not None or (rule is not None and rule.shape is not None)
+        if len(found.leaf.shape) == 3 and not is_told:
+            lines += [line for line in (matcher.tree.likely_stack(found.leaf.path),) if line]
+    if lines:
+        more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+        text = f"{len(lines)} kernels are taken for convolutions, as nothing tells them apart:"
+        _warn("\n  ".join([text, *lines[:_SHOWN], *more]))
+
+
+def _warn(text: str) -> None:
+    """Warn where portinit, or an adapter of it, was called."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals["__name__"].startswith("portinit"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)
 
 
 _SHOWN = 20
@@ -250,8 +274,9 @@ class _Places:
         """
         form = id(place), leaf.dtype
         if form not in self._values:
-            first = self._equal.same(place.initializer).first
-            plan = first.planned(place.grid, dtype_name(leaf.dtype))
+            first, dtype = self._equal.same(place.initializer).first, dtype_name(leaf.dtype)
+            is_empty = 0 in leaf.shape  # nothing to draw, and no fans
+            plan = Full(0.0) if is_empty else first.planned(place.grid, dtype)
             self._values[form] = place, plan  # which keeps its id its own
         return self._values[form][1]
 

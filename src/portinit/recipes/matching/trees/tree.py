@@ -102,6 +102,11 @@ class Tree:
         order: Callable[[], Sequence[Path] | None] | None = None,
     ) -> None:
         self.leaves = {leaf.path: leaf for leaf in found}
+        if () in self.leaves:
+            raise TypeError(
+                "model must be a module, or a tree whose arrays have names; got an array by "
+                'itself: put it under a name, {"weight": array}'
+            )
         self._classes = classes or {}
         self._order = order
 
@@ -304,6 +309,27 @@ class Tree:
             f"every array below {where or 'the root'} has {leaf.shape[0]} along axis 0, vectors "
             f'too; if they are stacked layers, say so with stacked={{"{where}": 0}}'
         )
+
+    def likely_stack(self, path: Path) -> str | None:
+        """Why a kernel of three axes may be one of several layers, where no vector tells.
+
+        None of a kernel that is a convolution's by its class or by its name.
+        """
+        form, axis0 = self.forms[path], self.leaves[path].shape[:1]
+        is_conv = form.kind == "conv" and form.word == self.kernel and form.of_class is None
+        if not is_conv or len(form.shape) != 3 or "conv" in "/".join(path).lower():
+            return None
+        if self.sibling(path, "bias") is not None:
+            return None
+        for depth in (*range(1, len(path) - 1), *range(min(1, len(path) - 1))):  # the root last
+            if self._below[path[:depth]] == ({axis0}, set()):
+                where = "/".join(path[:depth])
+                return (
+                    f"{'/'.join(path)} {form.shape}: every array below {where or 'the root'} has "
+                    f"{axis0[0]} along axis 0; if these are stacked layers, say so with "
+                    f'stacked={{"{where}": 0}}'
+                )
+        return None
 
     @cached_property
     def _below(self) -> dict[Path, tuple[set[Shape], set[int]]]:
