@@ -321,11 +321,11 @@ class Tree:
             return None
         if self.sibling(path, "bias") is not None:
             return None
-        for depth in (*range(1, len(path) - 1), *range(min(1, len(path) - 1))):  # the root last
+        for depth in range(1, len(path) - 1):
             if self._below[path[:depth]] == ({axis0}, set()):
                 where = "/".join(path[:depth])
                 return (
-                    f"{'/'.join(path)} {form.shape}: every array below {where or 'the root'} has "
+                    f"{'/'.join(path)} {form.shape}: every array below {where} has "
                     f"{axis0[0]} along axis 0; if these are stacked layers, say so with "
                     f'stacked={{"{where}": 0}}'
                 )
