@@ -36,6 +36,7 @@ def gpt_neox(layers: int, width: int, outputs: Patterns = _OUTPUTS) -> Recipe:
         A recipe of patterns.
 
     Raises:
+        TypeError: a number of layers or a width that is no integer.
         ValueError: fewer than 1 layer, or a width below 1.
 
     Source: Nguyen and Salazar, "Transformers without tears", IWSLT 2019, section 2.2; Wang and
@@ -46,8 +47,8 @@ def gpt_neox(layers: int, width: int, outputs: Patterns = _OUTPUTS) -> Recipe:
     >>> round(recipe.find(portinit.Parameter("fc.weight", (10, 10))).initializer.std, 6)
     0.2
     """
-    at_least("layers", layers)
-    at_least("width", width)
+    layers = at_least("layers", layers)
+    width = at_least("width", width)
     return Recipe(
         [
             Rule("*norm*weight", ones),
@@ -88,6 +89,7 @@ def deepnorm(
         A recipe for linear layers, to put in front of one for embeddings and normalisations.
 
     Raises:
+        TypeError: a number of layers that is no integer.
         ValueError: no layers at all, or a negative number.
 
     torchscale multiplies the encoder before a decoder by 1.15, and not by 0.87 = 1 / 1.15; the
@@ -100,8 +102,8 @@ def deepnorm(
     >>> recipe.find(portinit.Parameter("0.fc1.weight", (4, 4))).initializer
     xavier_normal(gain=0.5)
     """
-    at_least("encoder_layers", encoder_layers, 0)
-    at_least("decoder_layers", decoder_layers, 0)
+    encoder_layers = at_least("encoder_layers", encoder_layers, 0)
+    decoder_layers = at_least("decoder_layers", decoder_layers, 0)
     n, m = encoder_layers, decoder_layers
     if not n and not m:
         raise ValueError("deepnorm needs the number of encoder or decoder layers, got 0 of both")
@@ -132,6 +134,7 @@ def t_fixup(width: int, encoder_layers: int = 0, decoder_layers: int = 0) -> Rec
         A recipe for linear layers and embeddings.
 
     Raises:
+        TypeError: a number of layers or a width that is no integer.
         ValueError: a width below 1, negative numbers of layers, or none at all.
 
     Source: Huang et al., "Improving transformer optimization through better initialization", ICML
@@ -142,9 +145,9 @@ def t_fixup(width: int, encoder_layers: int = 0, decoder_layers: int = 0) -> Rec
     >>> recipe.find(portinit.Parameter("encoder.0.fc1.weight", (4, 4))).initializer
     xavier_normal(gain=0.67)
     """
-    at_least("width", width)
-    at_least("encoder_layers", encoder_layers, 0)
-    at_least("decoder_layers", decoder_layers, 0)
+    width = at_least("width", width)
+    encoder_layers = at_least("encoder_layers", encoder_layers, 0)
+    decoder_layers = at_least("decoder_layers", decoder_layers, 0)
     gains = {}
     if decoder_layers:  # first: it may hold attention called encoder_attn
         gains["*decoder"] = (9 * decoder_layers) ** -0.25
@@ -187,6 +190,7 @@ def fixup(
         A recipe to put in front of one for the other layers.
 
     Raises:
+        TypeError: a number of blocks or layers that is no integer.
         ValueError: fewer blocks or layers than that.
 
     Source: Zhang, Dauphin, Ma, "Fixup initialization: residual learning without normalization",
@@ -197,8 +201,8 @@ def fixup(
     >>> recipe.find(portinit.Parameter("layer1.0.conv1.weight", (8, 8, 3, 3))).initializer.scale
     0.125
     """
-    at_least("blocks", blocks)
-    at_least("depth", depth, 2)
+    blocks = at_least("blocks", blocks)
+    depth = at_least("depth", depth, 2)
     names = [f"*layer*.conv{number}.weight" for number in range(1, depth + 1)]
     scale = 2 * blocks ** (-1 / (depth - 1))
     return Recipe(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from portinit.initializers.basic import normal, ones, zeros
 from portinit.initializers.jax_schemes import variance_scaling
+from portinit.initializers.numbers import as_bool
 from portinit.initializers.positions import sinusoids_2d
 from portinit.initializers.torch_schemes import xavier_uniform
 from portinit.recipes.ready.depth import adaln_zero
@@ -86,5 +87,5 @@ def diffusion_unet(zero_init: bool = True) -> Recipe:
     >>> portinit.recipes.diffusion_unet().find(weight).initializer
     zeros()
     """
-    ends = rules_for(_BRANCH_ENDS, zeros) if zero_init else []
+    ends = rules_for(_BRANCH_ENDS, zeros) if as_bool("zero_init", zero_init) else []
     return Recipe([*ends, *torch_defaults().rules])

@@ -6,6 +6,7 @@ import math
 
 from portinit.initializers.basic import constant, zeros
 from portinit.initializers.jax_schemes import variance_scaling
+from portinit.initializers.numbers import as_float
 from portinit.initializers.torch_schemes import kaiming_uniform
 from portinit.recipes.ready.patterns import Patterns, rules_for
 from portinit.recipes.recipe import Recipe
@@ -102,6 +103,7 @@ def class_prior(probability: float = 0.01) -> constant:
     >>> portinit.recipes.class_prior(0.5)
     constant(val=0.0)
     """
+    probability = as_float("probability", probability)
     if not 0 < probability < 1:
         raise ValueError(f"a probability must be between 0 and 1, got {probability}")
     return constant(math.log(probability / (1 - probability)))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from portinit import layers
 from portinit.initializers.base import Initializer
 from portinit.initializers.basic import normal, ones, zeros
+from portinit.initializers.numbers import as_int
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
 
@@ -19,10 +21,17 @@ def rules_for(patterns: Patterns, initializer: Initializer) -> list[Rule]:
     return [Rule(name, initializer) for name in names]
 
 
-def at_least(name: str, value: int, least: int = 1) -> None:
-    """Refuse an argument that is too small, by its name."""
-    if value < least:
-        raise ValueError(f"{name} must be {least} or more, got {value}")
+def at_least(name: str, value: Any, least: int = 1) -> int:
+    """A number of layers or a width as a Python int.
+
+    Raises:
+        TypeError: no integer; bools are none.
+        ValueError: an integer that is too small.
+    """
+    number = as_int(name, value)
+    if number < least:
+        raise ValueError(f"{name} must be {least} or more, got {number}")
+    return number
 
 
 def normal_weights(std: float, *first: Rule) -> Recipe:

@@ -13,7 +13,7 @@ from portinit.initializers.basic import normal, ones, zeros
 from portinit.initializers.jax_schemes import variance_scaling
 from portinit.initializers.state_space import mamba_a_log, mamba_dt_bias
 from portinit.recipes.ready.frameworks import BUFFERS, NORMS
-from portinit.recipes.ready.patterns import normal_weights
+from portinit.recipes.ready.patterns import at_least, normal_weights
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
 
@@ -37,6 +37,7 @@ def gpt2(layers: int, std: float = 0.02) -> Recipe:
         A recipe of patterns.
 
     Raises:
+        TypeError: a number of layers that is no integer.
         ValueError: fewer than 1 layer.
 
     Source: Radford et al., "Language models are unsupervised multitask learners", 2019, 2.3.
@@ -44,8 +45,7 @@ def gpt2(layers: int, std: float = 0.02) -> Recipe:
     >>> import portinit
     >>> recipe = portinit.recipes.gpt2(layers=12)
     """
-    if layers < 1:
-        raise ValueError(f"layers must be 1 or more, got {layers}")
+    layers = at_least("layers", layers)
     return Recipe(
         [
             *BUFFERS,
@@ -118,6 +118,7 @@ def t5(d_model: int, d_kv: int) -> Recipe:
         A recipe of patterns.
 
     Raises:
+        TypeError: a width that is no integer.
         ValueError: a width below 1.
 
     Source: Raffel et al., "Exploring the limits of transfer learning", JMLR 2020; Mesh TensorFlow;
@@ -129,8 +130,7 @@ def t5(d_model: int, d_kv: int) -> Recipe:
     >>> rule.initializer.distribution_of((32, 16), layout="torch").std  # 1 / sqrt(16 * 4)
     0.125
     """
-    if min(d_model, d_kv) < 1:
-        raise ValueError(f"widths must be 1 or more, got d_model={d_model} and d_kv={d_kv}")
+    d_model, d_kv = at_least("d_model", d_model), at_least("d_kv", d_kv)
     return Recipe(
         [
             Rule("*norm*weight", ones),

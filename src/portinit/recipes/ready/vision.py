@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from portinit import layers
 from portinit.initializers.basic import constant, normal, trunc_normal, zeros
 from portinit.initializers.jax_schemes import lecun_normal, variance_scaling
+from portinit.initializers.numbers import as_bool
 from portinit.initializers.torch_schemes import kaiming_normal
 from portinit.recipes.ready.frameworks import BUFFERS, NORMS, torch_defaults
-from portinit.recipes.ready.patterns import Patterns, normal_weights, rules_for
+from portinit.recipes.ready.patterns import Patterns, at_least, normal_weights, rules_for
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
 
@@ -141,6 +144,7 @@ def resnet(zero_init_residual: bool = False) -> Recipe:
     >>> import portinit
     >>> recipe = portinit.recipes.resnet(zero_init_residual=True)
     """
+    zero_init_residual = as_bool("zero_init_residual", zero_init_residual)
     last = (
         Rule("*.bn3.weight", zeros),
         Rule("*.bn2.weight", layers.zero_if_last(("bn3",)), kind="norm"),
@@ -212,6 +216,7 @@ def clip(text_width: int, text_layers: int, vision_width: int, vision_layers: in
         A recipe of patterns.
 
     Raises:
+        TypeError: a width or a depth that is no integer.
         ValueError: a width or a depth below 1.
 
     Source: Radford et al., "Learning transferable visual models from natural language supervision",
@@ -223,9 +228,9 @@ def clip(text_width: int, text_layers: int, vision_width: int, vision_layers: in
     >>> recipe.find(fc1).initializer  # 1 / sqrt(2 * 2 * 16)
     normal(mean=0.0, std=0.125)
     """
+    text_width, text_layers = _size("text", text_width, text_layers)
+    vision_width, vision_layers = _size("vision", vision_width, vision_layers)
     sizes = {"text": (text_width, text_layers), "vision": (vision_width, vision_layers)}
-    if min(size for pair in sizes.values() for size in pair) < 1:
-        raise ValueError(f"widths and depths must be 1 or more, got {sizes}")
     rules = [Rule("logit_scale", constant(2.6592))]
     for side, (width, depth) in sizes.items():
         branch = normal(std=width**-0.5 * (2 * depth) ** -0.5)
@@ -241,3 +246,7 @@ def clip(text_width: int, text_layers: int, vision_width: int, vision_layers: in
         Rule("visual_projection.weight", normal(std=vision_width**-0.5)),
     ]
     return normal_weights(0.02, *rules)
+
+
+def _size(side: str, width: Any, layers: Any) -> tuple[int, int]:
+    return at_least(f"{side}_width", width), at_least(f"{side}_layers", layers)
