@@ -424,6 +424,7 @@ def test_a_ready_recipe_is_data(recipe):
     assert Recipe.from_json(recipe.to_json()) == recipe
 
 
+@pytest.mark.filterwarnings("ignore:.* matches no parameter of this model")
 @pytest.mark.parametrize("name", ["vit", "gpt2", "resnet", "torch_defaults", "flax_defaults"])
 def test_a_ready_recipe_serves_a_convolution_with_bias(name):
     model = nn.Sequential(nn.Conv2d(3, 4, 2), nn.BatchNorm2d(4))

@@ -15,6 +15,7 @@ from portinit.initializers.assigned import assign
 from portinit.initializers.base import Initializer, Parameter
 from portinit.recipes.display import SHOWN, as_html, as_text
 from portinit.recipes.rule import RecipeError, Rule, RuleIndex, raise_misfits
+from portinit.recipes.schemes import Schemes, schemes_of, warn_of_missed
 from portinit.recipes.serialization import from_text, to_text
 from portinit.replay.program import Program, parse_version, unreplayable
 
@@ -82,6 +83,11 @@ class Recipe:
         """The rules that stand for more than one name."""
         return tuple(rule for _, rule in self._index.patterns)
 
+    @cached_property
+    def schemes(self) -> Schemes:
+        """The rules of each scheme, by its name: those that must not miss a model in silence."""
+        return schemes_of(self.rules)
+
     def matching_rule(self, parameter: Parameter) -> Rule | None:
         """The first rule that matches a parameter, unbound; None if none does."""
         return self._index.first(parameter)
@@ -123,15 +129,34 @@ class Recipe:
         Raises:
             RecipeError: listing every parameter that no rule matches, or whose rule cannot be
                 filled in or has another shape.
+
+        Warns:
+            UserWarning: a scheme of which no rule matches a parameter; see :attr:`Rule.scheme`.
         """
-        rules, misfits = [], list[str]()
+        rules, misfits, parameters = [], list[str](), [*parameters]
         for parameter in parameters:
             try:
                 rules.append(self.rule_for(parameter))
             except RecipeError as error:
                 misfits += error.misfits
         raise_misfits("every parameter must have a rule", misfits)
+        warn_of_missed(self.schemes, parameters, stacklevel=3)
         return Recipe(rules, self.program)
+
+    def unmatched_rules(self, parameters: Iterable[Parameter]) -> tuple[Rule, ...]:
+        """The rules that match no parameter of a model, by any of its names.
+
+        Many a recipe has such rules, for layers that a model lacks; a rule of your own among them
+        may have a name that is misspelt.
+
+        >>> import portinit
+        >>> recipe = portinit.Recipe([("*.wieght", portinit.zeros), ("*", portinit.normal())])
+        >>> parameters = [portinit.Parameter("0.weight", (2, 2))]
+        >>> [rule.pattern for rule in recipe.unmatched_rules(parameters)]
+        ['*.wieght']
+        """
+        known = [*parameters]
+        return tuple(rule for rule in self.rules if not any(map(rule.matches, known)))
 
     def independent(self) -> Recipe:
         """The recipe with every parameter drawn by itself.

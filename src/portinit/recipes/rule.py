@@ -65,6 +65,8 @@ class Rule:
         drawn_as: the name whose key it draws with, where that is not its own: a traced constructor
             made both parameters from one draw, as copies or as functions of each other.
         other_names: those of a tied parameter besides its first, in the recipe of one model.
+        scheme: the name of the scheme that the rule makes. A warning says so where none of a
+            scheme's rules matches a parameter of the model.
 
     >>> import portinit
     >>> recipe = portinit.Recipe([Rule("*.bias", portinit.zeros), Rule("*", portinit.normal())])
@@ -81,6 +83,7 @@ class Rule:
     layer: str | None = field(default=None, compare=False)
     drawn_as: str | None = None
     other_names: tuple[str, ...] = ()
+    scheme: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str) or not isinstance(self.initializer, Initializer):
@@ -94,7 +97,7 @@ class Rule:
             )
         if isinstance(self.layout, str):
             object.__setattr__(self, "layout", as_layout(self.layout))
-        for name in ("kind", "source", "layer", "drawn_as"):
+        for name in ("kind", "source", "layer", "drawn_as", "scheme"):
             text = getattr(self, name)
             if text is not None and not isinstance(text, str):
                 raise TypeError(f"{name} must be text, got {text!r}")

@@ -301,6 +301,8 @@ def _rule_to_data(rule: Rule, program: Program | None) -> dict[str, Any]:
         data["buffer"] = True
     if rule.other_names:
         data["other_names"] = list(rule.other_names)
+    if rule.scheme is not None:
+        data["scheme"] = rule.scheme
     traced = {"source": rule.source, "value": rule.value, "drawn_as": rule.drawn_as}
     data |= {key: value for key, value in traced.items() if value is not None}
     shared = _is_shared(rule, program)
@@ -309,7 +311,7 @@ def _rule_to_data(rule: Rule, program: Program | None) -> dict[str, Any]:
 
 def _rule_from_data(number: int, data: Any, program: Program | None) -> Rule:
     allowed = {"name", "kind", "layer", "shape", "layout", "buffer", "source", "value"}
-    allowed |= {"initializer", "drawn_as", "other_names"}
+    allowed |= {"initializer", "drawn_as", "other_names", "scheme"}
     try:
         known = isinstance(data, dict) and {"name", "initializer"} <= set(data) <= allowed
         if not known:
@@ -327,6 +329,7 @@ def _rule_from_data(number: int, data: Any, program: Program | None) -> Rule:
             data.get("layer"),
             data.get("drawn_as"),
             tuple(map(_text, data.get("other_names", ()))),
+            data.get("scheme"),
         )
     except (ValueError, TypeError, RecursionError) as error:
         raise RecipeError(f"rule {number}: {error}") from error

@@ -29,6 +29,7 @@ from portinit.recipes.packed import may_lack
 from portinit.recipes.pretrained import unused
 from portinit.recipes.recipe import Recipe, require_recipe
 from portinit.recipes.rule import RecipeError, Rule
+from portinit.recipes.schemes import warn_of_missed
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,27 @@ def leaf_plans(tree: Tree, recipe: Recipe, request: MatchRequest) -> list[LeafPl
 
     Warns:
         UserWarning: listing what is guessed: pairs that names alone do not tell, layouts of
-            square arrays that nothing tells, and kernels that may be stacked layers.
+            square arrays that nothing tells, and kernels that may be stacked layers; and naming
+            each scheme of which no rule matches a parameter.
     """
     matcher = Matcher(tree, recipe, request)
     plans, misfits = plans_of(matcher, recipe)
     if misfits:
         raise RecipeError(headline(matcher, misfits), misfits)
+    if recipe.schemes:
+        warn_of_missed(recipe.schemes, parameters_of(matcher), stacklevel=4)
     warn_of_guesses(matcher.guesses, tree.adapter)
     warn_of_likely_stacks(matcher)
     return plans
+
+
+def parameters_of(matcher: Matcher) -> list[Parameter]:
+    """The parameters that leaves are, or are parts of, as a recipe's patterns see them."""
+    forms = matcher.tree.forms
+    return [
+        Parameter(found.parameter.name, found.leaf.shape, forms[found.leaf.path].kind)
+        for found in matcher.found_leaves
+    ]
 
 
 def match(tree: Tree, recipe: Recipe, request: MatchRequest, *, strict: bool = True) -> Matching:

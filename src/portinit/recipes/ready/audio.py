@@ -9,6 +9,7 @@ from portinit.initializers.torch_schemes import kaiming_normal
 from portinit.recipes.ready.patterns import normal_weights, rules_for
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
+from portinit.recipes.schemes import marked
 
 
 def whisper(std: float = 0.02) -> Recipe:
@@ -28,7 +29,8 @@ def whisper(std: float = 0.02) -> Recipe:
     >>> portinit.recipes.whisper().find(table).initializer
     sinusoids(longest=10000.0)
     """
-    return normal_weights(std, Rule("*encoder.embed_positions.weight", sinusoids()))
+    table = Rule("*encoder.embed_positions.weight", sinusoids())
+    return normal_weights(std, *marked("whisper's table of sinusoids", [table]))
 
 
 _DEFAULTS = ("*feature_projection.projection", "*project_hid", "*project_q")

@@ -14,6 +14,7 @@ from portinit.initializers.torch_schemes import xavier_normal
 from portinit.recipes.ready.patterns import Patterns, at_least, rules_for
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
+from portinit.recipes.schemes import marked
 
 _OUTPUTS = (
     *("*.dense.weight", "*.dense_4h_to_h.weight", "*.c_proj.weight", "*.out_proj.weight"),
@@ -49,11 +50,12 @@ def gpt_neox(layers: int, width: int, outputs: Patterns = _OUTPUTS) -> Recipe:
     """
     layers = at_least("layers", layers)
     width = at_least("width", width)
+    residual = normal(std=2 / layers / math.sqrt(width))
     return Recipe(
         [
             Rule("*norm*weight", ones),
             Rule("*weight", ones, kind="norm"),
-            *rules_for(outputs, normal(std=2 / layers / math.sqrt(width))),
+            *marked("gpt_neox(outputs=...)", rules_for(outputs, residual)),
             Rule("*bias*", zeros),
             Rule("*weight*", normal(std=math.sqrt(2 / (5 * width)))),
         ]
@@ -62,6 +64,9 @@ def gpt_neox(layers: int, width: int, outputs: Patterns = _OUTPUTS) -> Recipe:
 
 _BRANCH = ("v_proj", "out_proj", "fc1", "fc2")
 _BRANCHES = tuple(f"{before}{name}.weight" for name in _BRANCH for before in ("", "*."))
+
+
+_IN = {"": "", "*encoder": " in the encoder", "*decoder": " in the decoder"}
 
 
 def deepnorm(
@@ -113,7 +118,10 @@ def deepnorm(
     else:
         gains = {"": (8 * (n or m)) ** -0.25}
     ends = (branches,) if isinstance(branches, str) else tuple(branches)
-    rules = [Rule(s + end, xavier_normal(gain=gain)) for s, gain in gains.items() for end in ends]
+    rules: list[Rule] = []
+    for side, gain in gains.items():
+        own = rules_for([side + end for end in ends], xavier_normal(gain=gain))
+        rules += marked(f"deepnorm(branches=...){_IN[side]}", own)
     others = Rule("*weight", xavier_normal(), kind="linear")
     return Recipe([*rules, others, Rule("*bias", zeros, kind="linear")])
 
@@ -155,9 +163,10 @@ def t_fixup(width: int, encoder_layers: int = 0, decoder_layers: int = 0) -> Rec
         gains["*encoder"] = 0.67 * encoder_layers**-0.25
     if not gains:
         raise ValueError("t_fixup needs the number of encoder or decoder layers, got 0 of both")
-    rules = []
+    rules: list[Rule] = []
     for side, gain in gains.items():
-        rules += [Rule(side + pattern, xavier_normal(gain=gain)) for pattern in _BRANCHES]
+        own = rules_for([side + pattern for pattern in _BRANCHES], xavier_normal(gain=gain))
+        rules += marked(f"t_fixup{_IN[side]}", own)
         table = normal(std=gain / math.sqrt(width))
         rules.append(Rule(side + "*", table, kind="embedding"))
     others = Rule("*weight", xavier_normal(), kind="linear")
@@ -204,15 +213,13 @@ def fixup(
     blocks = at_least("blocks", blocks)
     depth = at_least("depth", depth, 2)
     names = [f"*layer*.conv{number}.weight" for number in range(1, depth + 1)]
-    scale = 2 * blocks ** (-1 / (depth - 1))
+    inside, last = names[:-1] if inside is None else inside, names[-1] if last is None else last
+    within = variance_scaling(2 * blocks ** (-1 / (depth - 1)), "fan_out", "normal")
     return Recipe(
         [
             *rules_for(classifier, zeros),
-            *rules_for(names[-1] if last is None else last, zeros),
-            *rules_for(
-                names[:-1] if inside is None else inside,
-                variance_scaling(scale, "fan_out", "normal"),
-            ),
+            *marked("fixup(last=...)", rules_for(last, zeros)),
+            *marked("fixup(inside=...)", rules_for(inside, within)),
             Rule("*downsample*weight", variance_scaling(2.0, "fan_out", "normal"), kind="conv"),
             Rule("*.scale", ones),
             *rules_for(("bias[0-9]", "*.bias[0-9]", "*.bias[0-9][ab]"), zeros),
@@ -236,7 +243,7 @@ def rezero(patterns: Patterns = ("*resweight", "*skip_gain", "*rezero*")) -> Rec
     >>> portinit.recipes.rezero().find(portinit.Parameter("0.resweight", (1,))).initializer
     zeros()
     """
-    return Recipe(rules_for(patterns, zeros))
+    return Recipe(marked("rezero(patterns=...)", rules_for(patterns, zeros)))
 
 
 def layer_scale(
@@ -258,7 +265,7 @@ def layer_scale(
     >>> portinit.recipes.layer_scale(0.1).find(portinit.Parameter("0.ls1.gamma", (8,))).initializer
     constant(val=0.1)
     """
-    return Recipe(rules_for(patterns, constant(value)))
+    return Recipe(marked("layer_scale(patterns=...)", rules_for(patterns, constant(value))))
 
 
 def adaln_zero(
@@ -281,4 +288,4 @@ def adaln_zero(
     >>> portinit.recipes.adaln_zero().find(weight).initializer
     zeros()
     """
-    return Recipe(rules_for(patterns, zeros))
+    return Recipe(marked("adaln_zero(patterns=...)", rules_for(patterns, zeros)))

@@ -12,6 +12,7 @@ from portinit.recipes.ready.frameworks import torch_defaults
 from portinit.recipes.ready.patterns import rules_for
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
+from portinit.recipes.schemes import marked
 
 _OF_DIFFUSERS = ("*transformer_blocks.*norm1.linear.*", "*proj_out_[12].*")
 
@@ -46,8 +47,7 @@ def dit(std: float = 0.02) -> Recipe:
     embeddings = ("*embedding_table.weight", "*t_embedder.*weight", "*timestep_embedder.*weight")
     return Recipe(
         [
-            *adaln_zero().rules,
-            *rules_for(_OF_DIFFUSERS, zeros),
+            *marked("dit's adaLN-Zero", (*adaln_zero().rules, *rules_for(_OF_DIFFUSERS, zeros))),
             Rule("*pos_embed", sinusoids_2d()),
             *rules_for(embeddings, normal(std=std)),
             Rule("*weight", patches, kind="conv"),
@@ -59,10 +59,9 @@ def dit(std: float = 0.02) -> Recipe:
     )
 
 
-_BRANCH_ENDS = (
-    *("*out_layers.3.*", "*proj_out.*", "out.2.*", "*.out.2.*"),  # the authors' names
-    *("*resnets.*.conv2.*", "*conv_out.*"),  # diffusers' names, which share proj_out
-)
+# The authors' names, then those of diffusers, which share proj_out.
+_BLOCK_ENDS = ("*out_layers.3.*", "*resnets.*.conv2.*")
+_LAST = ("out.2.*", "*.out.2.*", "*conv_out.*")
 
 
 def diffusion_unet(zero_init: bool = True) -> Recipe:
@@ -87,5 +86,10 @@ def diffusion_unet(zero_init: bool = True) -> Recipe:
     >>> portinit.recipes.diffusion_unet().find(weight).initializer
     zeros()
     """
-    ends = rules_for(_BRANCH_ENDS, zeros) if as_bool("zero_init", zero_init) else []
+    ends = [
+        *marked("diffusion_unet's zero end of residual blocks", rules_for(_BLOCK_ENDS, zeros)),
+        *rules_for("*proj_out.*", zeros),
+        *marked("diffusion_unet's zero last convolution", rules_for(_LAST, zeros)),
+    ]
+    ends = ends if as_bool("zero_init", zero_init) else []
     return Recipe([*ends, *torch_defaults().rules])

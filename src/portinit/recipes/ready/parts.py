@@ -10,7 +10,7 @@ from portinit.initializers.numbers import as_float
 from portinit.initializers.torch_schemes import kaiming_uniform
 from portinit.recipes.ready.patterns import Patterns, rules_for
 from portinit.recipes.recipe import Recipe
-from portinit.recipes.rule import Rule
+from portinit.recipes.schemes import marked
 
 
 def lora(down: Patterns = "*lora_A*", up: Patterns = "*lora_B*") -> Recipe:
@@ -30,7 +30,9 @@ def lora(down: Patterns = "*lora_A*", up: Patterns = "*lora_B*") -> Recipe:
     >>> portinit.recipes.lora().find(portinit.Parameter("q.lora_B.weight", (8, 2))).initializer
     zeros()
     """
-    return Recipe([*rules_for(down, kaiming_uniform(a=math.sqrt(5))), *rules_for(up, zeros)])
+    first = rules_for(down, kaiming_uniform(a=math.sqrt(5)))
+    second = rules_for(up, zeros)
+    return Recipe([*marked("lora(down=...)", first), *marked("lora(up=...)", second)])
 
 
 def switch_router(
@@ -54,7 +56,8 @@ def switch_router(
     >>> round(rule.initializer.distribution_of((4, 10), layout="torch").std, 6)
     0.1
     """
-    return Recipe(rules_for(patterns, variance_scaling(scale, "fan_in", "truncated_normal")))
+    values = variance_scaling(scale, "fan_in", "truncated_normal")
+    return Recipe(marked("switch_router(patterns=...)", rules_for(patterns, values)))
 
 
 def packed_experts(pattern: str = "*experts*", in_axis: int = -1, out_axis: int = -2) -> Recipe:
@@ -80,7 +83,7 @@ def packed_experts(pattern: str = "*experts*", in_axis: int = -1, out_axis: int 
     0.14433756729740643
     """
     each = variance_scaling(1 / 3, "fan_in", "uniform", in_axis, out_axis, batch_axis=0)
-    return Recipe([Rule(pattern, each)])
+    return Recipe(marked("packed_experts(pattern=...)", rules_for(pattern, each)))
 
 
 def class_prior(probability: float = 0.01) -> constant:

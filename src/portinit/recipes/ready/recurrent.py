@@ -16,6 +16,7 @@ from portinit.initializers.matrices import eye, orthogonal
 from portinit.initializers.torch_schemes import xavier_uniform
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
+from portinit.recipes.schemes import marked
 from portinit.recurrent import chrono, forget_bias, gates
 
 _INPUT, _RECURRENT = xavier_uniform(), orthogonal()
@@ -50,7 +51,7 @@ def lstm(
     >>> layer = portinit_torch.initialize(torch.nn.LSTM(3, 8), recipe, portinit.key(0))
     """
     biases = {"hf": constant(forget), "h[igo]": zeros}
-    return _recipe("ifgo", input, recurrent, forget_bias(forget), biases, module)
+    return _recipe("lstm", "ifgo", input, recurrent, forget_bias(forget), biases, module)
 
 
 def chrono_lstm(
@@ -80,7 +81,7 @@ def chrono_lstm(
     >>> layer = portinit_torch.initialize(torch.nn.LSTM(3, 8), recipe, portinit.key(0))
     """
     biases = {"h[ifgo]": unavailable(_APART)}
-    return _recipe("ifgo", input, recurrent, chrono(t_max), biases, module)
+    return _recipe("chrono_lstm", "ifgo", input, recurrent, chrono(t_max), biases, module)
 
 
 _APART = (
@@ -116,7 +117,7 @@ def gru(
     bias = zeros if t_max is None else chrono(t_max)
     apart = zeros if t_max is None else unavailable(_APART)
     biases = {"i[rzn]": apart, "hn": apart}
-    return _recipe("rzn", input, recurrent, bias, biases, module)
+    return _recipe("gru", "rzn", input, recurrent, bias, biases, module)
 
 
 def rnn(
@@ -141,7 +142,7 @@ def rnn(
     >>> recipe = portinit.recipes.rnn()
     >>> layer = portinit_torch.initialize(torch.nn.RNN(3, 8), recipe, portinit.key(0))
     """
-    return _recipe("", input, recurrent, zeros, {"i": zeros}, module)
+    return _recipe("rnn", "", input, recurrent, zeros, {"i": zeros}, module)
 
 
 def irnn(scale: float = 1.0, std: float = 0.001, *, module: str = "") -> Recipe:
@@ -166,10 +167,11 @@ def irnn(scale: float = 1.0, std: float = 0.001, *, module: str = "") -> Recipe:
     >>> layer = portinit_torch.initialize(layer, recipe, portinit.key(0))
     """
     identity = eye() if scale == 1 else scaled(eye(), scale)
-    return rnn(input=normal(std=std), recurrent=identity, module=module)
+    return _recipe("irnn", "", normal(std=std), identity, zeros, {"i": zeros}, module)
 
 
 def _recipe(
+    scheme: str,
     letters: str,
     input: Initializer,  # noqa: A002
     recurrent: Initializer,
@@ -180,6 +182,7 @@ def _recipe(
     """The rules of a kind of layer: PyTorch's names, then those of Flax's cells.
 
     Args:
+        scheme: the name of the recipe.
         letters: of the gates, in PyTorch's order.
         input: for each gate.
         recurrent: for each gate.
@@ -205,10 +208,9 @@ def _recipe(
     apart |= {f"{gate}.bias": value for gate, value in biases.items()}
     inside = f"{module}." if module else ""
     places = [(f"{inside}*", packed), (inside, apart), (f"{inside}*.", apart)]
-    return Recipe(
-        [
-            Rule(place + name, value, kind="recurrent")
-            for place, values in places
-            for name, value in values.items()
-        ]
-    )
+    rules = [
+        Rule(place + name, value, kind="recurrent")
+        for place, values in places
+        for name, value in values.items()
+    ]
+    return Recipe(marked(f"{scheme}(module=...)", rules))

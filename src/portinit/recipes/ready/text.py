@@ -13,9 +13,10 @@ from portinit.initializers.basic import normal, ones, zeros
 from portinit.initializers.jax_schemes import variance_scaling
 from portinit.initializers.state_space import mamba_a_log, mamba_dt_bias
 from portinit.recipes.ready.frameworks import BUFFERS, NORMS
-from portinit.recipes.ready.patterns import at_least, normal_weights
+from portinit.recipes.ready.patterns import at_least, normal_weights, rules_for
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
+from portinit.recipes.schemes import marked
 
 
 def _residual(std: float, depth: int) -> normal:
@@ -46,18 +47,21 @@ def gpt2(layers: int, std: float = 0.02) -> Recipe:
     >>> recipe = portinit.recipes.gpt2(layers=12)
     """
     layers = at_least("layers", layers)
+    residual = rules_for(_RESIDUAL, _residual(std, layers))
     return Recipe(
         [
             *BUFFERS,
             *NORMS,
-            *(Rule(f"*.{name}.weight", _residual(std, layers)) for name in _RESIDUAL),
+            *marked("gpt2's scale of residual projections", residual),
             Rule("*bias*", zeros),
             Rule("*weight*", normal(std=std)),
         ]
     )
 
 
-_RESIDUAL = ("proj", "c_proj", "out_proj", "o_proj", "down_proj")
+_RESIDUAL = tuple(
+    f"*.{name}.weight" for name in ("proj", "c_proj", "out_proj", "o_proj", "down_proj")
+)
 
 
 def llama(std: float = 0.02) -> Recipe:
@@ -131,11 +135,12 @@ def t5(d_model: int, d_kv: int) -> Recipe:
     0.125
     """
     d_model, d_kv = at_least("d_model", d_model), at_least("d_kv", d_kv)
+    queries = variance_scaling(1 / d_kv, "fan_in", "normal")
     return Recipe(
         [
             Rule("*norm*weight", ones),
             Rule("*relative_attention_bias.weight", normal(std=d_model**-0.5)),
-            Rule("*.q.weight", variance_scaling(1 / d_kv, "fan_in", "normal")),
+            *marked("t5's scale of queries", [Rule("*.q.weight", queries)]),
             Rule("*", normal(), kind="embedding"),
             Rule("lm_head.weight", normal()),
             Rule("*weight", variance_scaling(1.0, "fan_in", "normal")),
@@ -166,7 +171,7 @@ def mamba(std: float = 0.1) -> Recipe:
         std,
         Rule("*A_log", mamba_a_log()),
         Rule("*mixer.D", ones),
-        Rule("*dt_proj.bias", mamba_dt_bias()),
+        *marked("mamba's bias of dt", [Rule("*dt_proj.bias", mamba_dt_bias())]),
         *(Rule(f"*{name}.weight", layers.linear_weight()) for name in _MAMBAS_DEFAULTS),
     )
 

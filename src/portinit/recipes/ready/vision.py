@@ -13,6 +13,7 @@ from portinit.recipes.ready.frameworks import BUFFERS, NORMS, torch_defaults
 from portinit.recipes.ready.patterns import Patterns, at_least, normal_weights, rules_for
 from portinit.recipes.recipe import Recipe
 from portinit.recipes.rule import Rule
+from portinit.recipes.schemes import marked
 
 
 def vit(std: float = 0.02) -> Recipe:
@@ -145,9 +146,12 @@ def resnet(zero_init_residual: bool = False) -> Recipe:
     >>> recipe = portinit.recipes.resnet(zero_init_residual=True)
     """
     zero_init_residual = as_bool("zero_init_residual", zero_init_residual)
-    last = (
-        Rule("*.bn3.weight", zeros),
-        Rule("*.bn2.weight", layers.zero_if_last(("bn3",)), kind="norm"),
+    last = marked(
+        "resnet(zero_init_residual=True)",
+        (
+            Rule("*.bn3.weight", zeros),
+            Rule("*.bn2.weight", layers.zero_if_last(("bn3",)), kind="norm"),
+        ),
     )
     return Recipe(
         [
@@ -245,7 +249,7 @@ def clip(text_width: int, text_layers: int, vision_width: int, vision_layers: in
         Rule("text_projection.weight", normal(std=text_width**-0.5)),
         Rule("visual_projection.weight", normal(std=vision_width**-0.5)),
     ]
-    return normal_weights(0.02, *rules)
+    return normal_weights(0.02, rules[0], *marked("clip's scale by width and depth", rules[1:]))
 
 
 def _size(side: str, width: Any, layers: Any) -> tuple[int, int]:
