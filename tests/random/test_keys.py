@@ -139,3 +139,19 @@ REFUSED = [
 def test_what_is_no_key_is_refused(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("number", [np.uint32, np.int64, np.uint64])
+def test_words_of_numpys_integers_are_pythons(number: Any) -> None:
+    key = portinit.Key(number(7), number(0xFFFFFFFF))
+    assert [*map(type, key.words)] == [int, int]
+    assert key.fold_in("a") == portinit.Key(7, 0xFFFFFFFF).fold_in("a")
+
+
+@pytest.mark.parametrize("seed", ["layers.0", 1.5, None])
+def test_a_seed_that_is_no_integer_is_named_with_its_type(seed: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        portinit.key(seed)
+    text = str(caught.value)
+    assert f"must be an integer in [0, 2**64), got {seed!r} of {type(seed).__name__}" in text
+    assert ('fold a name in: portinit.key(0).fold_in("layers.0")' in text) == (seed == "layers.0")
