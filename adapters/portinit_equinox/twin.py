@@ -109,7 +109,7 @@ class EquinoxForward:
     def layers(self, arrays: Sequence[Any]) -> list[tuple[str, str, Any]]:
         """The path, the class and the output of each call of a module that calls no other.
 
-        Calls inside a transformation of the model's own, ``jax.vmap(self.norm)``, are not seen.
+        What is under ``jax.vmap`` has the mapped axes; other transformations hide their calls.
         """
         outputs = self._both(arrays)[1]
         return [(*call, x) for call, x in zip(self._calls, outputs, strict=True)]

@@ -129,7 +129,7 @@ class FlaxForward:
     def layers(self, arrays: Sequence[Any] | None = None) -> list[tuple[str, str, Any]]:
         """The path, the class and the output of each call of a module that calls no other.
 
-        Calls inside ``nn.scan`` and other transformations are not seen.
+        What is under a ``vmap`` has the mapped axes; ``nn.scan`` and others hide their calls.
         """
         _, calls = self._call(self.arrays if arrays is None else arrays, watch=True)
         return [(*call, x) for call, x in zip(self._calls, calls, strict=True)]

@@ -119,7 +119,7 @@ class HaikuForward:
     def layers(self, arrays: Sequence[Any]) -> list[tuple[str, str, Any]]:
         """The path, the class and the output of each call of a module that calls no other.
 
-        Calls inside ``hk.scan`` and other transformations are not seen.
+        What is under ``hk.vmap`` has the mapped axes; other transformations hide their calls.
         """
         outputs = self._both(arrays)[1]
         return [(*call, x) for call, x in zip(self._calls, outputs, strict=True)]

@@ -14,6 +14,7 @@ import jax.core
 import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import custom_vmap
 
 from portinit.probes.measured import ProbedLayer
 from portinit.probes.probing import cotangent
@@ -29,7 +30,9 @@ def _trace() -> Any:
 
 
 class JaxRecorder(CallRecorder):
-    """A recorder of calls in JAX, which sees those of the trace that it is made in.
+    """A recorder of calls in JAX: of those in the trace that it is made in, and under its ``vmap``.
+
+    An output under ``vmap`` has the mapped axes in front. Other transformations let nothing out.
 
     Args:
         zeros: to be added to the outputs, in their order.
@@ -46,9 +49,32 @@ class JaxRecorder(CallRecorder):
     def _add(self, number: int, output: Any) -> Any:
         return output + (self.zeros or ())[number]
 
-    def reaches(self) -> bool:
+    def _reaches(self) -> bool:
         """Whether no transformation has begun since: ``scan``, ``vmap``, ``remat``, ``jit``."""
         return bool(_trace() == self._made_in)
+
+    def taken(self, array: Any, change: Callable[[Any], Any]) -> Any | None:
+        """Record an output, the whole of one that ``vmap`` maps; None inside ``scan`` and others.
+
+        The rule of a ``custom_vmap`` is given the whole, in the trace outside of the ``vmap``.
+        """
+        if self._reaches():
+            return super().taken(array, change)
+        count = len(self.outputs)
+
+        @custom_vmap
+        def inside(x: Any) -> Any:
+            return x
+
+        @inside.def_vmap
+        def outside(size: int, is_batched: Sequence[bool], x: Any) -> tuple[Any, bool]:
+            is_taken = len(self.outputs) > count
+            if is_taken or not self._reaches():
+                return inside(x), True  # one ``vmap`` in another
+            return super(JaxRecorder, self).taken(x, change), True
+
+        output = inside(array)
+        return output if len(self.outputs) > count else None
 
     def with_first(self, output: Any, change: Callable[[Any], Any]) -> Any:
         """An output, any pytree, with its first floating array changed."""

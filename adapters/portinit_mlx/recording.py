@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import mlx.core as mx
 
+from portinit.arrays.convert import to_numpy
 from portinit.probes.recording import CallRecorder, Change
 
 
@@ -22,6 +23,44 @@ def is_float(array: Any) -> bool:
     return (
         isinstance(array, mx.array) and mx.issubdtype(array.dtype, mx.floating) and array.size > 0
     )
+
+
+class VmapRecorder(CallRecorder):
+    """A recorder that sees what is under ``mx.vmap`` too, with the mapped axes.
+
+    The rule of a custom function is given the whole of an output, once the ``vmap`` is done.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(is_float)
+
+    def taken(self, array: Any, change: Callable[[Any], Any]) -> Any:
+        """Record an output, and what takes its place at the end of a ``vmap``."""
+        self.outputs.append(array)
+        return self._noted(array, len(self.outputs) - 1)
+
+    def _noted(self, array: Any, number: int) -> Any:
+        note = mx.custom_function(lambda x: x)
+
+        @note.vmap
+        def rule(x: Any, axis: int) -> tuple[Any, int]:
+            self.outputs[number] = x
+            return self._noted(x, number), axis  # one ``vmap`` in another
+
+        return note(array)
+
+    def known(self) -> list[tuple[str, str, Any]]:
+        """The calls with what they returned, but for those inside ``mx.compile``."""
+        calls = zip(self.calls, self.outputs, strict=True)
+        return [(*call, to_numpy(x)) for call, x in calls if _is_known(x)]
+
+
+def _is_known(array: mx.array) -> bool:
+    try:
+        mx.eval(array)
+    except (ValueError, RuntimeError):  # a placeholder of ``mx.compile``
+        return False
+    return True
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from portinit.recipes.matching.result import Matching
 from portinit_mlx.arrays import as_mlx
 from portinit_mlx.backend import from_numpy
 from portinit_mlx.initialize import fill
-from portinit_mlx.recording import recorder, watched
+from portinit_mlx.recording import VmapRecorder, watched
 from portinit_mlx.tree import MlxTree, flat_arrays
 
 
@@ -102,10 +102,10 @@ class MlxForward:
 
     def layers(self, arrays: Sequence[Any]) -> list[tuple[str, str, Any]]:
         """The path, the class and the output of each call of a module that has no other in it."""
-        seen = recorder()
+        seen = VmapRecorder()
         with watched(self._model, seen):
             self.outputs(arrays)
-        return [(*call, to_numpy(x)) for call, x in zip(seen.calls, seen.outputs, strict=True)]
+        return seen.known()
 
 
 def twin(made: Any, inputs: Any = None, target: str = "the factory") -> MlxTwin:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -116,7 +116,8 @@ class TorchForward:
                 is_leaf = begun.pop() == len(calls)
                 tensor = next(floats(output), None)
                 if is_leaf and tensor is not None:  # a copy: it may be changed in place
-                    calls.append((name, type(module).__name__, to_numpy(tensor).copy()))
+                    whole = _Whole.of(tensor)
+                    calls.append((name, type(module).__name__, to_numpy(whole).copy()))
 
             return hook
 
@@ -156,3 +157,31 @@ class TorchForward:
             name: np.zeros(tuple(one.shape)) if slope is None else to_numpy(slope)
             for (name, one), slope in zip(parameters.items(), found, strict=True)
         }
+
+
+class _Whole(torch.autograd.Function):
+    """The identity, which notes the whole of a tensor that ``torch.vmap`` maps."""
+
+    _seen: ClassVar[list[Tensor]] = []
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Tensor:
+        """A tensor with the mapped axes in front."""
+        cls.apply(tensor)  # type: ignore[no-untyped-call]
+        return cls._seen.pop()
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        _Whole._seen.append(x)
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(context: Any, inputs: Any, output: Any) -> None:
+        """Keep nothing: there is no backward pass."""
+
+    @staticmethod
+    def vmap(info: Any, places: tuple[int | None], x: Tensor) -> tuple[Tensor, int | None]:
+        (axis,) = places
+        moved = x if axis is None else x.movedim(axis, 0)
+        whole: Tensor = _Whole.apply(moved)  # type: ignore[no-untyped-call]
+        return whole, None if axis is None else 0

@@ -118,7 +118,8 @@ def test_models_with_state_and_modes_are_probed() -> None:
     inference = portinit.probe(ours.eval(), images, recipe=recipe, key=KEY)
 
     def stds(found: portinit.Probe) -> list[float]:
-        return [layer.std for layer in found.layers if layer.name in ("conv", "bn", "attn", "head")]
+        names = ("conv", "bn", "attn", "attn/output_proj", "head")
+        return [layer.std for layer in found.layers if layer.name in names]
 
     made = patches_equinox.make_model()
     found = portinit.probe(made, images, recipe=recipe, key=KEY)
@@ -140,8 +141,12 @@ def test_models_with_state_and_modes_are_probed() -> None:
 def test_layers_inside_of_a_transformation_are_named() -> None:
     images = patches_torch.example_input()
     found = portinit.probe(patches_equinox.make_model(), images)
-    assert "norm" in found.unseen
-    assert [layer.name for layer in found.layers] == ["conv", "bn", "attn", "head"]
+    assert found.unseen == ()
+    assert {"attn/query_proj", "attn/output_proj", "norm"} <= {x.name for x in found.layers}
+    norm = next(layer for layer in found.layers if layer.name == "norm")
+    whole = portinit.probe(patches_torch.make_model(), images)
+    assert norm.shape == next(layer.shape for layer in whole.layers if layer.name == "norm")
+    assert norm.gradient_std
 
     class Copies(eqx.Module):
         inner: eqx.nn.Linear

@@ -48,10 +48,8 @@ class CallRecorder:
         within = bool(self._modules) and self._modules[-1] is module
         if within or not is_public(method):
             return call()
-        if name is None or not self.reaches():
-            label = type(module).__name__ if name is None else name
-            if label:
-                self.unseen[label] = None
+        if name is None:
+            self.unseen[type(module).__name__] = None
             return call()
         begun = len(self.outputs)
         self._modules.append(module)
@@ -61,9 +59,19 @@ class CallRecorder:
             self._modules.pop()
         return output if len(self.outputs) > begun else self._record(output, module, name, method)
 
-    def reaches(self) -> bool:
-        """Whether an output that is seen now can be brought out of the forward pass."""
-        return True
+    def taken(self, array: Any, change: Callable[[Any], Any]) -> Any | None:
+        """Record an output that was changed; None if it cannot be brought out of where it is.
+
+        Args:
+            array: the output of a layer.
+            change: what is to take its place.
+
+        Returns:
+            What takes its place in the forward pass.
+        """
+        changed = change(array)
+        self.outputs.append(changed)
+        return changed
 
     def with_first(self, output: Any, change: Callable[[Any], Any]) -> Any:
         """An output with its first floating array changed."""
@@ -80,11 +88,16 @@ class CallRecorder:
     def _record(self, output: Any, module: Any, name: str, method: str) -> Any:
         kind = type(module).__name__
 
+        def change(array: Any) -> Any:
+            return array if self._change is None else self._change(len(self.outputs), array)
+
         def take(array: Any) -> Any:
-            changed = array if self._change is None else self._change(len(self.outputs), array)
-            self.outputs.append(changed)
+            taken = self.taken(array, change)
+            if taken is None:
+                self.unseen[name or kind] = None
+                return array
             self.calls.append((name, kind if method == "__call__" else f"{kind}.{method}"))
-            return changed
+            return taken
 
         return self.with_first(output, take)
 

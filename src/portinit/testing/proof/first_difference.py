@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from portinit.recipes.matching.result import Pair
 from portinit.testing.proof.layers import LayerOutput, found_again
+
+_SHOWN = 3
+"""How many layers that cannot be compared a sentence lists."""
 
 
 def first_difference(
@@ -14,7 +17,10 @@ def first_difference(
     pairs: Iterable[Pair],
     framework: str,
 ) -> str | None:
-    """The first layer that gives another output in the twin than in PyTorch, in a sentence.
+    """The first layer that gives other values in the twin than in PyTorch, in sentences.
+
+    A layer whose output has another size there, or that is not seen there, cannot be compared: it
+    is counted, and never called the first that differs.
 
     Args:
         ours: PyTorch's layers.
@@ -23,24 +29,36 @@ def first_difference(
         framework: the twin's, for the sentence.
 
     Returns:
-        None if no layer can be compared.
+        None if PyTorch's layers hold no parameter of a pair.
     """
+    if not ours:
+        return "no layer is named, since PyTorch's model does not run with its layers watched"
     owners = _owners(pairs)
     agreeing: list[str] = []
+    unknown: dict[str, str] = {}
     counts: dict[str, int] = {}
     for layer, found in zip(ours, found_again(ours, theirs), strict=True):
         call = counts[layer.name] = counts.get(layer.name, 0) + 1
+        where = layer.name or "the model"
         if found:
-            agreeing.append(layer.name or "the model")
+            agreeing.append(where)
             continue
-        twin = _twin(theirs, owners.get(layer.name, ()), call)
-        if twin is not None:
-            return _sentence(layer, twin, agreeing, framework)
+        paths = _paths(owners, layer.name)
+        if not paths:
+            continue
+        twin = _twin(theirs, paths, call)
+        if twin is None:
+            unknown[where] = f"no call of it is seen in {framework}"
+        elif twin.size != layer.size:
+            unknown[where] = f"{layer.shape} in PyTorch, {twin.shape} in {framework}"
+        else:
+            return f"{_sentence(layer, twin, agreeing, framework)}{_doubt(unknown)}"
     if not agreeing:
-        return None
+        return f"no layer is found that differs{_doubt(unknown)}" if unknown else None
+    rest = "or between layers" if not unknown else "between layers, or in one that is not compared"
     return (
         f"all {len(agreeing)} layers that both sides name give the same outputs: the difference "
-        f"lies after {agreeing[-1]}, or between layers"
+        f"lies after {agreeing[-1]}, {rest}{_doubt(unknown)}"
     )
 
 
@@ -53,7 +71,14 @@ def _owners(pairs: Iterable[Pair]) -> dict[str, list[str]]:
     return owners
 
 
-def _twin(theirs: Sequence[LayerOutput], paths: Sequence[str], call: int) -> LayerOutput | None:
+def _paths(owners: Mapping[str, Sequence[str]], name: str) -> set[str]:
+    """The twin's modules for a layer of PyTorch's, with those for parts that it does not call."""
+    within = f"{name}." if name else ""
+    own = (paths for one, paths in owners.items() if one == name or one.startswith(within))
+    return {path for paths in own for path in paths}
+
+
+def _twin(theirs: Sequence[LayerOutput], paths: Container[str], call: int) -> LayerOutput | None:
     """The twin's call that belongs to a call of PyTorch's: of the last of its modules to run."""
     calls: dict[str, list[LayerOutput]] = {}
     for layer in theirs:
@@ -65,17 +90,23 @@ def _twin(theirs: Sequence[LayerOutput], paths: Sequence[str], call: int) -> Lay
 def _sentence(
     layer: LayerOutput, twin: LayerOutput, agreeing: Sequence[str], framework: str
 ) -> str:
-    where = layer.name or "the model"
-    if layer.size != twin.size:
-        what = f"its output is {layer.shape} in PyTorch and {twin.shape} in {framework}"
-    else:
-        what = (
-            f"its output has mean {layer.mean:.4g} and std {layer.std:.4g} in PyTorch, "
-            f"{twin.mean:.4g} and {twin.std:.4g} in {framework}"
-        )
     before = f"; {agreeing[-1]}, before it, agrees" if agreeing else ""
     return (
-        f"{where} ({twin.name or 'the model'} in {framework}), a {layer.kind}, is the first layer "
-        f"that differs: {what}{before}. Compare its arguments, such as padding and epsilon, and "
-        "the functions that lead to it"
+        f"{layer.name or 'the model'} ({twin.name or 'the model'} in {framework}), a {layer.kind}, "
+        f"is the first layer that differs: its output has mean {layer.mean:.4g} and std "
+        f"{layer.std:.4g} in PyTorch, {twin.mean:.4g} and {twin.std:.4g} in {framework}{before}. "
+        "Compare its arguments, such as padding and epsilon, and the functions that lead to it"
+    )
+
+
+def _doubt(unknown: Mapping[str, str]) -> str:
+    """A sentence on layers before that cannot be compared; "" if there are none."""
+    if not unknown:
+        return ""
+    shown = [f"{name} ({reason})" for name, reason in unknown.items()][:_SHOWN]
+    more = f", and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+    layers, them = ("1 layer", "it") if len(unknown) == 1 else (f"{len(unknown)} layers", "them")
+    return (
+        f". {layers} could not be compared, and the fault may lie in {them} or just before: "
+        f"{', '.join(shown)}{more}"
     )
