@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from flax import nnx
+from flax import linen, nnx
 
 from portinit import Key, Recipe
 from portinit.checkpoints.tensors import TensorSpec
+from portinit.probes.inputs import written_call
 from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
 from portinit.recipes.matching.request import MatchRequest
@@ -54,6 +55,20 @@ class FlaxTwin:
 
     def tensors(self, recipe: Recipe, dtype: Any, request: MatchRequest) -> list[TensorSpec]:
         return tensors_of(self.model.empty, recipe, dtype, request)
+
+    def python(self, made: str, inputs: str) -> list[str]:
+        """Lines of Python that make ``model``, which ``initialize`` takes: see `python_lines`."""
+        flax = self.model
+        if isinstance(flax.empty, nnx.Module):
+            return [f"model = {made}()"]
+        if not isinstance(flax.model, linen.Module):  # a library's wrapper
+            held = "params_shape_tree" if hasattr(flax.model, "params_shape_tree") else "params"
+            return [f"model = {made}().{held}"]
+        init = f"module.init(jax.random.key(0), {written_call(inputs, flax.flags)})"
+        lines = [f"module = {made}()", f"model = jax.eval_shape(lambda: {init})"]
+        if flax.rest:
+            lines.append(f"model = {{name: model[name] for name in {[*flax.empty]}}}")
+        return lines
 
     def copied(self) -> Self:
         if not isinstance(self.model.empty, nnx.Module):

@@ -16,7 +16,7 @@ import jax
 from portinit import Key, Recipe, RecipeError
 from portinit.checkpoints.planned import planned_tensors
 from portinit.checkpoints.tensors import TensorSpec
-from portinit.probes.inputs import Arguments, inference_flags
+from portinit.probes.inputs import INFERENCE, Arguments, inference_flags, written_call
 from portinit.probes.outputs import output_leaves
 from portinit.recipes.matching import plans
 from portinit.recipes.matching.plans import LeafPlan
@@ -77,6 +77,12 @@ class HaikuTwin:
             lambda leaf: tuple(paths[leaf.position].rsplit("/", 1)),
             dtype,
         )
+
+    def python(self, made: str, inputs: str) -> list[str]:
+        """Lines of Python that make ``model``, which ``initialize`` takes: see `python_lines`."""
+        flags = {name: not mode for name, mode in INFERENCE.items() if name in self.arguments[1]}
+        init = f"{made}().init(jax.random.key(0), {written_call(inputs, flags)})"
+        return [f"model = jax.eval_shape(lambda: {init})"]
 
     def copied(self) -> Self:
         return self  # filling it makes other dicts

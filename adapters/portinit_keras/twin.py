@@ -38,11 +38,13 @@ class KerasTwin:
         model: the model.
         arguments: the example input.
         dry: whether ``initialize`` leaves the model as it is.
+        needs_build: whether the factory's model has no variables before it is called.
     """
 
     model: Any
     arguments: Arguments
     dry: bool = False
+    needs_build: bool = False
     notes: tuple[str, ...] = ()
     framework: ClassVar[str] = "Keras"
     adapter: ClassVar[str] = "portinit_keras"
@@ -73,6 +75,10 @@ class KerasTwin:
     def tensors(self, recipe: Recipe, dtype: Any, request: MatchRequest) -> list[TensorSpec]:
         plans = self.plans(recipe, request)
         return planned_tensors(plans, self.adapter, lambda leaf: leaf.array, dtype)
+
+    def python(self, made: str, inputs: str) -> list[str]:
+        """Lines of Python that make ``model``, which ``initialize`` takes: see `python_lines`."""
+        return [f"model = {made}()", *[f"model({inputs})"] * self.needs_build]
 
     def copied(self) -> Self:
         return replace(self, dry=True)
@@ -135,11 +141,12 @@ def twin(made: Any, inputs: Any = None, target: str = "the factory") -> KerasTwi
     arguments: Arguments = ((), {})
     if inputs is not None:
         arguments = arguments_of(inputs, as_tensor)
-    if not made.built:
+    needs_build = not made.built
+    if needs_build:
         if inputs is None:
             raise RecipeError(
                 f"{target} makes a Keras model that is not built, so that it has no variables yet: "
                 "define example_input() beside the factory, or name one with --twin-input"
             )
         made(*arguments[0], **arguments[1])
-    return KerasTwin(made, arguments)
+    return KerasTwin(made, arguments, needs_build=needs_build)

@@ -99,7 +99,8 @@ def port(
         _save(done, out, task, recipe)
         CONSOLE.print("wrote", str(out), markup=False)
     else:
-        _print_next(done, task, recipe)
+        written = {name: options[name] for name in ("names", "twin_input", "channels_last")}
+        _print_next(done, task, recipe, **written)
 
 
 def _check_seeds(replay: int | None) -> None:
@@ -171,19 +172,16 @@ def _save(done: Port, path: Path, task: Task, recipe: str | None) -> None:
     write_tensors(path, done.pair.twin.paths(done.pair.filled), metadata)
 
 
-def _print_next(done: Port, task: Task, recipe: str | None) -> None:
+def _print_next(done: Port, task: Task, recipe: str | None, **options: Any) -> None:
     """The next steps for twins that agree."""
-    made = task.torch_name.rpartition(":")[2]
-    source = f"portinit_torch.trace({made})" if recipe is None else "recipe"
-    verb, key = "draw", f"portinit.key({task.seed})"
-    if task.replay is not None:
-        verb, key = "replay", "portinit.key(0)"
-        source = f"recipe.with_values(recipe.replay({task.replay}))"
-    twin = done.pair.twin
+    from portinit.cli.python_lines import Options, python_lines
+
+    verb = "draw" if task.replay is None else "replay"
+    lines = "\n  ".join(python_lines(done, task, Options(recipe, **options)))
     CONSOLE.print(
-        f"To write these weights for {twin.framework}, add --out weights.safetensors. To {verb} "
-        f"them in Python:\n  {twin.adapter}.initialize(model, {source}, {key})",
-        style="dim", markup=False, highlight=False,
+        f"To write these weights for {done.pair.twin.framework}, add --out weights.safetensors. "
+        f"To {verb} them in Python:\n  {lines}",
+        style="dim", markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
 
 

@@ -113,6 +113,8 @@ class FilledPair:
     inexact: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # see Recipe.inexact
     matching: Matching = field(default_factory=lambda: Matching(()))
     guesses: tuple[str, ...] = ()  # what is said of pairs that are guessed
+    is_traced: bool = False  # whether the recipe was read off PyTorch's constructor
+    has_one_bias: bool = False  # whether recurrent layers' two biases were added
 
     @cached_property
     def forward(self) -> Twin:
@@ -214,6 +216,7 @@ def channels_last(inputs: Any) -> Any:
 def fill(task: Task) -> FilledPair:
     """Fill both models, as :func:`port` does."""
     chosen, notes = _recipe(task)
+    is_traced = task.recipe is None and not notes
     key = portinit.key(task.seed)
     with running(task.torch_name):
         if task.replay is not None:
@@ -239,7 +242,7 @@ def fill(task: Task) -> FilledPair:
     notes += [*unknown, *summed, *twin.notes]
     return FilledPair(
         ours, twin, filled, bound, plans, initializers, tuple(notes), inexact, matching,
-        tuple(guessed),
+        tuple(guessed), is_traced, bool(summed),
     )  # fmt: skip
 
 

@@ -74,3 +74,12 @@ def inference_flags(
         and name not in given
         and not (required and signature.parameters[name].default is not inspect.Parameter.empty)
     }
+
+
+def written_call(inputs: str, flags: Mapping[str, bool]) -> str:
+    """Arguments as Python writes them, ``*example_input()``, with the flags of a mode."""
+    if not flags:
+        return inputs
+    if inputs.startswith("**"):
+        return f"**{{{inputs}, {', '.join(f'{name!r}: {value}' for name, value in flags.items())}}}"
+    return ", ".join([inputs, *(f"{name}={value}" for name, value in flags.items())])
