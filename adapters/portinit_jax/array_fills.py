@@ -16,10 +16,10 @@ from portinit import Key
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.layouts import Shape
 from portinit.backends.base import Words
-from portinit.backends.plan import Plan, is_hosted
+from portinit.backends.plan import Plan, is_hosted, needs_known_words
 from portinit.recipes.matching.assembly import assembled, part_values
 from portinit.recipes.matching.plans import LeafPlan
-from portinit.recipes.rule import raise_misfits
+from portinit.recipes.rule import SHOWN, raise_misfits
 from portinit_jax.backend import BACKEND
 from portinit_jax.host import make_each_on_host
 from portinit_jax.keys import as_key, fold_in, fold_in_each
@@ -156,6 +156,8 @@ def fill_arrays(
 ) -> dict[int, Any]:
     """The arrays by their numbers in the tree, made by programs, or by what is had soonest."""
     root, made = as_key(key), dict[int, Any]()
+    if not isinstance(root, Key):
+        _require_traceable(fills)
     for own in _alike(fills):
         if own[0].is_joined:
             made |= {fill.position: fill.joined(root) for fill in own}
@@ -164,6 +166,19 @@ def fill_arrays(
         else:
             made |= _made_on_host(own, root) or _run(own, root)
     return made
+
+
+def _require_traceable(fills: Sequence[ArrayFill]) -> None:
+    """Raise a TypeError that lists the parameters whose values NumPy computes from the key."""
+    plans = [plan for fill in fills for plan in fill.plans if needs_known_words(plan.values)]
+    if plans:
+        lines = [f"{'/'.join(plan.leaf.path)}: {plan.initializer}" for plan in plans]
+        more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        head = (
+            "what is computed in NumPy needs a key whose words are known, got a traced key; "
+            "call it outside of jax.jit, or with a portinit.Key:"
+        )
+        raise TypeError("\n  ".join([head, *lines[:SHOWN], *more]))
 
 
 def _alike(fills: Sequence[ArrayFill]) -> Iterable[list[ArrayFill]]:

@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid, place
-from portinit.backends.base import Backend, Request, Words, key_words
+from portinit.backends.base import Backend, Request, UnknownWordsError, Words, key_words
 from portinit.backends.plan import Hosted, Plan, is_hosted
 from portinit.random.keys import Key
 from portinit.sampling.transform import Transform
@@ -50,9 +50,9 @@ class JaxBackend(Backend):
 
     def known_words(self, words: Words) -> tuple[int, int]:
         if any(isinstance(word, jax.core.Tracer) for word in words):
-            raise TypeError(
-                "an expression is computed in NumPy and needs a key whose words are known; "
-                "got a traced key: call it outside of jit"
+            raise UnknownWordsError(
+                "a key must be one whose words are known, got a traced key: call it outside of "
+                "jax.jit, or with a portinit.Key"
             )
         return super().known_words(words)
 
@@ -164,7 +164,8 @@ def key_data(key: jax.Array) -> jax.Array:
     if key.dtype != jnp.uint32 or key.shape not in ((2,), (4,)):
         raise TypeError(
             "a key must be a single JAX key, typed or raw uint32 of shape (2,), or (4,) of rbg; "
-            f"got dtype {key.dtype}, shape {key.shape}"
+            f"got dtype {key.dtype}, shape {key.shape}: make one of a seed, as in portinit.key(0), "
+            "or of a seed that is traced, as in jax.random.key(seed)"
         )
     return key if key.shape == (2,) else lax.slice(key, (0,), (2,))
 

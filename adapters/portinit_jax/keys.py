@@ -10,20 +10,22 @@ import numpy as np
 from jax import lax
 
 from portinit import Key
-from portinit.backends.base import Words
+from portinit.backends.base import Words, key_words
 from portinit.random import words
 from portinit.random.keys import fold_words
 from portinit_jax.backend import key_data
 
 
 def as_key(key: Any) -> Any:
-    """A :class:`portinit.Key` where the words are known; a traced JAX key stays what it is.
+    """A :class:`portinit.Key` where the words are known, or a traced key of threefry2x32.
 
     Raises:
         TypeError: not a portinit.Key, nor a JAX key of threefry2x32, rbg or unsafe_rbg.
     """
-    if not isinstance(key, jax.Array):
+    if isinstance(key, Key):
         return key
+    if not isinstance(key, jax.Array):
+        return Key(*key_words(key))
     data = key_data(key)
     if isinstance(data, jax.core.Tracer):
         return jax.random.wrap_key_data(data, impl="threefry2x32")

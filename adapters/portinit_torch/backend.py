@@ -13,7 +13,7 @@ from torch.autograd.graph import increment_version
 
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
-from portinit.backends.base import Backend, Request, Words
+from portinit.backends.base import Backend, Request, UnknownWordsError, Words
 from portinit.backends.kernels import filling
 from portinit.backends.kernels.rows import rows_of
 from portinit.backends.numpy import NUMPY
@@ -39,7 +39,7 @@ class TorchBackend(Backend):
     def known_words(self, words: Words) -> tuple[int, int]:
         high, low = words
         if not isinstance(high, int):
-            raise TypeError(
+            raise UnknownWordsError(
                 "values that are computed in NumPy need a key whose words are known; within a "
                 "transform or a tracer pass key=..., not a generator"
             )

@@ -652,6 +652,52 @@ def test_show_lists_what_a_recipe_lacks(files):
     assert refused(run("show", "torch_net.py:make", "--recipe", recipe), "head.weight", "up.bias")
 
 
+def test_show_names_rules_of_a_file_that_match_nothing(files):
+    rules = Recipe([("*.wieght", portinit.zeros), ("fc.weight", portinit.ones)])
+    path = write(files / "r.json", (rules + recipes.torch_defaults()).to_json())
+    for factory in ("torch_net.py:make", "flax_net.py:make"):
+        result = run("show", factory, "--recipe", path)
+        assert ended_well(result)
+        assert "rules that match nothing: *.wieght\n" in result.output
+    fitting = Recipe([("*.weight", portinit.ones)]) + recipes.torch_defaults()
+    path = write(files / "r.json", fitting.to_json())
+    assert "match nothing" not in run("show", "torch_net.py:make", "--recipe", path).output
+    assert "match nothing" not in run("show", "torch_net.py:make").output
+
+
+OWN = """
+import torch, flax.linen, jax.numpy as jnp
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cls_token = torch.nn.Parameter(torch.zeros(1, 1, 4))
+        self.fc = torch.nn.Linear(4, 4)
+class Linen(flax.linen.Module):
+    @flax.linen.compact
+    def __call__(self, x):
+        token = self.param("cls_token", flax.linen.initializers.zeros, (1, 1, 4))
+        return flax.linen.Dense(4, name="fc")(x) + token
+def example_input():
+    return jnp.ones((1, 4))
+"""
+
+
+def test_show_says_how_a_models_own_parameter_gets_a_rule(files):
+    write(files / "own.py", OWN)
+    said = "The recipe is torch_defaults; it has no rule", "--recipe", 'portinit.Rule("cls_token",'
+    torchs = run("show", "own.py:Net")
+    assert refused(torchs, "cls_token (1, 1, 4): no rule matches it", *said)
+    assert "portinit trace own.py:Net" in torchs.output
+    assert ended_well(run("trace", "own.py:Net"))
+    flaxs = run("show", "own.py:Linen")
+    assert refused(flaxs, "cls_token", *said)
+    assert "portinit trace" not in flaxs.output
+    recipe = portinit.Recipe([portinit.Rule("cls_token", portinit.normal(std=0.02))])
+    path = write(files / "r.json", (recipe + recipes.torch_defaults()).to_json())
+    assert ended_well(run("show", "own.py:Net", "--recipe", path))
+    assert ended_well(run("show", "own.py:Linen", "--recipe", path))
+
+
 @pytest.mark.parametrize("name", ["vit", "resnet"])
 def test_show_a_factory_in_a_module_called_like_a_ready_recipe(files, name):
     (files / f"{name}.py").write_text(TORCH)

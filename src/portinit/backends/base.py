@@ -68,6 +68,10 @@ class Request(NamedTuple):
         return self._replace(grid=grid, dtype=dtype or self.dtype)
 
 
+class UnknownWordsError(TypeError):
+    """A key is traced, and what is to be computed needs its words."""
+
+
 class Backend:
     """Eager arrays of one array-API namespace; frameworks refine it.
 
@@ -98,7 +102,7 @@ class Backend:
         return (key.high, key.low) if type(key) is Key else key_words(key)
 
     def known_words(self, words: Words) -> tuple[int, int]:
-        """The words as unsigned Python integers; a TypeError where they are not known yet."""
+        """The words as unsigned Python integers; an UnknownWordsError where they are traced."""
         high, low = words
         return int(high) & _WORD, int(low) & _WORD
 
@@ -345,11 +349,16 @@ def key_words(key: Any) -> Words:
         return int(key[0]), int(key[1])
     raise TypeError(
         "a key must be a portinit.Key, a JAX key of threefry2x32 or rbg, or a raw uint32 array of "
-        f"shape (2,), or (4,) of rbg; got {_describe(key)}"
+        f"shape (2,), or (4,) of rbg; got {_describe(key)}: {_KEY_OF_A_SEED}"
     )
+
+
+_KEY_OF_A_SEED = "make one of a seed, as in portinit.key(0)"
 
 
 def _describe(key: Any) -> str:
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     kind = type(key).__name__
+    if isinstance(key, int):
+        return f"{kind} {key}"
     return kind if dtype is None else f"{kind} of dtype {dtype} and shape {tuple(shape or ())}"

@@ -196,6 +196,11 @@ def is_hosted(plan: Plan) -> bool:
     return any(isinstance(leaf, Hosted) for leaf in leaves(plan))
 
 
+def needs_known_words(plan: Plan) -> bool:
+    """Whether NumPy computes some of a plan's values from the key, which must not be traced."""
+    return is_hosted(plan) and any(leaf.keyed for leaf in leaves(plan) if isinstance(leaf, Hosted))
+
+
 def is_drawn(plan: Plan) -> bool:
     """Whether a plan says all, and no function has a part in it."""
     if isinstance(plan, Full | Elementwise):

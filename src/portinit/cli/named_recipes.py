@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from portinit import Recipe, recipes
+from portinit import Recipe, Rule, recipes
 from portinit.cli.factories import FACTORY, did_you_mean
 
 READY_RECIPES = tuple(
@@ -19,6 +19,18 @@ READY_RECIPES = tuple(
     and inspect.signature(function).return_annotation == "Recipe"
     and function is not recipes.mup  # which is made of two recipes
 )
+
+
+def ordinary_rules() -> set[Rule]:
+    """The rules of the ready recipes that need no arguments: they are for many models."""
+    functions = (getattr(recipes, name) for name in READY_RECIPES)
+    free = [
+        function
+        for function in functions
+        if all(p.default is not p.empty for p in inspect.signature(function).parameters.values())
+        and function is not recipes.deepnorm  # which needs one of two
+    ]
+    return {rule for function in free for rule in function().rules}
 
 
 def is_recipe(text: str) -> bool:

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from portinit import Recipe, RecipeError
+from portinit import Parameter, Recipe, RecipeError, Rule
 from portinit.cli.app import CONSOLE, portinit
 from portinit.cli.code import as_code
 from portinit.cli.factories import INPUT, example_input, load, load_names
 from portinit.cli.files import writable, write_atomically, write_tensors
-from portinit.cli.named_recipes import READY_RECIPES, is_recipe, load_recipe
+from portinit.cli.named_recipes import READY_RECIPES, is_recipe, load_recipe, ordinary_rules
 from portinit.cli.tables import print_plans, print_recipe
 from portinit.cli.user_code import running
 from portinit.probes.frameworks import framework_of
@@ -49,14 +49,62 @@ def show(
     chosen, table = load_recipe(recipe), load_names(names)
     twins = importlib.import_module("portinit.cli.twins")
     said = f"{title} with {recipe}"
+    is_torch = False
     try:
         model = twins.torch_or_twin(factory, title, lambda: example_input(module, inputs))
-        if framework_of(model) == "torch":
-            _print(said, importlib.import_module("portinit_torch").bind(model, chosen), as_code)
+        is_torch = framework_of(model) == "torch"
+        if is_torch:
+            bound = importlib.import_module("portinit_torch").bind(model, chosen)
+            _print(said, bound, as_code)
+            known = [_parameter(rule) for rule in bound.rules]
         else:
-            _print_plans(said, model.plans(chosen, MatchRequest.of(table)), as_code)
+            plans = model.plans(chosen, MatchRequest.of(table))
+            _print_plans(said, plans, as_code)
+            known = [Parameter(p.parameter.name, p.grid.shape, p.kind) for p in plans]
     except RecipeError as error:
-        raise click.ClickException(str(error)) from error
+        hint = _unruled_hint(error, recipe, title, is_torch)
+        raise click.ClickException(f"{error}{hint}") from error
+    if recipe.endswith(".json") and not as_code:
+        _print_unmatched(chosen, known)
+
+
+def _parameter(rule: Rule) -> Parameter:
+    """The parameter that a bound rule is for."""
+    names = rule.other_names
+    return Parameter(rule.name or "", rule.shape or (), rule.layer, other_names=names)
+
+
+def _print_unmatched(recipe: Recipe, parameters: Sequence[Parameter]) -> None:
+    """The user's own rules that match nothing; those of the ready recipes are for many models."""
+    ordinary = ordinary_rules()
+    patterns = [
+        rule.pattern
+        for rule in recipe.unmatched_rules(parameters)
+        if rule.scheme is None and rule.shape is None and rule not in ordinary
+    ]
+    if patterns:
+        text = f"rules that match nothing: {', '.join(patterns)}"
+        CONSOLE.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _unruled_hint(error: RecipeError, recipe: str, factory: str, is_torch: bool) -> str:
+    """Which recipe lacks a rule for the model's own parameters, and how each gets one."""
+    lacking = [line for line in error.misfits if line.endswith("no rule matches it")]
+    if not lacking:
+        return ""
+    name = lacking[0].partition(" ")[0]
+    trace = (
+        f"\n- portinit trace {factory} reads off the constructor what each parameter gets"
+        if is_torch
+        else ""
+    )
+    return (
+        f"\nThe recipe is {recipe}; it has no rule for a model's own parameters:{trace}\n"
+        "- --recipe takes another ready recipe, such as vit or gpt2:layers=12, or a JSON file\n"
+        f'- such a file is written by portinit.Recipe([portinit.Rule("{name}", '
+        "portinit.normal(std=0.02))]) + portinit.recipes.torch_defaults(), of which to_json() is "
+        "the text"
+    )
 
 
 def _print_plans(title: str, plans: Sequence[LeafPlan], code: bool) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from portinit.arrays.dtypes import dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, Shape, as_layout, as_shape
-from portinit.backends.base import Request
+from portinit.backends.base import Request, UnknownWordsError
 from portinit.backends.plan import Plan, independent_draws
 from portinit.backends.registry import backend_of, words_of
 from portinit.initializers.signatures import Namespace
@@ -244,7 +244,10 @@ class Initializer:
         words = words_of(key, backend)
         name = backend.default_dtype() if dtype is None else dtype_name(dtype)
         plan = self.planned(grid, name)
-        return backend.run(plan, Request(backend, words, grid, name, device), out_sharding)
+        try:
+            return backend.run(plan, Request(backend, words, grid, name, device), out_sharding)
+        except UnknownWordsError as error:
+            raise TypeError(f"{self} is computed in NumPy: {error}") from error
 
     def distribution_of(
         self, shape: Sequence[int], dtype: Any = "float32", *, layout: Layout | str | None = None

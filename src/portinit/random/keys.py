@@ -104,12 +104,19 @@ def key(seed: int) -> Key:
     try:
         number = operator.index(seed)
     except TypeError:
-        hint = (
-            f'; fold a name in: portinit.key(0).fold_in("{seed}")' if isinstance(seed, str) else ""
-        )
         raise TypeError(
-            f"a seed must be an integer in [0, 2**64), got {seed!r} of {type(seed).__name__}{hint}"
+            "a seed must be an integer in [0, 2**64), got "
+            f"{seed!r} of {type(seed).__name__}{_seed_hint(seed)}"
         ) from None
     if not 0 <= number < 1 << 64:
         raise ValueError(f"a seed must be in [0, 2**64), got {number}")
     return Key(number >> 32, number & 0xFFFFFFFF)
+
+
+def _seed_hint(seed: object) -> str:
+    """How to make a key of what is no integer, where that is known."""
+    if isinstance(seed, str):
+        return f'; fold a name in: portinit.key(0).fold_in("{seed}")'
+    if type(seed).__name__.endswith("Tracer"):  # JAX's, which need not be installed
+        return "; under jax.jit pass jax.random.key(seed), whose words may be traced"
+    return ""
