@@ -21,6 +21,7 @@ from tests.distributed.jax_machine import collectives
 
 KEY = portinit.key(42)
 RECIPE = portinit.recipes.gpt2(layers=llama_flax.NUM_LAYERS)
+NORMAL = portinit.Recipe([("*", portinit.normal())])
 SIZES: dict[str, dict[str, Any]] = {
     "uneven": {},
     "even": {"vocab_size": 104, "dim": 40, "heads": (8, 4, 6), "hidden_dim": 56},
@@ -162,7 +163,7 @@ def linen_logical() -> None:
     dense, rules = nn.Dense(16, kernel_init=init), [("embed", "data"), ("mlp", "model")]
     tree = jax.eval_shape(dense.init, jax.random.key(0), jnp.zeros((1, 8)))
     with jax.set_mesh(mesh_of((4, 2))), nn.logical_axis_rules(rules):
-        filled = portinit_flax.initialize(tree, RECIPE, KEY)
+        filled = portinit_flax.initialize(tree, NORMAL, KEY)
     assert filled["params"]["kernel"].value.sharding.spec == P("data", "model")
 
 
@@ -175,7 +176,7 @@ class Net(nnx.Module):
 def nnx_metadata(kind: str, make: Callable[..., Any]) -> None:
     mesh = mesh_of((4, 2), kind)
     with jax.set_mesh(mesh):
-        model = portinit_flax.initialize(make(lambda: Net(nnx.Rngs(0))), RECIPE, KEY)
+        model = portinit_flax.initialize(make(lambda: Net(nnx.Rngs(0))), NORMAL, KEY)
     assert model.fc.kernel.get_value().sharding == NamedSharding(mesh, P("data", "model"))
     assert model.fc.bias.get_value().sharding.is_fully_replicated
 
@@ -185,7 +186,7 @@ def nnx_shardings() -> None:
     with jax.set_mesh(mesh):  # Flax asks for it
         model = nnx.eval_shape(lambda: Net(nnx.Rngs(0)))
         shardings = nnx.get_named_sharding(nnx.state(model, nnx.Param), mesh)
-    portinit_flax.initialize(model, RECIPE, KEY, shardings=shardings)
+    portinit_flax.initialize(model, NORMAL, KEY, shardings=shardings)
     assert model.fc.kernel.get_value().sharding == NamedSharding(mesh, P("data", "model"))
 
 
@@ -193,7 +194,6 @@ TREE = {
     "a": {"kernel": jax.ShapeDtypeStruct((8, 16), jnp.float32)},
     "b": {"bias": jax.ShapeDtypeStruct((16,), jnp.bfloat16)},
 }
-NORMAL = portinit.Recipe([("*", portinit.normal())])
 
 
 def prefixes() -> None:

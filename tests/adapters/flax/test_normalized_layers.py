@@ -145,6 +145,7 @@ class Named(nn.Module):
         return nn.WeightNorm(nn.Dense(6, name="fc"), name="weight_norm")(x)
 
 
+@pytest.mark.filterwarnings("ignore:gpt2's scale of residual projections")  # there are none here
 @pytest.mark.parametrize(
     "recipe",
     [

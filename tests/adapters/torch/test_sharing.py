@@ -66,6 +66,7 @@ Save = Callable[[nn.Module, Path], Path]
 SAVES = [save_model, save_one_name, save_all]
 
 
+@pytest.mark.filterwarnings("ignore:gpt2's scale of residual projections")  # there are none here
 @pytest.mark.parametrize("save", SAVES)
 @pytest.mark.parametrize("of_file", [False, True])
 @pytest.mark.parametrize("of_model", [False, True])

@@ -144,6 +144,7 @@ READY = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:gpt2's scale of residual projections")  # there are none here
 @pytest.mark.parametrize("recipe", READY.values(), ids=READY)
 def test_buffers_that_are_no_statistics_are_left_alone(recipe):
     model = WithBuffers()
