@@ -38,8 +38,8 @@ def from_conversion(
     ...     weight = jax.numpy.asarray(state["qk.weight"][4:])
     ...     return eqx.tree_at(lambda layer: layer.weight, layer, weight)
     >>> source = {"qk.weight": np.zeros((8, 3), np.float32)}
-    >>> dict(portinit_equinox.from_conversion(convert, source))["weight"]
-    ('qk.weight[4:8]', 'torch')
+    >>> portinit_equinox.from_conversion(convert, source)["weight"].to_data()
+    ['qk.weight[4:8]', 'torch']
     """
     return read_function(convert, source, arrays_of, folder=folder)
 

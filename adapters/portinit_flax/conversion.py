@@ -44,6 +44,7 @@ def from_conversion(
     Raises:
         portinit.RecipeError: ``convert`` returns no arrays, or others for other weights.
 
+    >>> import numpy as np
     >>> def convert(state):
     ...     query, key = state["qk.weight"].reshape(2, 4, 3)
     ...     return {"k": {"kernel": key.T}, "q": {"kernel": query.T}}

@@ -36,8 +36,8 @@ def from_conversion(
     >>> def convert(state):
     ...     return {"net/~/k": {"w": state["qk.weight"][4:].T}}
     >>> source = {"qk.weight": np.zeros((8, 3), np.float32)}
-    >>> dict(portinit_haiku.from_conversion(convert, source))["net/k/w"]
-    ('qk.weight[4:8]', 'flax')
+    >>> portinit_haiku.from_conversion(convert, source)["net/k/w"].to_data()
+    ['qk.weight[4:8]', 'flax']
     """
     return read_function(convert, source, arrays_of, folder=folder)
 

@@ -38,8 +38,8 @@ def from_conversion(
     ...     model.set_weights([state["qk.weight"][4:].T])
     ...     return model
     >>> source = {"qk.weight": np.zeros((8, 3), np.float32)}
-    >>> dict(portinit_keras.from_conversion(convert, source))["dense/kernel"]
-    ('qk.weight[4:8]', 'flax')
+    >>> portinit_keras.from_conversion(convert, source)["dense/kernel"].to_data()
+    ['qk.weight[4:8]', 'flax']
     """
     return read_function(convert, source, arrays_of, folder=folder)
 

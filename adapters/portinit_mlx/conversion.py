@@ -39,8 +39,8 @@ def from_conversion(
     >>> def convert(state):
     ...     return {"layers.0.weight": mx.array(state["qk.weight"][4:])}
     >>> source = {"qk.weight": np.zeros((8, 3), np.float32)}
-    >>> dict(portinit_mlx.from_conversion(convert, source))["layers/0/weight"]
-    ('qk.weight[4:8]', 'torch')
+    >>> portinit_mlx.from_conversion(convert, source)["layers/0/weight"].to_data()
+    ['qk.weight[4:8]', 'torch']
     """
     return read_function(convert, source, arrays_of, folder=folder)
 

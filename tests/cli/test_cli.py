@@ -366,6 +366,7 @@ def test_out_writes_the_flax_weights(files, seed):
     assert_written(arrays, numpy_values(bound, seed))
 
 
+@pytest.mark.filterwarnings("ignore:gpt2's scale of|resnet.zero_init")  # nothing here has either
 def test_out_remembers_where_the_weights_came_from(files):
     exported(files, "--seed", "5", "--recipe", "gpt2:layers=2")
     with safetensors.safe_open(files / "w.safetensors", "numpy") as file:
@@ -424,6 +425,7 @@ def test_a_bound_recipe_from_a_file(files):
     assert_written(arrays, numpy_values(bound, 0))
 
 
+@pytest.mark.filterwarnings("ignore:gpt2's scale of|resnet.zero_init")  # nothing here has either
 @pytest.mark.parametrize(
     ("option", "recipe"),
     [

@@ -85,7 +85,7 @@ class Recipe:
 
     @cached_property
     def schemes(self) -> Schemes:
-        """The rules of each scheme, by its name: those that must not miss a model in silence."""
+        """The rules that must not miss a model in silence, by the names of their schemes."""
         return schemes_of(self.rules)
 
     def matching_rule(self, parameter: Parameter) -> Rule | None:

@@ -35,10 +35,11 @@ def schemes_of(rules: Iterable[Rule]) -> Schemes:
 def warn_of_missed(schemes: Schemes, parameters: Sequence[Parameter], stacklevel: int) -> None:
     """Warn of each scheme that matches no parameter of a model, which then starts without it.
 
-    A rule in front may have taken what a scheme's rules match. Models without parameters have
-    nothing to miss.
+    A rule in front may have taken what a scheme's rules match. Modules without a parameter of two
+    axes, such as a rotary embedding by itself, have nothing to miss.
     """
-    for scheme, rules in schemes.items() if parameters else ():
+    has_weights = any(len(parameter.shape) > 1 for parameter in parameters)
+    for scheme, rules in schemes.items() if has_weights else ():
         if not any(rule.matches(parameter) for parameter in parameters for rule in rules):
             text = "\n  ".join(_missed(scheme, rules, parameters))
             warnings.warn(text, stacklevel=stacklevel + 1)

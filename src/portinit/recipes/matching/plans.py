@@ -156,10 +156,12 @@ def warn_of_likely_stacks(matcher: Matcher) -> None:
     """Warn of kernels that are taken for convolutions, and may be stacked layers."""
     lines = []
     for found in matcher.found_leaves:
+        if len(found.leaf.shape) != 3 or found.layout is not None:
+            continue
         rule = matcher.known.rule(found.parameter.name)
-        is_told = found.layout is not None or (rule is not None and rule.shape is not None)
-        if len(found.leaf.shape) == 3 and not is_told:
-            lines += [line for line in (matcher.tree.likely_stack(found.leaf.path),) if line]
+        reason = matcher.tree.likely_stack(found.leaf.path)
+        if reason is not None and (rule is None or rule.shape is None):
+            lines.append(reason)
     if lines:
         more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         text = f"{len(lines)} kernels are taken for convolutions, as nothing tells them apart:"
