@@ -140,7 +140,7 @@ class Recipe:
             except RecipeError as error:
                 misfits += error.misfits
         raise_misfits("every parameter must have a rule", misfits)
-        warn_of_missed(self.schemes, parameters, stacklevel=3)
+        warn_of_missed(self.schemes, parameters)
         return Recipe(rules, self.program)
 
     def unmatched_rules(self, parameters: Iterable[Parameter]) -> tuple[Rule, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -11,6 +10,7 @@ from fnmatch import fnmatchcase
 from portinit.initializers.base import Parameter
 from portinit.recipes.display import in_words
 from portinit.recipes.rule import Rule
+from portinit.recipes.warned import warn_caller
 
 Schemes = Mapping[str, Sequence[Rule]]
 
@@ -32,7 +32,7 @@ def schemes_of(rules: Iterable[Rule]) -> Schemes:
     return schemes
 
 
-def warn_of_missed(schemes: Schemes, parameters: Sequence[Parameter], stacklevel: int) -> None:
+def warn_of_missed(schemes: Schemes, parameters: Sequence[Parameter]) -> None:
     """Warn of each scheme that matches no parameter of a model, which then starts without it.
 
     A rule in front may have taken what a scheme's rules match. Modules without a parameter of two
@@ -41,8 +41,7 @@ def warn_of_missed(schemes: Schemes, parameters: Sequence[Parameter], stacklevel
     has_weights = any(len(parameter.shape) > 1 for parameter in parameters)
     for scheme, rules in schemes.items() if has_weights else ():
         if not any(rule.matches(parameter) for parameter in parameters for rule in rules):
-            text = "\n  ".join(_missed(scheme, rules, parameters))
-            warnings.warn(text, stacklevel=stacklevel + 1)
+            warn_caller("\n  ".join(_missed(scheme, rules, parameters)))
 
 
 def _missed(scheme: str, rules: Sequence[Rule], parameters: Sequence[Parameter]) -> Iterator[str]:

@@ -775,6 +775,11 @@ def test_kernels_that_may_be_stacked_layers_are_said_to_be_taken_for_convolution
     with pytest.warns(UserWarning, match=r'stacked=\{"layers": 0\}') as said:
         portinit_flax.initialize(stack, recipe, portinit.key(0))
     assert said[0].filename == __file__
+    assert str(said[0].message).startswith("1 kernel is taken for convolutions'")
+    call = "portinit_flax.initialize(stack, recipe, portinit.key(0))"
+    names = {"portinit": portinit, "portinit_flax": portinit_flax, "stack": stack, "recipe": recipe}
+    with pytest.warns(UserWarning, match="1 kernel is"):
+        exec(call, names)  # from code whose module has no name
     told = [
         {"layers": {"conv": {"kernel": leaf((4, 8, 8), "float32")}}},  # by its name
         {"layers": {"Conv_0": {"kernel": leaf((4, 8, 8), "float32")}}},  # by linen's

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import warnings
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -30,6 +28,7 @@ from portinit.recipes.pretrained import unused
 from portinit.recipes.recipe import Recipe, require_recipe
 from portinit.recipes.rule import RecipeError, Rule
 from portinit.recipes.schemes import warn_of_missed
+from portinit.recipes.warned import warn_caller
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def leaf_plans(tree: Tree, recipe: Recipe, request: MatchRequest) -> list[LeafPl
     if misfits:
         raise RecipeError(headline(matcher, misfits), misfits)
     if recipe.schemes:
-        warn_of_missed(recipe.schemes, parameters_of(matcher), stacklevel=4)
+        warn_of_missed(recipe.schemes, parameters_of(matcher))
     warn_of_guesses(matcher.guesses, tree.adapter)
     warn_of_likely_stacks(matcher)
     return plans
@@ -149,7 +148,7 @@ def warn_of_guesses(guessed: Sequence[Pair], adapter: str) -> None:
             "(portinit.testing.prove_match, portinit port), or state the pairs in names= "
             f"({adapter}.match(...).as_table() is such a table):"
         )
-        _warn("\n  ".join([text, *lines, *more]))
+        warn_caller("\n  ".join([text, *lines, *more]))
 
 
 def warn_of_likely_stacks(matcher: Matcher) -> None:
@@ -164,16 +163,9 @@ def warn_of_likely_stacks(matcher: Matcher) -> None:
             lines.append(reason)
     if lines:
         more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-        text = f"{len(lines)} kernels are taken for convolutions, as nothing tells them apart:"
-        _warn("\n  ".join([text, *lines[:_SHOWN], *more]))
-
-
-def _warn(text: str) -> None:
-    """Warn where portinit, or an adapter of it, was called."""
-    level, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_globals["__name__"].startswith("portinit"):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text, stacklevel=level)
+        taken = "1 kernel is" if len(lines) == 1 else f"{len(lines)} kernels are"
+        text = f"{taken} taken for convolutions', as nothing tells otherwise:"
+        warn_caller("\n  ".join([text, *lines[:_SHOWN], *more]))
 
 
 _SHOWN = 20
