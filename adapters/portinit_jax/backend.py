@@ -22,6 +22,7 @@ from portinit_jax.counters import flat_counters
 from portinit_jax.host import make_on_host
 from portinit_jax.host_call.primitive import kernel_values
 from portinit_jax.programs import run, single
+from portinit_jax.quantile import quantile
 
 _DOUBLE = frozenset({"float64", "complex128"})
 
@@ -29,6 +30,7 @@ _DOUBLE = frozenset({"float64", "complex128"})
 class JaxBackend(Backend):
     """JAX arrays, traced or not; a call is one jitted computation, or NumPy's on the host."""
 
+    quantile = staticmethod(quantile)
     can_slice = False  # what is cut or joined along a sharded axis is sent between devices
 
     def default_dtype(self) -> str:

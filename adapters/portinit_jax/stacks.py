@@ -14,7 +14,8 @@ from jax import lax
 from portinit.arrays.dtypes import Format
 from portinit.backends.base import Request
 from portinit.backends.plan import Elementwise, Pieces, Plan, Select
-from portinit.sampling.transform import Transform, rounded
+from portinit.sampling.quantile import quantile as normal_quantile
+from portinit.sampling.transform import Quantile, Transform, rounded
 
 
 def without_constants(plan: Plan) -> tuple[Plan, tuple[float, ...]]:
@@ -66,9 +67,9 @@ class BoundTransform(Transform):
         object.__setattr__(self, "__dict__", dict(common.__dict__))
         object.__setattr__(self, "constants", constants)
 
-    def apply(self, xp: Any, words: Any, fmt: Format) -> Any:
+    def apply(self, xp: Any, words: Any, fmt: Format, quantile: Quantile = normal_quantile) -> Any:
         scale, low, high = self.constants  # type: ignore[attr-defined]
-        values = self.integers(xp, words, fmt.bits).astype(fmt.work) * scale
+        values = self.integers(xp, words, fmt.bits, quantile).astype(fmt.work) * scale
         return values if isinf(self.low) and isinf(self.high) else xp.clip(values, low, high)
 
 

@@ -69,9 +69,10 @@ def test_a_factorisation_is_seen(initializer: pi.Initializer) -> None:
 
 # The module that is checked is the one that is exported
 
+UNIFORM = pi.uniform(-0.3, 0.3)
 EXPORTED = [
     (pi.normal(0.5, 0.3), (300, 200), "bfloat16"),
-    (pi.uniform(-0.3, 0.3), (61, 67), "float32"),
+    (UNIFORM, (61, 67), "float32"),
     (pi.trunc_normal(0.1, 0.7, -0.3, 1.9), (61, 67), "float16"),
     (pi.sparse(0.3), (60, 48), "float32"),
 ]
@@ -94,8 +95,14 @@ def test_an_export_holds_the_operations_that_are_checked(
     checked = lowered(function, [KEY], [platform])
     assert findings(checked, dtype) == []
     assert operations(exported) == operations(str(checked))
-    # With four platforms at once nothing is written once for each: one module serves them all.
-    assert operations(exported) == operations(str(lowered(function, [KEY])))
+    # One module serves four platforms at once. Only a normal's quantile is in it twice: looked up
+    # for the CPU, and computed for all others.
+    together = operations(str(lowered(function, [KEY])))
+    assert (
+        together > operations(exported)
+        if initializer != UNIFORM
+        else together == operations(exported)
+    )
 
 
 # The check can fail

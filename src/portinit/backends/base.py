@@ -31,7 +31,8 @@ from portinit.backends.plan import (
 from portinit.backends.threads import in_threads
 from portinit.random.keys import Key
 from portinit.random.words import SECOND_STREAM, random_words
-from portinit.sampling.transform import Transform
+from portinit.sampling.quantile import quantile
+from portinit.sampling.transform import Quantile, Transform
 
 Words = tuple[Any, Any]
 
@@ -80,6 +81,7 @@ class Backend:
     """
 
     can_slice: ClassVar[bool] = True
+    quantile: Quantile = staticmethod(quantile)
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
@@ -283,7 +285,7 @@ class Backend:
     ) -> Any:
         """Values in ``fmt.work``, by array operations."""
         words = random_words(self.xp, request.words, self.counters(request), fmt.bits, stream)
-        values = transform.apply(self.xp, words, fmt)
+        values = transform.apply(self.xp, words, fmt, self.quantile)
         if not transform.is_bounded:  # bounds keep values apart too
             values = self.fusion_barrier(values)
         return self.xp.reshape(values, request.grid.array_shape)

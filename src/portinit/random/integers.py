@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterable
 from typing import Any
 
-from array_api_compat import is_jax_array
+from array_api_compat import device, is_jax_array
 
 from portinit.random.shifts import logical_shift_right
 from portinit.random.words import signed
@@ -125,6 +126,13 @@ def to_fixed(value: float, fraction: int) -> int:
     else:
         denominator <<= -fraction
     return (2 * numerator + denominator) // (2 * denominator)
+
+
+def constants(xp: Any, columns: Iterable[Any], like: Any) -> list[Any]:
+    """NumPy's arrays as arrays of a namespace, where another array lies."""
+    # JAX places constants itself; a traced array has no device to ask for.
+    place = None if is_jax_array(like) else device(like)
+    return [xp.asarray(column, device=place) for column in columns]
 
 
 def take(xp: Any, values: Any, index: Any) -> Any:

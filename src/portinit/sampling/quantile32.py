@@ -20,8 +20,9 @@ Integers wrap modulo 2**32. Floats are converted, added and multiplied, each rou
 IEEE 754 says. No product meets a sum before its last bit is cleared: a compiler that fused the two
 would have to keep a bit that the program removes.
 
-There are 63,489 segments. Where looking up is faster, a table of their lines takes the place of the
-arithmetic; it is computed by that arithmetic, in NumPy, when it is first needed.
+There are 63,489 segments. On a CPU looking up is faster: a table of their lines takes the place of
+the arithmetic; it is computed by that arithmetic, in NumPy, when it is first needed. On a TPU or a
+GPU a look-up would be a pass of its own.
 
 ``tools/make_quantile.py`` fits the polynomials.
 """
@@ -33,11 +34,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import device as device_of
-from array_api_compat import is_jax_array
 from numpy.typing import NDArray
 
-from portinit.random.integers import float_bits, take
+from portinit.random.integers import constants, float_bits, take
 
 FIRST_SEGMENT = 127 << 11
 """The number that the bits of float32(1) have without a segment's position bits."""
@@ -118,24 +117,27 @@ _RECIPROCAL = 0x7EF311C3
 
 
 def magnitude_quantile(xp: Any, m: Any) -> Any:
-    """z(m * 2**-32) in fixed point.
+    """z(m * 2**-32) in fixed point, by arithmetic.
 
     Args:
-        xp: the array's namespace.
+        xp: the array's namespace: NumPy, JAX or another whose arrays have ``view``.
         m: an int32 array of odd numbers in [1, 2**31).
 
     Returns:
         An int32 array of m's shape, 28 fraction bits: 0 or more, never increasing with m.
     """
     code = float_bits(xp, m, 32)
-    if is_jax_array(m):  # of TPUs and GPUs, where a look-up would be a pass of its own
-        middle = _middle(code)
-        z, fall = _at_middle(xp, middle)
-        return z + (fall * (middle - code) >> (POSITION_BITS - 1))
+    middle = _middle(code)
+    z, fall = _at_middle(xp, middle)
+    return z + (fall * (middle - code) >> (POSITION_BITS - 1))
+
+
+def magnitude_quantile_by_table(xp: Any, m: Any) -> Any:
+    """The same values in any namespace, by the table."""
+    code = float_bits(xp, m, 32)
     number = (code >> POSITION_BITS) - FIRST_SEGMENT
-    (values, halves), place = table(), device_of(m)
-    value = take(xp, xp.asarray(values, device=place), number)
-    half = take(xp, xp.asarray(halves, device=place), number)
+    values, halves = constants(xp, table(), m)
+    value, half = take(xp, values, number), take(xp, halves, number)
     return value + (half * (code & _POSITIONS) >> (POSITION_BITS - 1))
 
 

@@ -14,9 +14,8 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-from array_api_compat import device, is_jax_array
 
-from portinit.random.integers import float_bits, mulhi_signed, take
+from portinit.random.integers import constants, float_bits, mulhi_signed, take
 
 _SEGMENT_BITS = 6
 _POSITION_BITS = 52 - _SEGMENT_BITS
@@ -36,18 +35,13 @@ def magnitude_quantile(xp: Any, m: Any) -> Any:
     code = float_bits(xp, m, 64)
     segment = (code >> _POSITION_BITS) - (_BIAS << _SEGMENT_BITS)
     position = code & ((1 << _POSITION_BITS) - 1)
-    columns = [_constant(xp, column, segment) for column in np.ascontiguousarray(table().T)]
+    columns = constants(xp, np.ascontiguousarray(table().T), segment)
     scaled = position << (64 - _POSITION_BITS)  # an unsigned fraction of 64 bits
     z = take(xp, columns[-1], segment)
     for column in reversed(columns[:-1]):
         # mulhi_signed reads its second factor as unsigned, which an array of words is.
         z = take(xp, column, segment) + mulhi_signed(z, scaled, 64)
     return z
-
-
-def _constant(xp: Any, values: Any, like: Any) -> Any:
-    # JAX places constants itself; a traced array has no device to ask for.
-    return xp.asarray(values, device=None if is_jax_array(like) else device(like))
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,11 @@ import numpy as np
 from portinit.arrays.dtypes import Format
 from portinit.random.integers import binary_point, mulhi_signed, scale_rank, to_fixed
 from portinit.sampling.log2 import log2_fixed
-from portinit.sampling.quantile import FRACTION_BITS, quantile
+from portinit.sampling.quantile import FRACTION_BITS
+from portinit.sampling.quantile import quantile as normal_quantile
+
+Quantile = Callable[[Any, Any, int], Any]
+"""The normal quantile of a namespace's words of so many bits, as :func:`quantile` gives it."""
 
 _SMALLEST = {32: 2.0**-126, 64: 2.0**-1022}
 
@@ -47,9 +52,9 @@ class Transform:
     high: float = math.inf
     log2: int = 0
 
-    def apply(self, xp: Any, words: Any, fmt: Format) -> Any:
-        """Values in ``fmt.work`` of an array of words."""
-        x = self.integers(xp, words, fmt.bits)
+    def apply(self, xp: Any, words: Any, fmt: Format, quantile: Quantile = normal_quantile) -> Any:
+        """Values in ``fmt.work`` of an array of words; a backend may have its own quantile."""
+        x = self.integers(xp, words, fmt.bits, quantile)
         with np.errstate(over="ignore"):  # what overflows is out of bounds
             values = xp.astype(x, getattr(xp, fmt.work)) * rounded(self.scale, fmt)
         return xp.clip(values, self.low, self.high) if self.is_bounded else values
@@ -59,7 +64,7 @@ class Transform:
         """Whether values are clipped at the end."""
         return not (math.isinf(self.low) and math.isinf(self.high))
 
-    def integers(self, xp: Any, words: Any, bits: int) -> Any:
+    def integers(self, xp: Any, words: Any, bits: int, quantile: Quantile = normal_quantile) -> Any:
         """The words' integers, before they are converted and multiplied."""
         x = words
         if self.span is not None:
