@@ -78,6 +78,14 @@ class Recipe:
     def _index(self) -> RuleIndex:
         return RuleIndex(self.rules)
 
+    @cached_property
+    def memory(self) -> dict[str, Any]:
+        """What users of this recipe keep with it; no part of its value."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"rules": self.rules, "program": self.program}
+
     @property
     def patterns(self) -> tuple[Rule, ...]:
         """The rules that stand for more than one name."""

@@ -43,6 +43,7 @@ class Matcher:
         tree: the model's leaves; arrays that hold several parameters are split.
         known: what the recipe's names stand for.
         request: what the user states.
+        is_aligned: whether names have left leaves over, which the structure of both models told.
     """
 
     def __init__(self, tree: Tree, recipe: Recipe, request: MatchRequest) -> None:
@@ -81,7 +82,8 @@ class Matcher:
                 self._unmatched.append(leaf)
         if self._rewritten:
             self._take_rewritten()
-        if self._unmatched and self.known.is_complete:
+        self.is_aligned = bool(self._unmatched) and self.known.is_complete
+        if self.is_aligned:
             self._align()
         if self._misnamed:
             self._take_misnamed()

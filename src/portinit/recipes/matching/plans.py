@@ -96,15 +96,26 @@ def leaf_plans(tree: Tree, recipe: Recipe, request: MatchRequest) -> list[LeafPl
             square arrays that nothing tells, and kernels that may be stacked layers; and naming
             each scheme of which no rule matches a parameter.
     """
+    known, kept = tree.knowledge, recipe.memory.get(_LAST)
+    if kept is not None and kept[0] == known and request == MatchRequest():
+        return [*kept[1]]
     matcher = Matcher(tree, recipe, request)
     plans, misfits = plans_of(matcher, recipe)
     if misfits:
         raise RecipeError(headline(matcher, misfits), misfits)
     if recipe.schemes:
         warn_of_missed(recipe.schemes, parameters_of(matcher))
-    warn_of_guesses(matcher.guesses, tree.adapter)
-    warn_of_likely_stacks(matcher)
+    guesses, stacks = matcher.guesses, likely_stacks(matcher)
+    warn_of_guesses(guesses, tree.adapter)
+    warn_of_stacks(stacks)
+    by_names = request == MatchRequest() and not matcher.is_aligned
+    if by_names and not (guesses or stacks or recipe.schemes):  # nothing to warn of again
+        recipe.memory[_LAST] = known, tuple(plans)
     return plans
+
+
+_LAST = "the plans of the last model"
+"""Models of one form are often filled again, with another key, and need not be matched again."""
 
 
 def parameters_of(matcher: Matcher) -> list[Parameter]:
@@ -151,8 +162,8 @@ def warn_of_guesses(guessed: Sequence[Pair], adapter: str) -> None:
         warn_caller("\n  ".join([text, *lines, *more]))
 
 
-def warn_of_likely_stacks(matcher: Matcher) -> None:
-    """Warn of kernels that are taken for convolutions, and may be stacked layers."""
+def likely_stacks(matcher: Matcher) -> list[str]:
+    """The kernels that are taken for convolutions, and may be stacked layers, with the reasons."""
     lines = []
     for found in matcher.found_leaves:
         if len(found.leaf.shape) != 3 or found.layout is not None:
@@ -161,6 +172,11 @@ def warn_of_likely_stacks(matcher: Matcher) -> None:
         reason = matcher.tree.likely_stack(found.leaf.path)
         if reason is not None and (rule is None or rule.shape is None):
             lines.append(reason)
+    return lines
+
+
+def warn_of_stacks(lines: Sequence[str]) -> None:
+    """Warn of kernels that may be stacked layers."""
     if lines:
         more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         taken = "1 kernel is" if len(lines) == 1 else f"{len(lines)} kernels are"

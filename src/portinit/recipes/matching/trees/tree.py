@@ -116,6 +116,11 @@ class Tree:
             return self
         return type(self)(found, self._classes, self._order)
 
+    @property
+    def knowledge(self) -> tuple[object, ...]:
+        """All that matching reads of a tree but the order of definition, which it seldom asks."""
+        return type(self), [*self.leaves.values()], self._classes
+
     def definition_order(self) -> Sequence[Path] | None:
         """The paths of the arrays in the order of their definition; None if it is not known."""
         return None if self._order is None else self._order()
