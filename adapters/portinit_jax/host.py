@@ -34,7 +34,7 @@ def can_make_on_host(plan: Plan, grid: Grid) -> bool:
     """
     if not (is_drawn(plan) and _on_host()):
         return False
-    return grid.size < filling.WORTH_LOADING or filling.is_ready(grid)
+    return filling.is_ready(grid) or grid.size < filling.WORTH_LOADING
 
 
 def _on_host() -> bool:

@@ -17,7 +17,7 @@ from portinit.backends.base import Backend, Request, UnknownWordsError, Words
 from portinit.backends.kernels import filling
 from portinit.backends.kernels.rows import rows_of
 from portinit.backends.numpy import NUMPY
-from portinit.backends.plan import Mask, Plan, TileMask
+from portinit.backends.plan import Mask, Plan, TileMask, is_zero
 from portinit.sampling.transform import Transform
 from portinit_torch.memory import is_plain, is_plain_on_cpu, is_watched
 
@@ -70,6 +70,14 @@ class TorchBackend(Backend):
         host = request._replace(backend=NUMPY, device=None)
         of_tile = mask.of_tiles(host)
         return lambda tile, positions: torch.from_numpy(of_tile(host.on(tile.grid), positions))
+
+    def overwrite(self, out: Any, mask: Any, plan: Plan, request: Request) -> None:
+        if is_zero(plan) and out.dtype == torch.bfloat16 and is_plain_on_cpu(out):
+            # torch.where takes as long as all else together.
+            NUMPY.overwrite(_memory(out.detach()), mask.numpy(), plan, request)
+            _mark_changed(out)
+        else:
+            super().overwrite(out, mask, plan, request)
 
     def kernel_dtypes(self, request: Request) -> frozenset[str]:
         if is_watched() or not isinstance(request.words[0], int):

@@ -527,8 +527,18 @@ def test_a_big_array_is_the_same_without_numba(
 
 def test_loading_waits_for_work_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filling, "_ready", False)
+    monkeypatch.setattr(filling, "_asked", 0)
     assert not filling.is_ready(Grid.whole((1000,), Layout()))
     assert filling.is_ready(Grid.whole((filling.WORTH_LOADING,), Layout()))
+
+
+def test_many_small_arrays_are_worth_loading_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "_ready", False)
+    monkeypatch.setattr(filling, "_asked", 0)
+    filling._kernel.cache_clear()
+    grid = Grid.whole((filling.WORTH_LOADING // 2,), Layout())
+    turns = filling.WORTH_LOADING_AT_LAST // grid.size
+    assert [filling.is_ready(grid) for _ in range(turns + 1)] == [False] * (turns - 1) + [True] * 2
 
 
 def test_a_big_sparse_matrix_is_worth_loading(monkeypatch: pytest.MonkeyPatch) -> None:

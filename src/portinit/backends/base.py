@@ -37,7 +37,7 @@ from portinit.sampling.transform import Quantile, Transform
 Words = tuple[Any, Any]
 
 TILE = 1 << 16  # elements computed at a time: temporaries that stay in the cache
-KERNEL_TILE = 1 << 17  # where a kernel has no temporaries, or a mask needs whole lines
+KERNEL_TILE = 1 << 18  # where a kernel has no temporaries, or a mask needs whole lines
 
 
 class Request(NamedTuple):

@@ -10,7 +10,7 @@ from portinit.arrays.dtypes import numpy_dtype
 from portinit.arrays.grids import Grid
 from portinit.backends.base import Backend, Request, Words
 from portinit.backends.kernels import filling
-from portinit.backends.plan import Full, Plan, Select
+from portinit.backends.plan import Plan, Select, is_zero
 from portinit.backends.threads import thread_count
 from portinit.sampling.transform import Transform
 
@@ -63,7 +63,7 @@ class NumpyBackend(Backend):
         super()._fill_select(plan, request.on(grid), out.transpose(order))
 
     def overwrite(self, out: Any, mask: Any, plan: Plan, request: Request) -> None:
-        if isinstance(plan, Full) and str(plan.value) == "0.0" and out.itemsize in _INTEGERS:
+        if is_zero(plan) and out.itemsize in _INTEGERS:
             bits = out.view(_INTEGERS[out.itemsize])
             kept = np.logical_not(mask, order="C")
             np.multiply(bits, kept, out=bits)  # without a branch for each element

@@ -189,6 +189,11 @@ def leaves(plan: Plan) -> Iterator[Full | Elementwise | Computed | Hosted]:
         yield plan
 
 
+def is_zero(plan: Plan) -> bool:
+    """Whether all of a plan's values are 0.0, which is not -0.0."""
+    return isinstance(plan, Full) and str(plan.value) == "0.0"
+
+
 def is_hosted(plan: Plan) -> bool:
     """Whether NumPy computes some of a plan's values, which a compiled program cannot."""
     if isinstance(plan, Full | Elementwise):

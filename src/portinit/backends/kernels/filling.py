@@ -28,7 +28,8 @@ from portinit.random import shifts, threefry
 from portinit.sampling.quantile32 import pairs
 from portinit.sampling.transform import Transform
 
-WORTH_LOADING = 1 << 20  # elements: below, loading numba takes longer than doing without
+WORTH_LOADING = 1 << 20  # elements of one array: of fewer, others may not follow
+WORTH_LOADING_AT_LAST = 1 << 22  # elements: to do without takes a quarter of loading numba's time
 _WORTH_A_THREAD = 1 << 18  # elements: starting two takes a tenth of a millisecond
 DTYPES = frozenset({"float32", "bfloat16"})
 _WORTH_COUNTING = 1 << 14  # words: of fewer, a partition is as fast
@@ -38,12 +39,21 @@ _ALL = 0xFFFFFFFF
 
 _ready = False
 _failed = False
+_asked = 0  # elements for which the kernels were asked while they were not loaded
 
 
 def is_ready(grid: Grid) -> bool:
-    """Whether filling a grid's elements, or parts of them, is best done here."""
-    if _ready or _failed or grid.size < WORTH_LOADING or find_numba() is None:
+    """Whether filling a grid's elements, or parts of them, is best done here.
+
+    Loading numba takes half a second, so it waits for an array that is large, or for many that are
+    not. A fill asks once or twice.
+    """
+    global _asked
+    if _ready or _failed:
         return _ready
+    _asked += grid.size
+    if (grid.size < WORTH_LOADING and _asked < WORTH_LOADING_AT_LAST) or find_numba() is None:
+        return False
     try:
         _kernel()
     except Exception as error:
