@@ -9,6 +9,7 @@ from typing import Any
 import array_api_compat.torch
 import numpy as np
 import torch
+from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from portinit.arrays.dtypes import dtype_name
@@ -49,20 +50,21 @@ class TorchBackend(Backend):
         made = torch.complex(real, imag)
         return made.to(torch.complex32) if dtype == "complex32" else made
 
-    def execute(self, plan: Plan, request: Request, out: Any = None) -> Any:
-        if out is None:
-            return super().execute(plan, request)
-        known = isinstance(request.words[0], int)
-        if known and plan.divisible and _is_numpys(out, request.grid):
-            threads = torch.get_num_threads()
-            host = Request(NUMPY, request.words, request.grid, request.dtype, None, threads)
-            NUMPY.execute(plan, host, (out.detach() if out.requires_grad else out).numpy())
+    def fill(self, out: Tensor, plan: Plan, words: Words, grid: Grid, dtype: str) -> None:
+        """Fill a tensor in place with a plan's values at a grid's elements; in NumPy if it can."""
+        if isinstance(words[0], int) and plan.divisible and _is_numpys(out, grid):
+            memory = (out.detach() if out.requires_grad else out).numpy()
+            NUMPY.execute(
+                plan, Request(NUMPY, words, grid, dtype, None, torch.get_num_threads()), memory
+            )
             _mark_changed(out)
-            return out
+            return
+        request = Request(self, words, grid, dtype, out.device)
         with torch.no_grad():
             if is_watched():  # one piece makes a smaller graph than many
-                return out.copy_(self.values(plan, request))
-            return super().execute(plan, request, out)
+                out.copy_(self.values(plan, request))
+            else:
+                self.execute(plan, request, out)
 
     def tile_mask(self, mask: Mask, request: Request) -> TileMask:
         if not (isinstance(request.words[0], int) and _is_cpu(_device(request.device))):

@@ -28,7 +28,6 @@ from portinit import Initializer, Key
 from portinit.arrays.dtypes import FORMATS, dtype_name
 from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import as_layout
-from portinit.backends.base import Request
 from portinit.backends.registry import words_of
 from portinit.initializers.gains import NONLINEARITIES
 from portinit.initializers.signatures import Mode, NonlinearityName
@@ -101,10 +100,10 @@ def _write(
         return tensor
     words = words_from_generator(generator) if key is None else words_of(key, BACKEND)
     if not in_parts:
-        BACKEND.execute(plan, Request(BACKEND, words, grid, dtype, tensor.device), tensor)
+        BACKEND.fill(tensor, plan, words, grid, dtype)
         return tensor
     for place, part in sharded.parts(tensor, grid):
-        BACKEND.execute(plan, Request(BACKEND, words, part, dtype, place.device), place)
+        BACKEND.fill(place, plan, words, part, dtype)
     return tensor
 
 
@@ -410,7 +409,8 @@ def eye_(tensor: Tensor) -> Tensor:
         raise ValueError("Only tensors with 2 dimensions are supported")
     if sharded.is_sharded(tensor):
         return fill_(tensor, portinit.eye(), key=_UNUSED)
-    _require_fillable(tensor)
+    if lacks_elements(tensor):
+        _require_fillable(tensor)  # whatever else cannot be filled, zero_ refuses
     with torch.no_grad():
         tensor.zero_().diagonal().fill_(1)
     return tensor

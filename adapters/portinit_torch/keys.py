@@ -15,8 +15,10 @@ def words_from_generator(generator: torch.Generator | None = None) -> Words:
     Within a transform, a tracer or a mode, whose numbers cannot be read, they are tensors of int32.
     So a graph draws anew each time it runs, and ``torch.func.vmap`` decides by its ``randomness``.
     """
-    device = "cpu" if generator is None else generator.device
-    words = torch.randint(1 << 32, (2,), generator=generator, device=device)
+    if generator is None:
+        words = torch.randint(1 << 32, (2,), device="cpu")
+    else:
+        words = torch.randint(1 << 32, (2,), generator=generator, device=generator.device)
     if not is_watched():
         high, low = words.tolist()
         return high, low

@@ -86,9 +86,9 @@ def why_unfillable(tensor: Tensor) -> str | None:
         return None
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         return "an inference tensor cannot be filled outside of inference mode; clone it first"
-    strides = tensor.stride()
-    if 0 in strides and any(
-        stride == 0 and length > 1 for length, stride in zip(tensor.shape, strides, strict=True)
+    if not tensor.is_contiguous() and any(
+        stride == 0 and length > 1
+        for length, stride in zip(tensor.shape, tensor.stride(), strict=True)
     ):
         return "an expanded tensor has more than one element at a place in memory; clone it first"
     return None
