@@ -2,6 +2,7 @@
 
 from portinit_torch.checkpoints import checkpoint_tensors as checkpoint_tensors
 from portinit_torch.checkpoints import entries as entries
+from portinit_torch.fill import fill_ as fill_
 from portinit_torch.init import calculate_gain as calculate_gain
 from portinit_torch.init import constant as constant
 from portinit_torch.init import constant_ as constant_
@@ -9,7 +10,6 @@ from portinit_torch.init import dirac as dirac
 from portinit_torch.init import dirac_ as dirac_
 from portinit_torch.init import eye as eye
 from portinit_torch.init import eye_ as eye_
-from portinit_torch.init import fill_ as fill_
 from portinit_torch.init import kaiming_normal as kaiming_normal
 from portinit_torch.init import kaiming_normal_ as kaiming_normal_
 from portinit_torch.init import kaiming_uniform as kaiming_uniform

@@ -16,113 +16,21 @@ import math
 import operator
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Generator, Tensor
-from torch.nn.parameter import is_lazy
 
 import portinit
-from portinit import Initializer, Key
-from portinit.arrays.dtypes import FORMATS, dtype_name
-from portinit.arrays.grids import Grid
-from portinit.arrays.layouts import as_layout
-from portinit.backends.registry import words_of
+from portinit import Key
 from portinit.initializers.gains import NONLINEARITIES
 from portinit.initializers.signatures import Mode, NonlinearityName
 from portinit_torch import sharded
-from portinit_torch.backend import BACKEND
-from portinit_torch.keys import words_from_generator
-from portinit_torch.memory import has_no_values, lacks_elements, why_unfillable
+from portinit_torch.fill import fill_, fill_as_torch, refuse_lazy, require_fillable, shape_of
+from portinit_torch.memory import lacks_elements
 
 _R = TypeVar("_R")
 _P = ParamSpec("_P")
-
-
-def fill_(
-    tensor: Tensor,
-    initializer: Initializer,
-    generator: Generator | None = None,
-    *,
-    key: Any = None,
-    layout: portinit.Layout | str = "torch",
-) -> Tensor:
-    """Fill a tensor in place with any portinit initializer.
-
-    Of a DTensor each rank fills what it holds, with the bytes that an unsharded tensor has there.
-    Nothing is sent. Elementwise initializers and ``sparse`` need no memory beyond the shard;
-    ``orthogonal`` computes the whole matrix in float64 on each rank.
-
-    Args:
-        tensor: a tensor of any device, floating dtype and strides.
-        initializer: what to fill it with.
-        generator: where the key comes from when none is given. For a DTensor all ranks'
-            generators must be in the same state, or their keys, and so their shards, differ.
-        key: a :class:`portinit.Key`.
-        layout: how the tensor's axes are a PyTorch parameter's: as they are, if not told.
-
-    Returns:
-        The tensor.
-
-    Raises:
-        ValueError, TypeError: from the initializer, or of a DTensor with a ``Partial`` placement;
-            the tensor is untouched.
-
-    >>> fill_(torch.empty(2), portinit.constant(3), key=portinit.key(0))
-    tensor([3., 3.])
-    """
-    _refuse_lazy(tensor)
-    if tensor.is_meta:
-        return tensor
-    reason = why_unfillable(tensor)
-    if reason:
-        raise ValueError(reason)
-    return _write(tensor, _shape(tensor), initializer, generator, key, layout)
-
-
-def _write(
-    tensor: Tensor,
-    shape: tuple[int, ...],
-    initializer: Initializer,
-    generator: Generator | None,
-    key: Any,
-    layout: portinit.Layout | str = "torch",
-) -> Tensor:
-    """As :func:`fill_`, for a tensor that can be filled."""
-    grid = Grid.whole(shape, as_layout(layout))
-    dtype = dtype_name(tensor.dtype)
-    plan = initializer.planned(grid, dtype)  # before a key is drawn or anything is written
-    in_parts = sharded.is_sharded(tensor)
-    if in_parts:
-        sharded.require_placements(tensor)
-    if has_no_values(tensor):
-        return tensor
-    words = words_from_generator(generator) if key is None else words_of(key, BACKEND)
-    if not in_parts:
-        BACKEND.fill(tensor, plan, words, grid, dtype)
-        return tensor
-    for place, part in sharded.parts(tensor, grid):
-        BACKEND.fill(place, plan, words, part, dtype)
-    return tensor
-
-
-_INT = frozenset({int})
-
-
-def _shape(tensor: Tensor) -> tuple[int, ...]:
-    """The tensor's lengths as numbers, which fixes the shape of what a tracer records."""
-    shape = tuple(tensor.shape)
-    if _INT.issuperset(map(type, shape)):
-        return shape
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        return tuple(map(int, shape))
-
-
-def _refuse_lazy(tensor: Tensor) -> None:
-    if is_lazy(tensor):
-        raise ValueError("a lazy parameter has no shape yet; run the module once on an input")
 
 
 def calculate_gain(
@@ -153,56 +61,6 @@ def calculate_gain(
     if nonlinearity == "leaky_relu" and isinstance(param, float) and math.isnan(param):
         return math.nan
     return portinit.calculate_gain(nonlinearity, param)
-
-
-def _fill(
-    tensor: Tensor,
-    generator: Generator | None,
-    key: Any,
-    make: Callable[..., Initializer],
-    *args: Any,
-) -> Tensor:
-    """Fill with ``make(*args)``; what torch's samplers refuse is of torch's error types."""
-    if tensor.is_meta or is_lazy(tensor):
-        return fill_(tensor, portinit.zeros)
-    _require_fillable(tensor)
-    if dtype_name(tensor.dtype) not in FORMATS:
-        raise NotImplementedError(
-            f'"{make.__name__}_" needs a floating or complex tensor, got {tensor.dtype}'
-        )
-    if not (known := _KNOWN.issuperset(map(type, args))):
-        args = tuple(map(_number, args))
-        known = _KNOWN.issuperset(map(type, args))
-    try:
-        initializer = _made(make, *args) if known else make(*args)
-        shape = _shape(tensor)
-        if 0 in shape:  # no fans, and nothing to fill
-            return tensor
-        return _write(tensor, shape, initializer, generator, key)
-    except ValueError as error:
-        raise RuntimeError(str(error)) from error
-
-
-def _require_fillable(tensor: Tensor) -> None:
-    """Refuse a kind of tensor with torch's error types, before a key is drawn."""
-    reason = why_unfillable(tensor)
-    if reason:
-        raise NotImplementedError(reason) if lacks_elements(tensor) else RuntimeError(reason)
-
-
-def _number(value: Any) -> Any:
-    """An argument as Python's number, if it is a number of NumPy or a tensor of one element."""
-    if type(value) in _KNOWN or callable(value) or not hasattr(value, "__float__"):
-        return value
-    return float(value)
-
-
-_KNOWN = frozenset({float, int, str})
-
-
-@lru_cache(maxsize=1024)
-def _made(make: Callable[..., Initializer], *args: Any) -> Initializer:
-    return make(*args)
 
 
 def uniform_(
@@ -237,7 +95,7 @@ def uniform_(
     >>> bool((weight.abs() <= 1).all())
     True
     """
-    return _fill(tensor, generator, key, portinit.uniform, a, b)
+    return fill_as_torch(tensor, generator, key, portinit.uniform, a, b)
 
 
 def normal_(
@@ -272,7 +130,7 @@ def normal_(
     >>> round(weight.std().item(), 3)
     0.02
     """
-    return _fill(tensor, generator, key, portinit.normal, mean, std)
+    return fill_as_torch(tensor, generator, key, portinit.normal, mean, std)
 
 
 def trunc_normal_(
@@ -324,7 +182,7 @@ def trunc_normal_(
         )
     if std == 0:
         raise ZeroDivisionError("std must be above 0, got 0")
-    return _fill(tensor, generator, key, portinit.trunc_normal, mean, std, a, b)
+    return fill_as_torch(tensor, generator, key, portinit.trunc_normal, mean, std, a, b)
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
@@ -410,7 +268,7 @@ def eye_(tensor: Tensor) -> Tensor:
     if sharded.is_sharded(tensor):
         return fill_(tensor, portinit.eye(), key=_UNUSED)
     if lacks_elements(tensor):
-        _require_fillable(tensor)  # whatever else cannot be filled, zero_ refuses
+        require_fillable(tensor)  # whatever else cannot be filled, zero_ refuses
     with torch.no_grad():
         tensor.zero_().diagonal().fill_(1)
     return tensor
@@ -439,8 +297,8 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """
     if tensor.ndim not in (3, 4, 5):
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
-    _require_fillable(tensor)
-    if _shape(tensor)[0] % groups != 0:
+    require_fillable(tensor)
+    if shape_of(tensor)[0] % groups != 0:
         raise ValueError("dim 0 must be divisible by groups")
     return fill_(tensor, portinit.dirac(operator.index(groups)), key=_UNUSED)
 
@@ -488,7 +346,7 @@ def xavier_uniform_(
     True
     """
     _require_fans(tensor)
-    return _fill(tensor, generator, key, portinit.xavier_uniform, gain)
+    return fill_as_torch(tensor, generator, key, portinit.xavier_uniform, gain)
 
 
 def xavier_normal_(
@@ -524,11 +382,11 @@ def xavier_normal_(
     0.07
     """
     _require_fans(tensor)
-    return _fill(tensor, generator, key, portinit.xavier_normal, gain)
+    return fill_as_torch(tensor, generator, key, portinit.xavier_normal, gain)
 
 
 def _kaiming_is_no_op(tensor: Tensor) -> bool:
-    if 0 in _shape(tensor):
+    if 0 in shape_of(tensor):
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return True
     return False
@@ -577,11 +435,11 @@ def kaiming_uniform_(
     >>> bool((weight.abs() <= 1).all())  # sqrt(2) * sqrt(3 / 6)
     True
     """
-    _refuse_lazy(tensor)
+    refuse_lazy(tensor)
     if _kaiming_is_no_op(tensor):
         return tensor
     _require_kaiming(tensor, mode, nonlinearity, a)
-    return _fill(tensor, generator, key, portinit.kaiming_uniform, a, mode, nonlinearity)
+    return fill_as_torch(tensor, generator, key, portinit.kaiming_uniform, a, mode, nonlinearity)
 
 
 def kaiming_normal_(
@@ -622,7 +480,7 @@ def kaiming_normal_(
     if _kaiming_is_no_op(tensor):
         return tensor
     _require_kaiming(tensor, mode, nonlinearity, a)
-    return _fill(tensor, generator, key, portinit.kaiming_normal, a, mode, nonlinearity)
+    return fill_as_torch(tensor, generator, key, portinit.kaiming_normal, a, mode, nonlinearity)
 
 
 def orthogonal_(
@@ -659,7 +517,7 @@ def orthogonal_(
     """
     if tensor.ndim < 2:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
-    return _fill(tensor, generator, key, portinit.orthogonal, gain)
+    return fill_as_torch(tensor, generator, key, portinit.orthogonal, gain)
 
 
 def sparse_(
@@ -699,13 +557,13 @@ def sparse_(
     """
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
-    rows = _shape(tensor)[0]
+    rows = shape_of(tensor)[0]
     if tensor.is_meta or rows == 0:
         return tensor
     if not 0 <= sparsity <= 1:
         # torch slices a permutation of the rows, and slices accept any bound.
         sparsity = len(range(rows)[: math.ceil(sparsity * rows)]) / rows
-    return _fill(tensor, generator, key, portinit.sparse, sparsity, std)
+    return fill_as_torch(tensor, generator, key, portinit.sparse, sparsity, std)
 
 
 def _deprecated(function: Callable[_P, _R]) -> Callable[_P, _R]:

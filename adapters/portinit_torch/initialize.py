@@ -18,7 +18,7 @@ from portinit.backends.registry import words_of
 from portinit.random.keys import Key
 from portinit.recipes.pretrained import unused
 from portinit.recipes.rule import raise_misfits
-from portinit_torch.init import fill_
+from portinit_torch.fill import fill_
 from portinit_torch.materialize import materialized
 from portinit_torch.memory import why_unfillable
 from portinit_torch.modules import Names, Pairs, all_names, lazy, pairs_of, require

@@ -15,7 +15,7 @@ from portinit.initializers.basic import constant
 from portinit.initializers.like_jax import like_jax
 from portinit.recipes.matching.names.by_name import match_names
 from portinit.recipes.rule import raise_misfits
-from portinit_torch.init import fill_
+from portinit_torch.fill import fill_
 from portinit_torch.modules import describe
 
 NamesByPath = Mapping[str, str]

@@ -234,33 +234,13 @@ class Matcher:
             for leaf in self.tree.leaves.values()
             if leaf.path not in self._found or str(self._found[leaf.path].parameter) in numbers
         ]
-        uses = self.request.uses
-        places = {path: i for i, path in enumerate(self.tree.definition_order() or ())}
-        ordered = bool(places) and all(leaf.array in places for leaf in every)
-        left = [
-            Item(
-                leaf.path,
-                math.prod(leaf.shape),
-                places[leaf.array] if ordered else i,
-                uses.of_leaf(leaf) if uses is not None else (),
-            )
-            for i, leaf in enumerate(every)
-        ]
-        right = [
-            Item(
-                tuple(name.split(".")),
-                math.prod(self.known.shape(name) or ()),
-                i,
-                uses.of_name(self.known.slices[name].name) if uses is not None else (),
-            )
-            for i, name in enumerate(names)
-        ]
+        left, ordered = self._items_of_leaves(every)
         known = [
             (i, numbers[str(self._found[leaf.path].parameter)])
             for i, leaf in enumerate(every)
             if leaf.path in self._found
         ]
-        for pair in align(left, right, known, ordered=ordered):
+        for pair in align(left, self._items_of_names(names), known, ordered=ordered):
             leaf, name = every[pair.left], names[pair.right]
             if leaf.path not in self._found and self._fits(leaf, name):
                 evidence, note = pair.evidence, pair.note
@@ -269,6 +249,35 @@ class Matcher:
                     note = f"{self._misnamed[leaf.path]}, its own name, has another shape"
                 self._take(leaf, ParameterSlice(name), evidence, note=note)
         self._unmatched = [leaf for leaf in self._unmatched if leaf.path not in self._found]
+
+    def _items_of_leaves(self, leaves: Sequence[Leaf]) -> tuple[list[Item], bool]:
+        """The leaves as structure sees them, and whether they are in the order of definition."""
+        uses = self.request.uses
+        places = {path: i for i, path in enumerate(self.tree.definition_order() or ())}
+        ordered = bool(places) and all(leaf.array in places for leaf in leaves)
+        items = [
+            Item(
+                leaf.path,
+                math.prod(leaf.shape),
+                places[leaf.array] if ordered else i,
+                uses.of_leaf(leaf) if uses is not None else (),
+            )
+            for i, leaf in enumerate(leaves)
+        ]
+        return items, ordered
+
+    def _items_of_names(self, names: Sequence[str]) -> list[Item]:
+        """The recipe's parameters as structure sees them."""
+        uses = self.request.uses
+        return [
+            Item(
+                tuple(name.split(".")),
+                math.prod(self.known.shape(name) or ()),
+                i,
+                uses.of_name(self.known.slices[name].name) if uses is not None else (),
+            )
+            for i, name in enumerate(names)
+        ]
 
     def _takes_part(self, name: str) -> bool:
         """Whether a parameter may be paired by structure: not a buffer that the tree lacks."""

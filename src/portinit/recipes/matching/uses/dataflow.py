@@ -35,6 +35,8 @@ class _Record:
 
 
 Sides = tuple[frozenset[_Record], ...]
+AxesOfBoth = tuple[Sequence[int], Sequence[int]]
+"""Axes of the left operand, and of the right one."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,6 @@ class Value:
         depth: how many matrices lie on the longest way from the inputs; -1 if no input has a part.
         latest: the uses of matrices whose results it holds, with no other matrix between; of the
             greatest depth.
-        sides: of a product of data with data, for each axis the uses whose results it comes from:
-            the rows of attention's scores are the queries', its columns the keys'.
         sides: of a product of data with data, for each axis the uses whose results it comes from:
             the rows of attention's scores are the queries', its columns the keys'.
     """
@@ -157,53 +157,36 @@ class Dataflow:
         self,
         left: Value,
         right: Value,
-        contracted: tuple[Sequence[int], Sequence[int]],
-        batch: tuple[Sequence[int], Sequence[int]] = ((), ()),
+        contracted: AxesOfBoth,
+        batch: AxesOfBoth = ((), ()),
         ndims: tuple[int, int] = (2, 2),
         operation: Operation = Operation.CONTRACTION,
     ) -> Value:
         """A sum over products; the result's axes are those of the batch, the left, the right."""
-        if left.is_data and right.is_data:
-            result = self.combine([left, right])
-            free = [
-                [
-                    value.sides[axis] if value.sides else value.latest
-                    for axis in range(n)
-                    if axis not in {*c, *b}
-                ]
-                for value, n, c, b in zip((left, right), ndims, contracted, batch, strict=True)
-            ]
-            shared = [frozenset[_Record]()] * len(batch[0])
-            return replace(result, sides=(*shared, *free[0], *free[1]))
-        if left.is_data or right.is_data:
-            side = 0 if right.is_data else 1
-            weights, data = (left, right) if side == 0 else (right, left)
-            return self.matrix(
-                weights,
-                data,
-                {
-                    **dict.fromkeys(range(ndims[side]), "out"),
-                    **dict.fromkeys(contracted[side], "in"),
-                    **dict.fromkeys(batch[side], "batch"),
-                },
-                operation,
-            )
-        ndim = sum(ndims) - sum(map(len, contracted)) - len(batch[0])
-        if left.weights and right.weights:  # which of them is the matrix, nothing tells
-            return self.unknown([left, right], ndim)
         kept = [
             [axis for axis in range(n) if axis not in {*c, *b}]
             for n, c, b in zip(ndims, contracted, batch, strict=True)
         ]
-        side = 0 if left.weights else 1
-        others = (_NONE,) * len(kept[1 - side])
-
-        def move(axes: Axes) -> Axes:
-            shared = tuple(axes[axis] for axis in batch[side])
-            own = tuple(axes[axis] for axis in kept[side])
-            return (*shared, *own, *others) if side == 0 else (*shared, *others, *own)
-
-        return (left, right)[side].moved(move)
+        if left.is_data and right.is_data:
+            free = [
+                value.sides[axis] if value.sides else value.latest
+                for value, own in zip((left, right), kept, strict=True)
+                for axis in own
+            ]
+            shared = [frozenset[_Record]()] * len(batch[0])
+            return replace(self.combine([left, right]), sides=(*shared, *free))
+        if left.is_data or right.is_data:
+            side = 0 if right.is_data else 1
+            weights, data = (left, right) if side == 0 else (right, left)
+            roles = {
+                **dict.fromkeys(kept[side], "out"),
+                **dict.fromkeys(contracted[side], "in"),
+                **dict.fromkeys(batch[side], "batch"),
+            }
+            return self.matrix(weights, data, roles, operation)
+        if left.weights and right.weights:  # which of them is the matrix, nothing tells
+            return self.unknown([left, right], len(batch[0]) + sum(map(len, kept)))
+        return _summed(left, right, batch, kept)
 
     def matrix(
         self, weights: Value, data: Value, roles: Mapping[int, str], operation: Operation
@@ -287,6 +270,19 @@ class Dataflow:
                 self._count += 1
                 self._records.setdefault(name, {}).setdefault(operation.kind, record)
         return records
+
+
+def _summed(left: Value, right: Value, batch: AxesOfBoth, kept: Sequence[Sequence[int]]) -> Value:
+    """What a sum over products of parameters with constants leaves of the parameters."""
+    side = 0 if left.weights else 1
+    others = (_NONE,) * len(kept[1 - side])
+
+    def move(axes: Axes) -> Axes:
+        shared = tuple(axes[axis] for axis in batch[side])
+        own = tuple(axes[axis] for axis in kept[side])
+        return (*shared, *own, *others) if side == 0 else (*shared, *others, *own)
+
+    return (left, right)[side].moved(move)
 
 
 def _merged(values: Sequence[Value]) -> Value:
