@@ -32,26 +32,46 @@ NAMESPACES = {
 }
 
 
-_ROWS = pytest.StashKey[list[Any]]()
+_CELLS = pytest.StashKey[list[tuple[str, int, int]]]()
+
+
+def _cells(config: pytest.Config) -> list[tuple[str, int, int]]:
+    return config.stash.setdefault(_CELLS, [])
 
 
 @pytest.fixture
 def matrix(request: pytest.FixtureRequest) -> Callable[[Any], None]:
     """A function that keeps a row of the matrix for the summary."""
-    rows: list[Any] = request.config.stash.setdefault(_ROWS, [])
-    return rows.append
+
+    def keep(row: Any) -> None:
+        mode = f"{row.backend} {row.mode} on {row.device}"
+        _cells(request.config).append((mode, int(row.tried), int(row.identical)))
+
+    return keep
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the rows over, where pytest-xdist runs the tests in several processes."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["cells"] = _cells(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the rows of a process that is done."""
+    _cells(node.config).extend(getattr(node, "workeroutput", {}).get("cells", []))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say which devices the matrix was tested on, and how many cells held."""
-    rows = config.stash.get(_ROWS, [])
-    modes: dict[str, list[Any]] = {}
-    for row in rows:
-        modes.setdefault(f"{row.backend} {row.mode} on {row.device}", []).append(row)
+    modes: dict[str, list[tuple[int, int]]] = {}
+    for mode, *counts in _cells(config):
+        modes.setdefault(mode, []).append((counts[0], counts[1]))
     if modes:
         terminalreporter.section("exactness matrix")
     for mode, parts in modes.items():
-        tried, same = (sum(getattr(p, field) for p in parts) for field in ("tried", "identical"))
+        tried, same = map(sum, zip(*parts, strict=True))
         terminalreporter.line(f"{mode}: {same} of {tried} cells bit-identical")
 
 

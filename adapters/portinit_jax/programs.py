@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, Sharding
 
 from portinit.arrays.dtypes import float_format
 from portinit.arrays.grids import Grid
@@ -151,9 +151,22 @@ def in_blocks(
     def local(*operands: Any) -> Any:
         return part(origin_of(spec, sizes), sizes, *operands)
 
-    names = () if along is None else spec[along : along + 1]
+    mesh, names = sharding.mesh, () if along is None else spec[along : along + 1]
     split = PartitionSpec(*names)  # type: ignore[no-untyped-call]
-    return jax.shard_map(local, mesh=sharding.mesh, in_specs=split, out_specs=spec, check_vma=False)
+    blocks = jax.shard_map(local, mesh=mesh, in_specs=split, out_specs=spec, check_vma=False)
+    if not _are_explicit(mesh, names):
+        return blocks
+    place = NamedSharding(mesh, split)  # which shard_map does not move operands to
+    return lambda *operands: blocks(*(jax.sharding.reshard(x, place) for x in operands))  # type: ignore[no-untyped-call]
+
+
+def _are_explicit(mesh: Any, names: Sequence[Any]) -> bool:
+    """Whether any of a spec's axes is one of which JAX's types say where an array lies."""
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    axes = [
+        axis for name in names if name for axis in (name if isinstance(name, tuple) else [name])
+    ]
+    return any(kinds[axis] == AxisType.Explicit for axis in axes)
 
 
 def split_names(spec: PartitionSpec, sizes: Shape) -> tuple[Any, ...]:

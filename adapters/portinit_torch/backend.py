@@ -74,7 +74,8 @@ class TorchBackend(Backend):
         return lambda tile, positions: torch.from_numpy(of_tile(host.on(tile.grid), positions))
 
     def overwrite(self, out: Any, mask: Any, plan: Plan, request: Request) -> None:
-        if is_zero(plan) and out.dtype == torch.bfloat16 and is_plain_on_cpu(out):
+        grid = request.grid
+        if is_zero(plan) and out.dtype == torch.bfloat16 and _is_plain_memory(out, grid):
             # torch.where takes as long as all else together.
             NUMPY.overwrite(_memory(out.detach()), mask.numpy(), plan, request)
             _mark_changed(out)
@@ -89,6 +90,11 @@ class TorchBackend(Backend):
             return filling.DTYPES if filling.is_ready(request.grid) else _NONE
         on_gpu = device.type == "cuda" and _triton_fill() is not None
         return _ON_GPU if on_gpu and _triton_fill().works(device) else _NONE
+
+    def words_by_arrays(self, request: Request, bits: int, stream: int) -> Any:
+        if bits == 32 and _is_cpu(_device(request.device)):
+            filling.count_without(request.grid.size)
+        return super().words_by_arrays(request, bits, stream)
 
     def run_kernel(
         self, out: Any, request: Request, transform: Transform | None, stream: int = 0
@@ -107,8 +113,14 @@ class TorchBackend(Backend):
 
 def _is_numpys(tensor: Any, grid: Grid) -> bool:
     """Whether NumPy sees the tensor's memory, with a place for each element, and its dtype."""
-    seen = tensor.dtype in _NUMPYS and is_plain_on_cpu(tensor)
-    return seen and (tensor.is_contiguous() or rows_of(grid, tensor.stride()) is not None)
+    return tensor.dtype in _NUMPYS and _is_plain_memory(tensor, grid)
+
+
+def _is_plain_memory(tensor: Any, grid: Grid) -> bool:
+    """Whether a tensor is plain memory on the CPU, with a place for each of a grid's elements."""
+    if not is_plain_on_cpu(tensor):
+        return False
+    return tensor.is_contiguous() or rows_of(grid, tensor.stride()) is not None
 
 
 def _memory(tensor: Any) -> np.ndarray[Any, Any]:

@@ -27,7 +27,6 @@ from portinit.initializers.gains import NONLINEARITIES
 from portinit.initializers.signatures import Mode, NonlinearityName
 from portinit_torch import sharded
 from portinit_torch.fill import fill_, fill_as_torch, refuse_lazy, require_fillable, shape_of
-from portinit_torch.memory import lacks_elements
 
 _R = TypeVar("_R")
 _P = ParamSpec("_P")
@@ -267,8 +266,7 @@ def eye_(tensor: Tensor) -> Tensor:
         raise ValueError("Only tensors with 2 dimensions are supported")
     if sharded.is_sharded(tensor):
         return fill_(tensor, portinit.eye(), key=_UNUSED)
-    if lacks_elements(tensor):
-        require_fillable(tensor)  # whatever else cannot be filled, zero_ refuses
+    require_fillable(tensor)
     with torch.no_grad():
         tensor.zero_().diagonal().fill_(1)
     return tensor

@@ -527,18 +527,37 @@ def test_a_big_array_is_the_same_without_numba(
 
 def test_loading_waits_for_work_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filling, "_ready", False)
-    monkeypatch.setattr(filling, "_asked", 0)
+    monkeypatch.setattr(filling, "_drawn_without", 0)
     assert not filling.is_ready(Grid.whole((1000,), Layout()))
     assert filling.is_ready(Grid.whole((filling.WORTH_LOADING,), Layout()))
 
 
-def test_many_small_arrays_are_worth_loading_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+SMALL = (512, 512)
+
+
+@pytest.mark.parametrize(
+    ("fill", "turns"),
+    [
+        (lambda: pi.normal()(KEY, SMALL), 16),
+        (lambda: portinit_torch.normal_(torch.empty(SMALL), key=KEY), 16),
+        (lambda: portinit_torch.normal_(torch.empty(SMALL, dtype=torch.bfloat16), key=KEY), 16),
+        (lambda: pi.normal()(KEY, SMALL, "float16"), 16),
+        (lambda: pi.normal()(KEY, SMALL, "complex64"), 8),
+        (lambda: pi.normal()(KEY, SMALL, "float64"), None),  # which no kernel fills
+        (lambda: portinit_torch.normal_(torch.empty(SMALL).double(), key=KEY), None),
+    ],
+)
+def test_many_small_arrays_are_worth_loading_at_last(
+    fill: Callable[[], Any], turns: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(filling, "_ready", False)
-    monkeypatch.setattr(filling, "_asked", 0)
+    monkeypatch.setattr(filling, "_drawn_without", 0)
     filling._kernel.cache_clear()
-    grid = Grid.whole((filling.WORTH_LOADING // 2,), Layout())
-    turns = filling.WORTH_LOADING_AT_LAST // grid.size
-    assert [filling.is_ready(grid) for _ in range(turns + 1)] == [False] * (turns - 1) + [True] * 2
+    loaded = []
+    for _ in range(18):
+        fill()
+        loaded.append(filling._ready)
+    assert loaded.index(True) == turns if turns else not any(loaded)
 
 
 def test_a_big_sparse_matrix_is_worth_loading(monkeypatch: pytest.MonkeyPatch) -> None:

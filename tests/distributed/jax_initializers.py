@@ -174,8 +174,25 @@ def called_on_one_device() -> None:
     assert np.array_equal(draw(key), portinit.normal()(KEY, (160, 256)))
 
 
+def of_sharded_keys(kind: str, init: Any) -> None:
+    """An ensemble: a member on each device, drawn with its own key."""
+    keys = jax.random.split(jax.random.key(3), 8)
+    place = NamedSharding(mesh(kind), P(("a", "b")))
+    draw = jax.vmap(partial(init, shape=(12, 16)))
+    members = [np.asarray(init(key, (12, 16))) for key in keys]
+    for draw_all in (draw, jax.jit(draw)):
+        found = draw_all(jax.device_put(keys, place))
+        assert np.array_equal(found, members)
+        assert found.sharding.shard_shape(found.shape) == (1, 12, 16)
+
+
 CASES: dict[str, Callable[[], None]] = {
     "one device": called_on_one_device,
+    **{
+        f"sharded keys, {kind}, {name}": partial(of_sharded_keys, kind, MATRICES[name])
+        for kind in ("Auto", "Explicit")
+        for name in ("normal", "trunc_normal")
+    },
     **{
         f"{way}, {name}, {place}": partial(elementwise, way, init, PLACES[place])
         for way in WAYS

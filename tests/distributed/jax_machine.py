@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from portinit.sampling import quantile32
+
 DEVICES = 8
 ROOT = Path(__file__).parents[2]
+_TABLE = str(quantile32.table().shape[1])
 _COLLECTIVES = re.compile(
     r"\b((?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
     r"|collective-broadcast|ragged-all-to-all)[\w-]*)\("
@@ -62,13 +65,15 @@ def collectives(compiled: Any) -> list[str]:
 def largest(compiled: Any) -> int:
     """The elements of the largest array that a device has in a compiled program.
 
-    Within a fusion nothing has memory: a device's numbers may be a slice of the whole array's.
+    Within a fusion nothing has memory: a device's numbers may be a slice of the whole array's. The
+    table of quantiles, a constant that is the same for all arrays, is left out.
     """
     text = compiled.as_text()
     fused = set(re.findall(r" fusion\(.*?calls=%([\w.-]+)", text))
     computations = [part for part in text.split("\n\n") if _name(part) not in fused]
     shapes = re.findall(r"\b[a-z]+\d*\w*\[([\d,]*)\]", "\n".join(computations))
-    return max(math.prod(map(int, shape.split(","))) for shape in shapes if shape)
+    sizes = {math.prod(map(int, shape.split(","))) for shape in shapes if shape not in ("", _TABLE)}
+    return max(sizes)
 
 
 def _name(computation: str) -> str:

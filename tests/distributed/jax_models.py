@@ -110,12 +110,12 @@ def one_digest(size: str, shape: tuple[int, ...], scanned: bool, kind: str) -> N
     assert digest(filled["params"]) == on_one_device(size)
 
 
-def layers_over_a_mesh() -> None:
+def layers_over_a_mesh(kind: str) -> None:
     """The stack divided between pipeline stages: a device holds its own layers."""
     sizes = {"num_layers": 4}
     recipe = portinit.recipes.gpt2(layers=4)
     alone = portinit_flax.initialize(nn.unbox(abstract(False, **sizes)), recipe, KEY)["params"]
-    tree, mesh = nn.unbox(abstract(True, **sizes)), mesh_of((4, 2))
+    tree, mesh = nn.unbox(abstract(True, **sizes)), mesh_of((4, 2), kind)
     stack, rest = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
     shardings = {"params": dict.fromkeys(tree["params"], rest) | {"layers": stack}}
     filled = portinit_flax.initialize(
@@ -340,7 +340,10 @@ CASES: dict[str, Callable[[], None]] = {
         for size, shape, scanned, kind in DIGESTS
     },
     "as many compilations as forms": compilations,
-    "layers over a mesh": layers_over_a_mesh,
+    **{
+        f"layers over a mesh, {kind}": partial(layers_over_a_mesh, kind)
+        for kind in ("Auto", "Explicit")
+    },
     **{f"linen's metadata, {kind}": partial(linen_metadata, kind) for kind in ("Auto", "Explicit")},
     "linen's logical axes": linen_logical,
     **{

@@ -284,7 +284,7 @@ class Backend:
         self, transform: Transform, fmt: Format, request: Request, stream: int
     ) -> Any:
         """Values in ``fmt.work``, by array operations."""
-        words = random_words(self.xp, request.words, self.counters(request), fmt.bits, stream)
+        words = self.words_by_arrays(request, fmt.bits, stream)
         values = transform.apply(self.xp, words, fmt, self.quantile)
         if not transform.is_bounded:  # bounds keep values apart too
             values = self.fusion_barrier(values)
@@ -295,7 +295,11 @@ class Backend:
         words = self.kernel_values(request, None, stream)
         if words is not None:
             return words
-        return random_words(self.xp, request.words, self.counters(request), 32, stream)
+        return self.words_by_arrays(request, 32, stream)
+
+    def words_by_arrays(self, request: Request, bits: int, stream: int) -> Any:
+        """The words of the request's elements, of 32 or 64 bits, by array operations."""
+        return random_words(self.xp, request.words, self.counters(request), bits, stream)
 
     def counters(self, request: Request) -> tuple[Any, Any]:
         """High and low words of the elements' 64-bit counters."""

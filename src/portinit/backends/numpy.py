@@ -37,6 +37,11 @@ class NumpyBackend(Backend):
         threads = self.threads(request)
         return filling.fill(out, request.words, request.grid, transform, stream, threads)
 
+    def words_by_arrays(self, request: Request, bits: int, stream: int) -> Any:
+        if bits == 32:
+            filling.count_without(request.grid.size)
+        return super().words_by_arrays(request, bits, stream)
+
     def execute_each(
         self, plan: Plan, words: Words, grid: Grid, dtype: str, out: np.ndarray[Any, Any]
     ) -> None:

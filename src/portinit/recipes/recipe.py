@@ -84,7 +84,11 @@ class Recipe:
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"rules": self.rules, "program": self.program}
+        own = type(self)
+        is_kept = {
+            name: isinstance(getattr(own, name, None), cached_property) for name in vars(self)
+        }
+        return {name: value for name, value in vars(self).items() if not is_kept[name]}
 
     @property
     def patterns(self) -> tuple[Rule, ...]:

@@ -21,8 +21,8 @@ IEEE 754 says. No product meets a sum before its last bit is cleared: a compiler
 would have to keep a bit that the program removes.
 
 There are 63,489 segments. On a CPU looking up is faster: a table of their lines takes the place of
-the arithmetic; it is computed by that arithmetic, in NumPy, when it is first needed. On a TPU or a
-GPU a look-up would be a pass of its own.
+the arithmetic; it is computed by that arithmetic, in NumPy, when it is first needed. In JAX's
+programs for a TPU or a GPU a look-up would be a pass of its own.
 
 ``tools/make_quantile.py`` fits the polynomials.
 """

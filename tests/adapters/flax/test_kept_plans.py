@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +19,8 @@ import portinit
 import portinit_flax
 from portinit.arrays.layouts import LAYOUTS
 from portinit.recipes.matching import plans
+from portinit.recipes.matching.request import MatchRequest
+from portinit_flax.matching import FlaxTree
 
 
 def leaf(*shape: int, dtype: Any = jnp.float32) -> Any:
@@ -142,9 +147,62 @@ def test_the_order_of_definition_is_asked_each_time() -> None:
         assert np.array_equal(filled[names[0]]["kernel"], wanted)
 
 
+def test_what_reads_a_file_is_asked_anew(tmp_path: Path) -> None:
+    file = tmp_path / "weights.npz"
+    np.savez(file, bias=np.ones(4))
+    one = portinit.Recipe(
+        [
+            rule("fc.weight", (4, 8)),
+            portinit.Rule("fc.bias", portinit.from_file(file, "bias"), shape=(4,)),
+        ]
+    )
+    portinit_flax.initialize(model(), one, portinit.key(0))
+    np.savez(file, bias=np.ones(5))
+    with pytest.raises(portinit.RecipeError, match="fc/bias"):
+        portinit_flax.initialize(model(), one, portinit.key(0))
+
+
+def test_a_class_of_the_users_is_bound_each_time() -> None:
+    std = 1.0
+
+    @dataclass(frozen=True)
+    class scaled(portinit.Initializer):
+        def bound(self, parameter: portinit.Parameter) -> portinit.Initializer:
+            return portinit.normal(std=std)
+
+    one = portinit.Recipe([("*", scaled())])
+    first = portinit_flax.initialize(model(), one, portinit.key(0))
+    std = 2.0
+    second = portinit_flax.initialize(model(), one, portinit.key(0))
+    assert equal(jax.tree.map(lambda x: 2 * x, first), second)
+
+
+def test_all_that_a_tree_was_made_of_counts() -> None:
+    class Told(FlaxTree):
+        told = ""
+
+    one, request = recipe(), MatchRequest()
+    trees = [Told.of(model()) for _ in range(3)]
+    trees[2].told = "more"
+    first, second, third = (plans.leaf_plans(tree, one, request) for tree in trees)
+    assert all(a is b for a, b in zip(first, second, strict=True))
+    assert not any(a is b for a, b in zip(first, third, strict=True))
+
+
+def test_a_copied_recipe_keeps_what_a_subclass_adds() -> None:
+    class Titled(portinit.Recipe):
+        pass
+
+    one = Titled(recipe().rules)
+    object.__setattr__(one, "title", "mine")
+    portinit_flax.initialize(model(), one, portinit.key(0))
+    for other in (copy.copy(one), copy.deepcopy(one)):
+        assert vars(other) == {"rules": one.rules, "program": None, "title": "mine"}
+
+
 def test_a_pickled_recipe_takes_no_plans_along() -> None:
     one = recipe()
     portinit_flax.initialize(model(), one, portinit.key(0))
-    copy = pickle.loads(pickle.dumps(one))
-    assert copy == one
-    assert vars(copy).keys() == {"rules", "program"}
+    read = pickle.loads(pickle.dumps(one))
+    assert read == one
+    assert vars(read).keys() == {"rules", "program"}

@@ -341,3 +341,18 @@ def test_variables_of_one_path_are_refused() -> None:
     with pytest.raises(RecipeError, match="same: ") as raised:
         portinit_keras.initialize(layer, RANDOM, KEY)
     assert len(raised.value.misfits) == 2
+
+
+def test_plans_that_a_recipe_keeps_are_not_those_of_another_equation() -> None:
+    """EinsumDense says in its equation alone how its kernel lies; paths and shapes are equal."""
+    one, key = portinit.Recipe([("*", portinit.normal())]), portinit.key(0)
+
+    def kernel(equation: str, recipe: portinit.Recipe) -> np.ndarray:
+        layer = keras.layers.EinsumDense(equation, output_shape=(4,), name="fc")
+        model = keras.Sequential([keras.Input((4,)), layer])
+        return np.asarray(portinit_keras.initialize(model, recipe, key).weights[0])
+
+    for equation in ("ab,bc->ac", "ab,cb->ac", "ab,bc->ac"):
+        fresh = portinit.Recipe([("*", portinit.normal())])
+        assert np.array_equal(kernel(equation, one), kernel(equation, fresh))
+    assert np.array_equal(kernel("ab,bc->ac", one), kernel("ab,cb->ac", one).T)

@@ -29,7 +29,7 @@ from portinit.sampling.quantile32 import pairs
 from portinit.sampling.transform import Transform
 
 WORTH_LOADING = 1 << 20  # elements of one array: of fewer, others may not follow
-WORTH_LOADING_AT_LAST = 1 << 22  # elements: to do without takes a quarter of loading numba's time
+WORTH_LOADING_AT_LAST = 1 << 22  # elements drawn without: a quarter of what loading numba takes
 _WORTH_A_THREAD = 1 << 18  # elements: starting two takes a tenth of a millisecond
 DTYPES = frozenset({"float32", "bfloat16"})
 _WORTH_COUNTING = 1 << 14  # words: of fewer, a partition is as fast
@@ -39,26 +39,31 @@ _ALL = 0xFFFFFFFF
 
 _ready = False
 _failed = False
-_asked = 0  # elements for which the kernels were asked while they were not loaded
+_drawn_without = 0  # elements of 32 bits, by array operations on the CPU
 
 
 def is_ready(grid: Grid) -> bool:
     """Whether filling a grid's elements, or parts of them, is best done here.
 
     Loading numba takes half a second, so it waits for an array that is large, or for many that are
-    not. A fill asks once or twice.
+    not.
     """
-    global _asked
     if _ready or _failed:
         return _ready
-    _asked += grid.size
-    if (grid.size < WORTH_LOADING and _asked < WORTH_LOADING_AT_LAST) or find_numba() is None:
+    is_worth_it = grid.size >= WORTH_LOADING or _drawn_without >= WORTH_LOADING_AT_LAST
+    if not is_worth_it or find_numba() is None:
         return False
     try:
         _kernel()
     except Exception as error:
         _give_up(error)
     return not _failed
+
+
+def count_without(elements: int) -> None:
+    """Count elements that array operations drew, though the kernels could have."""
+    global _drawn_without
+    _drawn_without += elements
 
 
 class KernelLaunch:

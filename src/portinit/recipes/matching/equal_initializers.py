@@ -46,7 +46,7 @@ class EqualInitializers:
             likeness = _likeness(initializer)
             known = self._first.get(likeness)
             if known is None:
-                facts = _names_axes(initializer), _knows_names(initializer)
+                facts = _names_axes(initializer), knows_names(initializer)
                 known = self._first[likeness] = Same(initializer, *facts)
             self._known[id(initializer)] = known
         return known
@@ -69,8 +69,9 @@ def _names_axes(initializer: Initializer) -> bool:
     return not isinstance(initializer, like_jax) and any(map(_names_axes, initializer.parts()))
 
 
-def _knows_names(initializer: Initializer) -> bool:
+def knows_names(initializer: Initializer) -> bool:
+    """Whether it, or a part of it, has a ``bound`` of its own that is not portinit's."""
     own = type(initializer)
     if own.bound is not Initializer.bound and own.__module__.partition(".")[0] != "portinit":
         return True
-    return any(map(_knows_names, initializer.parts()))
+    return any(map(knows_names, initializer.parts()))

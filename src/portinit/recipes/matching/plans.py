@@ -14,7 +14,7 @@ from portinit.arrays.grids import Grid
 from portinit.arrays.layouts import Layout, Shape
 from portinit.backends.plan import Full, Plan
 from portinit.initializers.base import Initializer, Parameter
-from portinit.recipes.matching.equal_initializers import EqualInitializers
+from portinit.recipes.matching.equal_initializers import EqualInitializers, knows_names
 from portinit.recipes.matching.layouts.leaf_layouts import FoundLeaf
 from portinit.recipes.matching.matcher import Matcher
 from portinit.recipes.matching.misfits import headline, without_arrays, without_partners
@@ -109,9 +109,15 @@ def leaf_plans(tree: Tree, recipe: Recipe, request: MatchRequest) -> list[LeafPl
     warn_of_guesses(guesses, tree.adapter)
     warn_of_stacks(stacks)
     by_names = request == MatchRequest() and not matcher.is_aligned
-    if by_names and not (guesses or stacks or recipe.schemes):  # nothing to warn of again
-        recipe.memory[_LAST] = known, tuple(plans)
+    if by_names and not (guesses or stacks or recipe.schemes) and _are_lasting(plans):
+        recipe.memory[_LAST] = known, tuple(plans)  # there is nothing to warn of again
     return plans
+
+
+def _are_lasting(plans: Iterable[LeafPlan]) -> bool:
+    """Whether plans stay right: no file is read anew, and no user's class asks for more."""
+    different = {id(plan.values): plan for plan in plans}.values()
+    return all(plan.values.lasting and not knows_names(plan.rule.initializer) for plan in different)
 
 
 _LAST = "the plans of the last model"

@@ -27,6 +27,9 @@ _VECTORS = frozenset({"bias", "b", "beta", "offset", "scale", "gamma", "mean", "
 """Leaves that have one axis in a layer, so that a further one is of several layers or heads."""
 
 
+_READ_APART = frozenset({"leaves", "_order"})
+
+
 class Module(NamedTuple):
     """A module of a tree.
 
@@ -118,8 +121,14 @@ class Tree:
 
     @property
     def knowledge(self) -> tuple[object, ...]:
-        """All that matching reads of a tree but the order of definition, which it seldom asks."""
-        return type(self), [*self.leaves.values()], self._classes
+        """All that a tree was made of but the order of definition, which is seldom asked for."""
+        own = {name: value for name, value in vars(self).items() if name not in _READ_APART}
+        derived = [
+            name for name in own if isinstance(getattr(type(self), name, 0), cached_property)
+        ]
+        for name in derived:
+            del own[name]
+        return type(self), [*self.leaves.values()], own
 
     def definition_order(self) -> Sequence[Path] | None:
         """The paths of the arrays in the order of their definition; None if it is not known."""
