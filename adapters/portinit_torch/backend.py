@@ -82,19 +82,14 @@ class TorchBackend(Backend):
         else:
             super().overwrite(out, mask, plan, request)
 
-    def kernel_dtypes(self, request: Request) -> frozenset[str]:
+    def kernel_dtypes(self, request: Request, *, draws: bool = False) -> frozenset[str]:
         if is_watched() or not isinstance(request.words[0], int):
             return _NONE  # words that are tensors are a graph's, not yet numbers
         device = _device(request.device)
         if _is_cpu(device):
-            return filling.DTYPES if filling.is_ready(request.grid) else _NONE
+            return filling.DTYPES if filling.is_ready(request.grid, draws=draws) else _NONE
         on_gpu = device.type == "cuda" and _triton_fill() is not None
         return _ON_GPU if on_gpu and _triton_fill().works(device) else _NONE
-
-    def words_by_arrays(self, request: Request, bits: int, stream: int) -> Any:
-        if bits == 32 and _is_cpu(_device(request.device)):
-            filling.count_without(request.grid.size)
-        return super().words_by_arrays(request, bits, stream)
 
     def run_kernel(
         self, out: Any, request: Request, transform: Transform | None, stream: int = 0

@@ -135,8 +135,13 @@ class Backend:
         """How many tiles of a request are computed side by side."""
         return 1
 
-    def kernel_dtypes(self, request: Request) -> frozenset[str]:
-        """The dtypes that :meth:`run_kernel` writes besides words; none where it is of no use."""
+    def kernel_dtypes(self, request: Request, *, draws: bool = False) -> frozenset[str]:
+        """The dtypes that :meth:`run_kernel` writes besides words; none where it is of no use.
+
+        Args:
+            request: which elements, in which dtype.
+            draws: whether array operations draw them at once if there are none.
+        """
         return frozenset()
 
     def run_kernel(
@@ -147,7 +152,7 @@ class Backend:
 
     def kernel_values(self, request: Request, transform: Transform | None, stream: int = 0) -> Any:
         """A new array of float32, or of words as int32, that a kernel filled; None if none can."""
-        if not self.kernel_dtypes(request):
+        if not self.kernel_dtypes(request, draws=True):
             return None
         dtype = self.native_dtype("float32" if transform else "int32")
         out = self.xp.empty(request.grid.array_shape, dtype=dtype, device=request.device)
@@ -284,7 +289,7 @@ class Backend:
         self, transform: Transform, fmt: Format, request: Request, stream: int
     ) -> Any:
         """Values in ``fmt.work``, by array operations."""
-        words = self.words_by_arrays(request, fmt.bits, stream)
+        words = random_words(self.xp, request.words, self.counters(request), fmt.bits, stream)
         values = transform.apply(self.xp, words, fmt, self.quantile)
         if not transform.is_bounded:  # bounds keep values apart too
             values = self.fusion_barrier(values)
@@ -295,11 +300,7 @@ class Backend:
         words = self.kernel_values(request, None, stream)
         if words is not None:
             return words
-        return self.words_by_arrays(request, 32, stream)
-
-    def words_by_arrays(self, request: Request, bits: int, stream: int) -> Any:
-        """The words of the request's elements, of 32 or 64 bits, by array operations."""
-        return random_words(self.xp, request.words, self.counters(request), bits, stream)
+        return random_words(self.xp, request.words, self.counters(request), 32, stream)
 
     def counters(self, request: Request) -> tuple[Any, Any]:
         """High and low words of the elements' 64-bit counters."""

@@ -27,20 +27,15 @@ class NumpyBackend(Backend):
     def from_numpy(self, array: np.ndarray[Any, Any], request: Request) -> Any:
         return array.copy()  # nobody may write into an initializer's own values
 
-    def kernel_dtypes(self, request: Request) -> frozenset[str]:
+    def kernel_dtypes(self, request: Request, *, draws: bool = False) -> frozenset[str]:
         one_key = not isinstance(request.words[0], np.ndarray)
-        return filling.DTYPES if one_key and filling.is_ready(request.grid) else _NONE
+        return filling.DTYPES if one_key and filling.is_ready(request.grid, draws=draws) else _NONE
 
     def run_kernel(
         self, out: Any, request: Request, transform: Transform | None, stream: int = 0
     ) -> bool:
         threads = self.threads(request)
         return filling.fill(out, request.words, request.grid, transform, stream, threads)
-
-    def words_by_arrays(self, request: Request, bits: int, stream: int) -> Any:
-        if bits == 32:
-            filling.count_without(request.grid.size)
-        return super().words_by_arrays(request, bits, stream)
 
     def execute_each(
         self, plan: Plan, words: Words, grid: Grid, dtype: str, out: np.ndarray[Any, Any]

@@ -42,28 +42,28 @@ _failed = False
 _drawn_without = 0  # elements of 32 bits, by array operations on the CPU
 
 
-def is_ready(grid: Grid) -> bool:
+def is_ready(grid: Grid, *, draws: bool = False) -> bool:
     """Whether filling a grid's elements, or parts of them, is best done here.
 
     Loading numba takes half a second, so it waits for an array that is large, or for many that are
     not.
+
+    Args:
+        grid: the elements.
+        draws: whether array operations draw them at once if not.
     """
+    global _drawn_without
     if _ready or _failed:
         return _ready
     is_worth_it = grid.size >= WORTH_LOADING or _drawn_without >= WORTH_LOADING_AT_LAST
     if not is_worth_it or find_numba() is None:
+        _drawn_without += grid.size if draws else 0
         return False
     try:
         _kernel()
     except Exception as error:
         _give_up(error)
     return not _failed
-
-
-def count_without(elements: int) -> None:
-    """Count elements that array operations drew, though the kernels could have."""
-    global _drawn_without
-    _drawn_without += elements
 
 
 class KernelLaunch:
