@@ -116,6 +116,20 @@ NEAR: dict[str, Make] = {
     "logdet": lambda: torch.logdet(spd()),
     "a complete qr": lambda: torch.linalg.qr(torch.randn(6, 4), "complete")[0],
     "triangular_solve": lambda: torch.triangular_solve(torch.randn(4, 2), spd()).solution,
+    "the factors of a stack": lambda: torch.linalg.lu(torch.randn(3, 4, 4))[2],
+    "the factors of tall matrices": lambda: torch.linalg.lu(torch.randn(2, 5, 3))[1],
+    "solved from the right": lambda: torch.linalg.solve(spd(), torch.randn(2, 4), left=False),
+    "solved for a vector": lambda: torch.linalg.solve(spd(), torch.randn(4)),
+    "a lower triangle of ones": lambda: torch.linalg.solve_triangular(
+        spd(), torch.randn(4, 2), upper=False, unitriangular=True
+    ),
+    "an upper root": lambda: torch.linalg.cholesky(spd(), upper=True),
+    "a product of complex matrices": lambda: (
+        torch.randn(3, 4, dtype=torch.cfloat) @ torch.randn(4, 2, dtype=torch.cfloat)
+    ),
+    "the inverse of a complex matrix": lambda: torch.linalg.inv(
+        torch.randn(3, 3, dtype=torch.cfloat)
+    ),
     "addr": lambda: torch.addr(torch.randn(3, 4), torch.randn(3), torch.randn(4), alpha=0.3),
     "cross": lambda: torch.linalg.cross(torch.randn(4, 3), torch.randn(4, 3)),
     "addcmul": lambda: torch.addcmul(torch.randn(9), torch.randn(9), torch.rand(9), value=0.3),
