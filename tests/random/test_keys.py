@@ -155,3 +155,15 @@ def test_a_seed_that_is_no_integer_is_named_with_its_type(seed: Any) -> None:
     text = str(caught.value)
     assert f"must be an integer in [0, 2**64), got {seed!r} of {type(seed).__name__}" in text
     assert ('fold a name in: portinit.key(0).fold_in("layers.0")' in text) == (seed == "layers.0")
+
+
+def test_a_seed_that_jax_traces_is_told_what_to_pass() -> None:
+    class DynamicJaxprTracer:  # by its name alone, for JAX need not be installed
+        pass
+
+    with pytest.raises(
+        TypeError, match=r"DynamicJaxprTracer; under jax\.jit pass jax\.random\.key"
+    ):
+        portinit.key(DynamicJaxprTracer())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r'of str; fold a name in: .*fold_in\("one"\)$'):
+        portinit.key("one")  # type: ignore[arg-type]
