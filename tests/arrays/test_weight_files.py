@@ -221,9 +221,9 @@ def test_harmless_objects_beside_the_weights_are_passed_over(beside, new_format,
 
 def test_torch_s_own_list_is_left_as_it_was(tmp_path):
     torch.save({"weight": torch.eye(4), "args": argparse.Namespace(a=1)}, tmp_path / "w.pt")
-    before = torch.serialization.get_safe_globals()
+    before = {*torch.serialization.get_safe_globals()}
     assert [*stored_tensors(str(tmp_path / "w.pt"))] == ["weight"]
-    assert torch.serialization.get_safe_globals() == before
+    assert {*torch.serialization.get_safe_globals()} == before
     with pytest.raises(Exception, match="Namespace"):
         torch.load(tmp_path / "w.pt", weights_only=True)
 

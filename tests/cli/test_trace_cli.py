@@ -396,3 +396,12 @@ def test_a_seed_beside_a_replay_is_refused():
 
 def test_a_recipe_beside_a_trace_is_refused():
     assert refused(port("gpt", "--trace", "--recipe", "vit"), "give one of them")
+
+
+def test_a_path_is_said_in_one_line_however_long(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parent)
+    out = tmp_path / ("long" * 40) / "recipe.json"
+    out.parent.mkdir()
+    done = run("trace", "tests.cli.twins.patches_torch:make_model", "--out", str(out))
+    assert ended_well(done)
+    assert f"wrote {out}\n" in done.output

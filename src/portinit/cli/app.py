@@ -10,6 +10,11 @@ import portinit as core
 CONSOLE = Console()
 
 
+def say_written(what: str, path: object) -> None:
+    """Say where something was written; the path stays whole, however long it is."""
+    CONSOLE.print(what, str(path), markup=False, soft_wrap=True)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(core.__version__, prog_name="portinit")
 def portinit() -> None:

@@ -15,7 +15,7 @@ from rich.progress import TransferSpeedColumn as Speed
 from portinit import Recipe, RecipeError, checkpoints, key
 from portinit.arrays.dtypes import FORMATS as DTYPES
 from portinit.checkpoints.write import FORMATS, parse_size
-from portinit.cli.app import CONSOLE, portinit
+from portinit.cli.app import portinit, say_written
 from portinit.cli.factories import INPUT, example_input, load, load_names
 from portinit.cli.models import SEED, axes
 from portinit.cli.named_recipes import load_recipe
@@ -91,7 +91,7 @@ def init(
     except (RecipeError, checkpoints.CheckpointError, ImportError) as error:
         raise click.ClickException(str(error)) from error
     total = sum(tensor.nbytes for tensor in tensors)
-    CONSOLE.print(f"wrote {len(tensors)} tensors, {total / 1e6:,.1f} MB, to", out, markup=False)
+    say_written(f"wrote {len(tensors)} tensors, {total / 1e6:,.1f} MB, to", out)
 
 
 def _tensors(

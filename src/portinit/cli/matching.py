@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from portinit import RecipeError
-from portinit.cli.app import CONSOLE, portinit
+from portinit.cli.app import CONSOLE, portinit, say_written
 from portinit.cli.factories import load, load_names
 from portinit.cli.files import writable, write_atomically
 from portinit.cli.models import axes, task_of
@@ -151,7 +151,7 @@ def _write(names: Names, path: Path | None, torch_factory: str, twin_factory: st
         )  # fmt: skip
         return
     write_atomically(path, names.to_json().encode())
-    CONSOLE.print("wrote", str(path), markup=False)
+    say_written("wrote", path)
     CONSOLE.print(
         f"Next: portinit port {torch_factory} {twin} --names {path}",
         style="dim", markup=False, highlight=False, soft_wrap=True,

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from portinit import RecipeError
-from portinit.cli.app import CONSOLE, portinit
+from portinit.cli.app import CONSOLE, portinit, say_written
 from portinit.cli.factories import example_input, load, load_names
 from portinit.cli.files import told, writable, write_tensors
 from portinit.cli.named_recipes import READY_RECIPES, load_recipe
@@ -97,7 +97,7 @@ def port(
         raise SystemExit(1)
     if out is not None:
         _save(done, out, task, recipe)
-        CONSOLE.print("wrote", str(out), markup=False)
+        say_written("wrote", out)
     else:
         written = {name: options[name] for name in ("names", "twin_input", "channels_last")}
         _print_next(done, task, recipe, **written)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from portinit import Recipe
-from portinit.cli.app import CONSOLE, portinit
+from portinit.cli.app import CONSOLE, portinit, say_written
 from portinit.cli.factories import example_input, load, load_names
 from portinit.cli.files import writable, write_atomically
 from portinit.cli.models import SEED
@@ -73,7 +73,7 @@ def report(
     write_atomically(out, text.encode())
     for line in problems:
         CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
-    CONSOLE.print("wrote", str(out), markup=False)
+    say_written("wrote", out)
 
 
 def _alternative(name: str) -> Recipe | None:

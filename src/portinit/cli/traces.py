@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from portinit import Parameter, Recipe, RecipeError, Rule
-from portinit.cli.app import CONSOLE, portinit
+from portinit.cli.app import CONSOLE, portinit, say_written
 from portinit.cli.code import as_code
 from portinit.cli.factories import INPUT, example_input, load, load_names
 from portinit.cli.files import writable, write_atomically, write_tensors
@@ -139,7 +139,7 @@ def trace(factory: str, out: Path | None, as_code: bool) -> None:
     _print(factory, recipe, as_code)
     if out is not None:
         write_atomically(out, recipe.to_json().encode())
-        CONSOLE.print("wrote", str(out), markup=False)
+        say_written("wrote", out)
     lost = [str(w.message) for w in caught if "parameters cannot be" in str(w.message)]
     if lost:
         raise click.ClickException("\n".join(lost))
@@ -165,7 +165,7 @@ def replay(recipe: str, seed: int, torch_version: str | None, out: Path) -> None
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     write_tensors(out, values, {"seed": str(seed)})
-    CONSOLE.print(f"wrote {len(values)} tensors to", str(out), markup=False)
+    say_written(f"wrote {len(values)} tensors to", out)
     CONSOLE.print(_digits(len(values), inexact), markup=False, soft_wrap=True)
 
 

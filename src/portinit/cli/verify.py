@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from portinit.cli.app import CONSOLE, portinit
+from portinit.cli.app import CONSOLE, portinit, say_written
 from portinit.cli.files import writable, write_atomically
 from portinit.verify.verify import Progress, Report, Row, verify
 
@@ -48,7 +48,7 @@ def verify_command(devices: str | None, quick: bool, out: Path | None) -> None:
     if out is not None:
         text = json.dumps(report.to_data(), indent=1)
         write_atomically(out, f"{text}\n".encode())
-        CONSOLE.print("wrote", str(out), markup=False)
+        say_written("wrote", out)
     if report.misses:
         raise SystemExit(1)
 
