@@ -87,7 +87,9 @@ def _described(
         first, *others = shared[id(tensor)]
         if name != first and name in known:  # a wrapped module was traced
             others.append(name)
-        yield replace(described, name=first, other_names=tuple(others)), tensor
+        if others or described.name != first:
+            described = replace(described, name=first, other_names=tuple(others))
+        yield described, tensor
 
 
 def describe(module: nn.Module, name: str, tensor: Tensor) -> Parameter:
@@ -199,8 +201,11 @@ def bind(module: nn.Module, recipe: Recipe) -> Recipe:
     raise_misfits("every tensor of a file must be used", unused(recipe, all_names(module, {})))
     raise_misfits("every parameter must have a shape", [*lazy(pairs)])
     bound = recipe.bind(described for described, _ in pairs)
-    known = {parameter.name for parameter in parameters(module)}
-    rules = [replace(rule, buffer=rule.name not in known) for rule in bound.rules]
+    known = {plain_name(module, name) for name, _ in module.named_parameters()}
+    rules = [
+        rule if rule.buffer == (rule.name not in known) else replace(rule, buffer=not rule.buffer)
+        for rule in bound.rules
+    ]
     return Recipe(rules, bound.program)
 
 

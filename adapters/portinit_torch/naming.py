@@ -35,6 +35,8 @@ def renamed(name: str, names: Mapping[str, str]) -> str:
     >>> renamed("layers.0.fc.weight", {"layers.0": "layers.16"})
     'layers.16.fc.weight'
     """
+    if not names:
+        return name
     prefix = next((prefix for prefix in _prefixes(name) if prefix in names), None)
     if prefix is None:
         return name
