@@ -15,9 +15,7 @@ from jax.interpreters import batching, mlir
 
 from portinit.sampling.quantile import quantile as by_arrays
 
-_NAME = "portinit_quantile"
-
-quantile_p = Primitive(_NAME)
+quantile_p = Primitive("portinit_quantile")
 _arithmetic = partial(by_arrays, jnp, bits=32, by_table=False)
 _look_up = partial(by_arrays, jnp, bits=32, by_table=True)
 

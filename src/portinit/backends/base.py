@@ -78,6 +78,7 @@ class Backend:
 
     Attributes:
         can_slice: whether arrays are cut and joined freely; not where they may lie on many devices.
+        quantile: the normal quantile of words, as :func:`portinit.sampling.quantile.quantile`.
     """
 
     can_slice: ClassVar[bool] = True

@@ -84,11 +84,7 @@ class Recipe:
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        own = type(self)
-        is_kept = {
-            name: isinstance(getattr(own, name, None), cached_property) for name in vars(self)
-        }
-        return {name: value for name, value in vars(self).items() if not is_kept[name]}
+        return without_caches(self)
 
     @property
     def patterns(self) -> tuple[Rule, ...]:
@@ -355,6 +351,16 @@ def _as_recipe_errors(values: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, 
         yield from values
     except ValueError as error:
         raise RecipeError(str(error)) from error
+
+
+def without_caches(instance: object) -> dict[str, Any]:
+    """An object's attributes but for the values of its cached properties."""
+    cls = type(instance)
+    return {
+        name: value
+        for name, value in vars(instance).items()
+        if not isinstance(getattr(cls, name, None), cached_property)
+    }
 
 
 def require_recipe(recipe: Any) -> None:

@@ -13,7 +13,7 @@ from portinit.initializers.base import Parameter
 from portinit.initializers.fans import torch_fans
 from portinit.recipes.matching.trees.leaf import Leaf, Path
 from portinit.recipes.names import flax_layout
-from portinit.recipes.recipe import Recipe
+from portinit.recipes.recipe import Recipe, without_caches
 
 _ATTENTION = frozenset({"query", "key", "value", "out"})
 
@@ -25,9 +25,6 @@ _NUMBER = re.compile(r"\d+")
 
 _VECTORS = frozenset({"bias", "b", "beta", "offset", "scale", "gamma", "mean", "var"})
 """Leaves that have one axis in a layer, so that a further one is of several layers or heads."""
-
-
-_READ_APART = frozenset({"leaves", "_order"})
 
 
 class Module(NamedTuple):
@@ -122,12 +119,8 @@ class Tree:
     @property
     def knowledge(self) -> tuple[object, ...]:
         """All that a tree was made of but the order of definition, which is seldom asked for."""
-        own = {name: value for name, value in vars(self).items() if name not in _READ_APART}
-        derived = [
-            name for name in own if isinstance(getattr(type(self), name, 0), cached_property)
-        ]
-        for name in derived:
-            del own[name]
+        own = without_caches(self)
+        del own["leaves"], own["_order"]
         return type(self), [*self.leaves.values()], own
 
     def definition_order(self) -> Sequence[Path] | None:
